@@ -1,0 +1,1 @@
+"""A small shop: its meeting room, its product texts, its stock."""

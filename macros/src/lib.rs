@@ -1,0 +1,59 @@
+//! The attributes of the worker crate, which re-exports them: name them through it.
+
+mod args;
+mod entry;
+mod expand;
+mod function;
+mod mistakes;
+mod options;
+mod payload;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+use proc_macro::TokenStream;
+
+/// Makes an async function the handler of a task type.
+///
+/// ```ignore
+/// #[task_handler("bugfix", queue = "ops", priority = P1, retries = 3,
+///                backoff = "exp(2s, 10m)", timeout = "15m")]
+/// async fn bugfix(args: Bug, llm: Data<Llm>, ctx: TaskContext) -> TaskResult<Fix> { … }
+/// ```
+///
+/// The first argument is the task type, 1 to 64 characters of `a-z`, `0-9`, `_`, `.` and `-`.
+/// The rest is optional, and is used where the producer of a task says nothing else:
+///
+/// | option     | value                                     | example                    |
+/// |------------|-------------------------------------------|----------------------------|
+/// | `queue`    | a name, of the characters of a task type  | `queue = "ops"`            |
+/// | `priority` | `P0`, `P1`, `P2` or `P3`                  | `priority = P1`            |
+/// | `retries`  | 0 to 255                                  | `retries = 3`              |
+/// | `backoff`  | `exp(BASE, MAX)` or `fixed(DELAY)`        | `backoff = "exp(2s, 10m)"` |
+/// | `timeout`  | how long one attempt may take, at most 7d | `timeout = "15m"`          |
+/// | `crate`    | the worker crate, where it is renamed     | `crate = "my::worker"`     |
+///
+/// The first parameter of the function is the payload: any owned type with serde's `Serialize` and
+/// `Deserialize`. What else the handler needs follows in any order: `Data<T>` for shared state,
+/// `TaskContext` for the task at hand, or your own `FromContext` type. It returns a
+/// `TaskResult<Output>`, or a `Result<Output, E>` whose error converts into a `TaskError`.
+///
+/// The function stays callable as it is. Next to it there is a type of the same name, and
+/// `bugfix::with(args)` is a task to be enqueued.
+#[proc_macro_attribute]
+pub fn task_handler(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::task_handler(args.into(), &item.into()).into()
+}
+
+/// Derives what a payload or an output needs: `Debug`, `Clone` and serde's `Serialize` and
+/// `Deserialize`, with no dependency on serde. What the type derives already is left out.
+#[proc_macro_attribute]
+pub fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
+    payload::payload(args.into(), &item.into()).into()
+}
+
+/// Runs `async fn main` on a multi-threaded runtime.
+#[proc_macro_attribute]
+pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::main(args.into(), &item.into()).into()
+}

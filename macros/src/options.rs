@@ -1,0 +1,266 @@
+//! The options of `#[task_handler]` and the values they take.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, quote};
+use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
+
+/// An option. A new one takes one row here and a field of the same name in `HandlerSpec`.
+pub(crate) struct Opt {
+    pub(crate) name: &'static str,
+    /// A good value, for the messages.
+    pub(crate) example: &'static str,
+    /// Reads the value into the expression which the field is set to.
+    pub(crate) read: Read,
+}
+
+type Read = fn(&Value<'_>) -> Result<TokenStream>;
+
+/// The options of `#[task_handler]`.
+pub(crate) const HANDLER: &[Opt] = &[
+    opt("queue", "\"ops\"", queue),
+    opt("priority", "P1", priority),
+    opt("retries", "3", retries),
+    opt("backoff", "\"exp(2s, 10m)\"", backoff),
+    opt("timeout", "\"15m\"", timeout),
+];
+
+const fn opt(name: &'static str, example: &'static str, read: Read) -> Opt {
+    Opt {
+        name,
+        example,
+        read,
+    }
+}
+
+const PRIORITIES: [&str; 4] = ["P0", "P1", "P2", "P3"];
+const DAY: u64 = 24 * 60 * 60 * 1000;
+const UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1000),
+    ("m", 60_000),
+    ("h", 60 * 60_000),
+    ("d", DAY),
+];
+
+/// The value of an option, as written.
+pub(crate) struct Value<'a> {
+    pub(crate) option: &'a Opt,
+    pub(crate) expr: &'a Expr,
+    pub(crate) krate: &'a Path,
+}
+
+impl Value<'_> {
+    fn string(&self) -> Result<&LitStr> {
+        match self.expr {
+            Expr::Lit(ExprLit {
+                lit: Lit::Str(text),
+                ..
+            }) => Ok(text),
+            _ => Err(self.wrong("takes a string")),
+        }
+    }
+
+    fn wrong(&self, what: &str) -> Error {
+        let Opt { name, example, .. } = self.option;
+        Error::new_spanned(self.expr, format!("`{name}` {what}: {name} = {example}"))
+    }
+}
+
+fn queue(value: &Value<'_>) -> Result<TokenStream> {
+    let name = value.string()?;
+    check_name(name, "queue name")?;
+    Ok(name.to_token_stream())
+}
+
+fn priority(value: &Value<'_>) -> Result<TokenStream> {
+    if value
+        .string()
+        .is_ok_and(|text| PRIORITIES.contains(&text.value().as_str()))
+    {
+        return Err(value.wrong("is written without quotes"));
+    }
+    let name = match value.expr {
+        Expr::Path(path) => path
+            .path
+            .get_ident()
+            .filter(|name| PRIORITIES.iter().any(|known| name == known)),
+        _ => None,
+    };
+    let Some(name) = name else {
+        let text = format!(
+            "`{}` is not a priority; choose one of {}",
+            value.expr.to_token_stream(),
+            PRIORITIES.join(", ")
+        );
+        return Err(Error::new_spanned(value.expr, text));
+    };
+    let krate = value.krate;
+    Ok(quote!(#krate::__private::Priority::#name))
+}
+
+fn retries(value: &Value<'_>) -> Result<TokenStream> {
+    let number = match value.expr {
+        Expr::Lit(ExprLit {
+            lit: Lit::Int(number),
+            ..
+        }) => number.base10_parse::<u8>().ok(),
+        _ => None,
+    };
+    let number = number.ok_or_else(|| value.wrong("takes a whole number from 0 to 255"))?;
+    Ok(quote!(#number))
+}
+
+fn timeout(value: &Value<'_>) -> Result<TokenStream> {
+    let text = value.string()?;
+    duration(&text.value(), 7 * DAY)
+        .map(from_millis)
+        .map_err(|why| Error::new_spanned(text, why))
+}
+
+fn backoff(value: &Value<'_>) -> Result<TokenStream> {
+    let literal = value.string()?;
+    let text = literal.value();
+    let wrong = |why: String| Error::new_spanned(literal, why);
+    let delay = |text: &str| duration(text, 30 * DAY).map_err(wrong);
+    let (shape, inner) = text
+        .strip_suffix(')')
+        .and_then(|text| text.split_once('('))
+        .unwrap_or_default();
+    let delays: Vec<_> = inner.split(',').map(str::trim).collect();
+    let krate = value.krate;
+    match (shape, delays.as_slice()) {
+        ("exp", [first, longest]) => {
+            let (base, max) = (delay(first)?, delay(longest)?);
+            if base > max {
+                return Err(wrong(format!(
+                    "the first delay, {first}, is longer than the longest, {longest}; write \"exp(BASE, MAX)\""
+                )));
+            }
+            let (base, max) = (from_millis(base), from_millis(max));
+            Ok(quote!(#krate::__private::Backoff::exponential(#base, #max)))
+        }
+        ("fixed", [every]) => {
+            let delay = from_millis(delay(every)?);
+            Ok(quote!(#krate::__private::Backoff::fixed(#delay)))
+        }
+        _ => Err(wrong(format!(
+            "`{text}` is not a backoff; write \"exp(BASE, MAX)\", as in \"exp(2s, 10m)\", or \"fixed(DELAY)\", \
+             as in \"fixed(30s)\""
+        ))),
+    }
+}
+
+/// Reads a duration into milliseconds: more than none, and not more than `longest`.
+fn duration(text: &str, longest: u64) -> std::result::Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let unit = UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .filter(|_| digits > 0);
+    let Some((_, unit)) = unit else {
+        return Err(format!(
+            "`{text}` is not a duration; write a number and a unit: 250ms, 2s, 15m, 1h, 1d"
+        ));
+    };
+    // Digits only, so the one thing that may be wrong with the number is its size.
+    match number
+        .parse()
+        .ok()
+        .and_then(|number: u64| number.checked_mul(*unit))
+    {
+        Some(0) => Err(format!("`{text}` is no time at all; at least 1ms")),
+        Some(millis) if millis <= longest => Ok(millis),
+        _ => Err(format!("`{text}` is too long; at most {}d", longest / DAY)),
+    }
+}
+
+fn from_millis(millis: u64) -> TokenStream {
+    quote!(::core::time::Duration::from_millis(#millis))
+}
+
+/// Checks the name of a task type or a queue.
+pub(crate) fn check_name(literal: &LitStr, what: &str) -> Result<()> {
+    let name = literal.value();
+    let rule = "1 to 64 characters of a-z, 0-9, `_`, `.` and `-`";
+    let text = match name.chars().find(|&c| !good_in_name(c)) {
+        Some(bad) => format!(
+            "`{}` is not allowed in a {what}: {rule}, such as \"{}\"",
+            bad.escape_debug(),
+            suggest_name(&name)
+        ),
+        None if name.is_empty() => format!("this {what} is empty: {rule}"),
+        None if name.len() > 64 => format!("this {what} has {} characters: {rule}", name.len()),
+        None => return Ok(()),
+    };
+    Err(Error::new_spanned(literal, text))
+}
+
+fn good_in_name(c: char) -> bool {
+    matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-')
+}
+
+/// The good name nearest to the given one.
+pub(crate) fn suggest_name(name: &str) -> String {
+    let name = name.to_lowercase().replace(|c| !good_in_name(c), "_");
+    match name.trim_matches('_') {
+        "" => "report".to_owned(),
+        name => name.chars().take(64).collect(),
+    }
+}
+
+/// The expression itself, without the invisible group which a macro may have put around it.
+pub(crate) fn bare(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Group(group) => bare(&group.expr),
+        other => other,
+    }
+}
+
+/// Whether a task type was meant by this key, for which there is none.
+pub(crate) fn means_type(key: &Ident) -> bool {
+    ["type", "task_type", "name", "kind"]
+        .iter()
+        .any(|name| key == name)
+}
+
+/// An option that there is not.
+pub(crate) fn unknown(key: &Ident, known: &[Opt]) -> Error {
+    let names = || known.iter().map(|option| option.name).chain(["crate"]);
+    let written = key.to_string();
+    if !known.is_empty() && means_type(key) {
+        let text =
+            format!("unknown option `{key}`; the task type is the first argument, without a name");
+        return Error::new(key.span(), text);
+    }
+    let near = names()
+        .map(|name| (distance(&written, name), name))
+        .min()
+        .filter(|(d, name)| *d <= name.len() / 2);
+    let hint = near
+        .map(|(_, name)| format!("; did you mean `{name}`?"))
+        .unwrap_or_else(|| ";".to_owned());
+    let list = names().collect::<Vec<_>>().join(", ");
+    Error::new(
+        key.span(),
+        format!("unknown option `{key}`{hint} supported options: {list}"),
+    )
+}
+
+/// How many letters to insert, remove or replace to get from one word to the other; few if one
+/// contains the other, as `max_retries` does.
+fn distance(from: &str, to: &str) -> usize {
+    if from.contains(to) {
+        return 1;
+    }
+    let mut row: Vec<usize> = (0..=to.len()).collect();
+    for (i, a) in from.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, b) in to.bytes().enumerate() {
+            let replaced = diagonal + usize::from(a != b);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[to.len()]
+}

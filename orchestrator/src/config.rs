@@ -1,0 +1,173 @@
+//! Settings: from code or from the environment. What code says beats the environment.
+
+use std::time::Duration;
+
+use crate::router::{Router, check_name};
+use crate::{Error, Result};
+
+/// Environment names that are understood (by this library or by the gateway). Others that begin with
+/// `ORCHESTRATOR_` are refused, because a setting that is misspelt is a setting that is not made.
+pub const ENVIRONMENT: &[&str] = &[
+    "ORCHESTRATOR_APPROVAL_HISTORY_TTL",
+    "ORCHESTRATOR_APPROVAL_TIMEOUT",
+    "ORCHESTRATOR_APPROVER_ROLE",
+    "ORCHESTRATOR_CORS_ORIGINS",
+    "ORCHESTRATOR_JWT_SECRET",
+    "ORCHESTRATOR_MAX_APPROVAL_HISTORY",
+    "ORCHESTRATOR_PORT",
+    "ORCHESTRATOR_QUEUE_PREFIX",
+    "ORCHESTRATOR_RATE_LIMIT_APPROVALS",
+    "ORCHESTRATOR_RATE_LIMIT_DEFAULT",
+    "ORCHESTRATOR_RATE_LIMIT_EVENTS",
+    "ORCHESTRATOR_RATE_LIMIT_STATS",
+    "ORCHESTRATOR_RATE_LIMIT_TASKS",
+    "ORCHESTRATOR_REDIS_BIN",
+    "ORCHESTRATOR_SELF_APPROVAL",
+    "ORCHESTRATOR_TASK_TTL",
+    "ORCHESTRATOR_TRUSTED_PROXIES",
+];
+
+/// Names that begin so are understood whatever follows.
+const ENVIRONMENT_PREFIX: &str = "ORCHESTRATOR_API_KEY_";
+
+/// Where Redis is, and the bounds of this namespace. All processes of a namespace should use the same.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `redis://host:6379`, `redis://user:password@host/0`, or `unix:///path/to/socket`.
+    pub url: String,
+    /// First part of every key, so that several installations share one Redis: 1 to 64 of `a-z 0-9 _ . -`.
+    pub namespace: String,
+    /// How long finished tasks and their results are kept; 1 minute to 30 days.
+    pub retention: Duration,
+    /// How long failed tasks are kept; never shorter than `retention`.
+    pub dead_retention: Duration,
+    /// Failed tasks kept at most; the oldest goes first.
+    pub dead_max: u32,
+    /// Tasks that may wait in one queue; more are refused.
+    pub queue_max: u64,
+    /// Entries of the event stream that are kept, roughly; one entry holds all events of one script call.
+    pub events_max: u32,
+    /// Custom routes.
+    pub router: Router,
+    /// Read the time from the namespace's key `now` instead of the server's clock.
+    #[cfg(feature = "test-clock")]
+    pub test_clock: bool,
+}
+
+impl Config {
+    /// Defaults for the server at `url`: namespace `orchestrator`, 24 hours, 30 days, 100,000 dead letters, 10 million
+    /// waiting tasks a queue, 100,000 stream entries.
+    #[must_use]
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.into(),
+            namespace: "orchestrator".into(),
+            retention: Duration::from_secs(24 * 3600),
+            dead_retention: Duration::from_secs(30 * 24 * 3600),
+            dead_max: 100_000,
+            queue_max: 10_000_000,
+            events_max: 100_000,
+            router: Router::default(),
+            #[cfg(feature = "test-clock")]
+            test_clock: false,
+        }
+    }
+
+    /// `REDIS_URL`, `ORCHESTRATOR_QUEUE_PREFIX` (the namespace) and `ORCHESTRATOR_TASK_TTL` (retention in seconds);
+    /// `None` for the URL when `REDIS_URL` is not set.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a value that makes no sense and for an unknown `ORCHESTRATOR_*` name.
+    pub fn from_env() -> Result<(Option<String>, Self)> {
+        Self::from_vars(std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+    }
+
+    fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<(Option<String>, Self)> {
+        let (mut url, mut config) = (None, Self::new(""));
+        for (name, value) in vars {
+            match name.as_str() {
+                "REDIS_URL" if !value.is_empty() => url = Some(value),
+                "ORCHESTRATOR_QUEUE_PREFIX" => config.namespace = value,
+                "ORCHESTRATOR_TASK_TTL" => {
+                    let seconds = value.parse().map_err(|_| {
+                        Error::invalid(format!("ORCHESTRATOR_TASK_TTL is `{value}`; write a number of seconds: 86400"))
+                    })?;
+                    config.retention = Duration::from_secs(seconds);
+                }
+                name if name.starts_with("ORCHESTRATOR_")
+                    && !ENVIRONMENT.contains(&name)
+                    && !name.starts_with(ENVIRONMENT_PREFIX) =>
+                {
+                    let nearest = nearest(name, ENVIRONMENT).unwrap_or(ENVIRONMENT[0]);
+                    return Err(Error::invalid(format!("{name} is not a known setting; did you mean {nearest}?")));
+                }
+                _ => {}
+            }
+        }
+        config.check()?;
+        Ok((url, config))
+    }
+
+    /// # Errors
+    /// [`Error::Invalid`] naming the first setting out of its bounds.
+    pub(crate) fn check(&self) -> Result {
+        check_name("namespace", &self.namespace)?;
+        let day = Duration::from_secs(24 * 3600);
+        if !(Duration::from_secs(60)..=30 * day).contains(&self.retention) {
+            return Err(Error::invalid("finished tasks are kept between 1 minute and 30 days"));
+        }
+        if self.dead_retention > 366 * day {
+            return Err(Error::invalid("failed tasks are kept for 366 days at most"));
+        }
+        if self.dead_max == 0 || self.queue_max == 0 || self.events_max == 0 {
+            return Err(Error::invalid("the bounds of dead letters, queues and events are at least 1"));
+        }
+        Ok(())
+    }
+}
+
+/// The known word nearest to `word` by edit distance (Wagner and Fischer, 1974), if any is near enough to be meant.
+#[must_use]
+pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distance = |other: &str| {
+        let mut row: Vec<usize> = (0..=other.len()).collect();
+        for (i, a) in word.bytes().enumerate() {
+            let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+            for (j, b) in other.bytes().enumerate() {
+                let cost = diagonal + usize::from(a != b);
+                diagonal = row[j + 1];
+                row[j + 1] = cost.min(diagonal + 1).min(row[j] + 1);
+            }
+        }
+        row[other.len()]
+    };
+    known.iter().map(|k| (distance(k), *k)).min().filter(|(d, _)| *d <= word.len() / 2).map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(pairs: &[(&str, &str)]) -> Result<(Option<String>, Config)> {
+        Config::from_vars(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
+    }
+
+    #[test]
+    fn the_environment_is_read_and_a_slip_is_named() {
+        let (url, config) =
+            vars(&[("REDIS_URL", "redis://h"), ("ORCHESTRATOR_TASK_TTL", "3600"), ("HOME", "/root")]).expect("fair");
+        assert_eq!((url.as_deref(), config.retention.as_secs()), (Some("redis://h"), 3600));
+        assert!(vars(&[("ORCHESTRATOR_API_KEY_DEV", "k:agent")]).is_ok());
+        let fault = |k, v| vars(&[(k, v)]).expect_err("a fault").to_string();
+        assert!(fault("ORCHESTRATOR_TASK_TL", "1").contains("did you mean ORCHESTRATOR_TASK_TTL?"));
+        assert!(fault("ORCHESTRATOR_TASK_TTL", "a day").contains("number of seconds"));
+        assert!(fault("ORCHESTRATOR_TASK_TTL", "5").contains("between 1 minute and 30 days"));
+        assert!(fault("ORCHESTRATOR_QUEUE_PREFIX", "{x}").contains("namespace"));
+    }
+
+    #[test]
+    fn the_nearest_word_is_found_and_nonsense_has_none() {
+        assert_eq!(nearest("bugfx", &["faq", "bugfix", "deploy"]), Some("bugfix"));
+        assert_eq!(nearest("zzzzzz", &["faq", "bugfix"]), None);
+    }
+}

@@ -1,0 +1,47 @@
+#![doc = include_str!("../README.md")]
+
+mod claim;
+mod codec;
+mod config;
+mod embedded;
+mod error;
+pub mod event;
+mod handle;
+mod id;
+mod incarnation;
+mod new_task;
+mod orchestrator;
+mod record;
+mod retry;
+mod router;
+mod span;
+mod stats;
+mod status;
+mod store;
+mod submit;
+mod task;
+mod waiters;
+
+pub use claim::{Claim, ERROR_BYTES_MAX, Finish, Ticket};
+pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
+pub use config::{Config, ENVIRONMENT, nearest};
+pub use embedded::Embedded;
+pub use error::{Error, Result};
+pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
+pub use id::TaskId;
+pub use incarnation::{
+    BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
+    Stepped, Wake,
+};
+pub use new_task::{METADATA_BYTES_MAX, NewTask};
+pub use orchestrator::Orchestrator;
+pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
+pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
+pub use span::{SPAN_MAX, Span};
+pub use stats::{QueueStats, Stats};
+pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
+pub use submit::BATCH_MAX;
+pub use task::{Priority, Sla, Source, Task};
+
+#[cfg(all(feature = "test-clock", not(debug_assertions)))]
+compile_error!("the feature `test-clock` lets anybody with access to Redis move the time: never in a release build");

@@ -1,0 +1,249 @@
+//! A request to create a task: typed by the handler that it is for, checked when it is submitted.
+
+use std::marker::PhantomData;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::codec::{self, PAYLOAD_BYTES_MAX};
+use crate::record::{Body, Header};
+use crate::retry::MAX_RETRIES_DEFAULT;
+use crate::router::check_name;
+use crate::{Error, Priority, Result, Sla, Source, Span, Task, TaskId};
+
+/// Largest metadata of a task, in bytes of MessagePack.
+pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// A task to be submitted. `T` is what its result will be read as; [`Value`] when nobody said.
+#[derive(Clone, Debug)]
+#[must_use = "a new task does nothing until it is enqueued"]
+pub struct NewTask<T = Value> {
+    pub(crate) id: Option<TaskId>,
+    pub(crate) task_type: String,
+    pub(crate) queue: Option<String>,
+    /// Queue of the handler that the caller has in its hands, used when no rule and no worker says otherwise.
+    pub(crate) home: Option<String>,
+    pub(crate) priority: Priority,
+    pub(crate) source: Source,
+    payload: std::result::Result<Vec<u8>, String>,
+    max_retries: u8,
+    trace_id: Option<String>,
+    pub(crate) parent: Option<TaskId>,
+    metadata: serde_json::Map<String, Value>,
+    sla_target: Option<Span>,
+    sla_deadline: Option<DateTime<Utc>>,
+    requested_by: Option<String>,
+    delay: Option<Span>,
+    run_at: Option<DateTime<Utc>>,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T> NewTask<T> {
+    /// A task of `task_type` with `payload`, at priority P2, from a user, with 3 retries.
+    ///
+    /// A payload that cannot be written is reported when the task is enqueued.
+    pub fn new<P: Serialize + ?Sized>(task_type: &str, payload: &P) -> Self {
+        Self {
+            id: None,
+            task_type: task_type.into(),
+            queue: None,
+            home: None,
+            priority: Priority::default(),
+            source: Source::default(),
+            payload: codec::encode("payload", payload, PAYLOAD_BYTES_MAX).map_err(|error| error.to_string()),
+            max_retries: MAX_RETRIES_DEFAULT,
+            trace_id: None,
+            parent: None,
+            metadata: serde_json::Map::new(),
+            sla_target: None,
+            sla_deadline: None,
+            requested_by: None,
+            delay: None,
+            run_at: None,
+            result: PhantomData,
+        }
+    }
+
+    /// Its id, for a submitter that wants to be able to repeat the call: the same id yields the same task.
+    pub fn id(mut self, id: TaskId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The queue, instead of the routed one.
+    pub fn queue(mut self, queue: &str) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// The queue to use when neither a rule nor a present worker names one.
+    #[doc(hidden)]
+    pub fn home(mut self, queue: &str) -> Self {
+        self.home = Some(queue.into());
+        self
+    }
+
+    /// Its order within the queue.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Who asks for it.
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Attempts that may follow the first, 0 to 255.
+    pub fn max_retries(mut self, retries: u8) -> Self {
+        self.max_retries = retries;
+        self
+    }
+
+    /// The trace it belongs to: 1 to 128 printable ASCII characters.
+    pub fn trace_id(mut self, trace_id: &str) -> Self {
+        self.trace_id = Some(trace_id.into());
+        self
+    }
+
+    /// Makes it a child of `parent`: the parent lists it, and it joins the parent's trace.
+    pub fn child_of(mut self, parent: &Task) -> Self {
+        self.trace_id = Some(parent.trace_id.clone());
+        self.parent_id(parent.task_id)
+    }
+
+    /// Makes it a child of the task `parent`, without its trace.
+    pub fn parent_id(mut self, parent: TaskId) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// One free field; all together at most [`METADATA_BYTES_MAX`].
+    pub fn metadata(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// The total time it may take, from its creation.
+    pub fn sla_target(mut self, target: impl Into<Span>) -> Self {
+        self.sla_target = Some(target.into());
+        self
+    }
+
+    /// The instant by which it must have ended.
+    pub fn sla_deadline(mut self, deadline: DateTime<Utc>) -> Self {
+        self.sla_deadline = Some(deadline);
+        self
+    }
+
+    /// The caller on whose behalf it is submitted: at most 128 characters.
+    pub fn requested_by(mut self, caller: &str) -> Self {
+        self.requested_by = Some(caller.into());
+        self
+    }
+
+    /// Starts no sooner than `delay` from now.
+    pub fn delay(mut self, delay: impl Into<Span>) -> Self {
+        self.delay = Some(delay.into());
+        self
+    }
+
+    /// Starts no sooner than `instant`.
+    pub fn run_at(mut self, instant: DateTime<Utc>) -> Self {
+        self.run_at = Some(instant);
+        self
+    }
+
+    /// The same task with its result read as JSON, so that tasks of several kinds fit one list.
+    pub fn untyped(self) -> NewTask {
+        NewTask {
+            id: self.id,
+            task_type: self.task_type,
+            queue: self.queue,
+            home: self.home,
+            priority: self.priority,
+            source: self.source,
+            payload: self.payload,
+            max_retries: self.max_retries,
+            trace_id: self.trace_id,
+            parent: self.parent,
+            metadata: self.metadata,
+            sla_target: self.sla_target,
+            sla_deadline: self.sla_deadline,
+            requested_by: self.requested_by,
+            delay: self.delay,
+            run_at: self.run_at,
+            result: PhantomData,
+        }
+    }
+
+    /// Checks everything and writes the record for `queue`.
+    pub(crate) fn into_draft(self, id: TaskId, queue: String, now_ms: u64) -> Result<Draft> {
+        check_name("task type", &self.task_type)?;
+        check_name("queue", &queue)?;
+        let payload = self.payload.map_err(Error::invalid)?;
+        check_text("trace id", self.trace_id.as_deref())?;
+        check_text("caller's name", self.requested_by.as_deref())?;
+        codec::encode("metadata", &self.metadata, METADATA_BYTES_MAX)?;
+        let due_ms = match (&self.delay, self.run_at) {
+            (Some(_), Some(_)) => return Err(Error::invalid("give either `delay` or `run_at`, not both")),
+            (Some(delay), None) => now_ms + u64::try_from(delay.duration()?.as_millis()).unwrap_or(u64::MAX >> 1),
+            (None, Some(instant)) => u64::try_from(instant.timestamp_millis()).unwrap_or(0),
+            (None, None) => 0,
+        };
+        if due_ms > now_ms + crate::span::SPAN_MAX.as_millis() as u64 {
+            return Err(Error::invalid("a task may be scheduled at most 366 days ahead"));
+        }
+        let due_ms = if due_ms > now_ms { due_ms } else { 0 };
+        let sla = match (&self.sla_target, self.sla_deadline) {
+            (None, None) => None,
+            (target, deadline) => {
+                let target = target.as_ref().map(Span::duration).transpose()?;
+                Some(Sla {
+                    target: target.map(|target| humantime::format_duration(target).to_string()),
+                    deadline,
+                    alert_threshold: Sla::alert_threshold_default(),
+                })
+            }
+        };
+        let body = Body {
+            task_type: self.task_type,
+            source: self.source,
+            trace_id: self.trace_id,
+            parent: self.parent,
+            metadata: self.metadata,
+            sla,
+            requested_by: self.requested_by,
+            run_at_ms: due_ms,
+            error: None,
+        };
+        let mut record = Vec::with_capacity(96 + payload.len());
+        Header::fresh(&queue, self.priority, self.max_retries).write(&mut record);
+        body.write(&payload, &mut record)?;
+        Ok(Draft { id, chosen_id: self.id.is_some(), queue, record, due_ms, parent: self.parent })
+    }
+}
+
+fn check_text(what: &str, text: Option<&str>) -> Result {
+    match text {
+        Some(text) if text.is_empty() || text.len() > 128 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
+            Err(Error::invalid(format!("a {what} has 1 to 128 printable ASCII characters")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A checked task, ready to be stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) id: TaskId,
+    /// Whether the submitter chose the id.
+    pub(crate) chosen_id: bool,
+    pub(crate) queue: String,
+    pub(crate) record: Vec<u8>,
+    /// Unix milliseconds; 0 = at once.
+    pub(crate) due_ms: u64,
+    pub(crate) parent: Option<TaskId>,
+}

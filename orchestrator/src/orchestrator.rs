@@ -1,0 +1,231 @@
+//! The client: one cheap handle for everything that is not running a handler.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::embedded::Embedded;
+use crate::handle::TaskHandle;
+use crate::stats::Stats;
+use crate::store::{Store, read};
+use crate::task::{Task, Whereabouts};
+use crate::waiters::Waiters;
+use crate::{Config, Error, NewTask, Offer, Result, Status, TaskId};
+
+/// A connection to one namespace. Clones are cheap and share it.
+#[derive(Clone, Debug)]
+pub struct Orchestrator {
+    pub(crate) store: Store,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) offers: Arc<crate::submit::Offers>,
+    /// Kept so that a private server lives as long as its clients.
+    embedded: Option<Arc<Embedded>>,
+}
+
+impl Orchestrator {
+    /// Connects to the server at `url` (`redis://host:6379`, `unix:///path`) with default settings.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when nothing answers there, [`Error::Unfit`] when the server would lose tasks.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Self::with_config(Config::new(url)).await
+    }
+
+    /// Connects with the given settings.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::connect`]; [`Error::Invalid`] for a setting out of its bounds.
+    pub async fn with_config(config: Config) -> Result<Self> {
+        let store = Store::connect(config).await?;
+        let waiters = Arc::new(Waiters::new(&store));
+        Ok(Self { store, waiters, offers: Arc::default(), embedded: None })
+    }
+
+    /// Connects as the environment says: `REDIS_URL`, or a private server when it is not set.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::connect`] and [`Orchestrator::embedded`]; [`Error::Invalid`] for an unknown setting.
+    pub async fn from_env() -> Result<Self> {
+        match Config::from_env()? {
+            (Some(url), config) => Self::with_config(Config { url, ..config }).await,
+            (None, config) => Self::on(Embedded::start()?, config).await,
+        }
+    }
+
+    /// Starts a private server on a Unix socket, for trying things out; it ends with the last clone of this handle.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] when no server program is found; the text says how to get one.
+    pub async fn embedded() -> Result<Self> {
+        Self::on(Embedded::start()?, Config::new("")).await
+    }
+
+    /// Connects to a private server that the caller has started.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::connect`].
+    pub async fn on(server: Embedded, config: Config) -> Result<Self> {
+        server.ready().await?;
+        let orch = Self::with_config(Config { url: server.url(), ..config }).await?;
+        Ok(Self { embedded: Some(Arc::new(server)), ..orch })
+    }
+
+    /// The private server, if this handle started one.
+    #[must_use]
+    pub fn server(&self) -> Option<&Embedded> {
+        self.embedded.as_deref()
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.store.config()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Submits one task; it is stored when this returns. Repeated by itself when an answer is lost, with the same id,
+    /// so that it is stored once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what cannot be accepted, [`Error::QueueFull`], [`Error::OutOfMemory`] (nothing was
+    /// stored); [`Error::Unavailable`] when no answer came for 15 seconds: then it may be stored.
+    pub async fn enqueue<T>(&self, task: NewTask<T>) -> Result<TaskHandle<T>> {
+        let mut handles = self.enqueue_all([task]).await?;
+        handles.pop().ok_or_else(|| Error::corrupt("a task was submitted and none came back"))
+    }
+
+    /// Submits many tasks: one round trip for a thousand of one queue. Each thousand is stored as a whole; when a later
+    /// one fails, the earlier ones stay.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::enqueue`].
+    pub async fn enqueue_all<T>(&self, tasks: impl IntoIterator<Item = NewTask<T>>) -> Result<Vec<TaskHandle<T>>> {
+        crate::submit::submit(self, tasks.into_iter()).await
+    }
+
+    /// One task, whatever its state.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it is unknown or its retention has passed.
+    pub async fn get(&self, id: TaskId) -> Result<Task> {
+        let script = &self.store.scripts().get;
+        let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes())).await?;
+        let parts: Vec<Vec<u8>> = read(reply)?;
+        let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
+        let children = part(2).chunks(14).filter_map(TaskId::from_slice).collect();
+        let number = || std::str::from_utf8(part(3)).ok()?.split(' ').next()?.parse::<u64>().ok();
+        let at = |status| Whereabouts { status: Some(status), ..Whereabouts::default() };
+        let at = match part(0) {
+            b"ended" => return Task::finished(id, part(1), children),
+            b"ready" => at(Status::Assigned),
+            b"shelf" => at(Status::Pending),
+            b"timer" => Whereabouts { due_ms: number(), ..at(Status::Pending) },
+            b"running" => Whereabouts { started_at_ms: number(), ..at(Status::InProgress) },
+            _ => return Err(Error::NotFound { what: format!("task {id}") }),
+        };
+        Task::live(id, part(1), Whereabouts { children, ..at })
+    }
+
+    /// A handle for a task submitted elsewhere, whose result is to be read as `T`.
+    #[must_use]
+    pub fn handle<T>(&self, id: TaskId) -> TaskHandle<T> {
+        TaskHandle::new(self.clone(), id)
+    }
+
+    /// Ends a waiting task at once, or asks the worker of a running one to stop it.
+    ///
+    /// Returns `cancelled` when it has ended now (or had been cancelled before), `in_progress` when its handler was
+    /// asked.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it had completed or failed before, [`Error::NotFound`].
+    pub async fn cancel(&self, id: TaskId) -> Result<Status> {
+        let script = &self.store.scripts().cancel;
+        let tail = crate::claim::cancelled_tail();
+        let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes()).arg(tail.as_slice())).await?;
+        match read::<String>(reply)?.as_str() {
+            "cancelled" | "x" => Ok(Status::Cancelled),
+            "requested" => Ok(Status::InProgress),
+            "c" => Err(Error::Conflict { what: format!("task {id} has completed; it cannot be cancelled any more") }),
+            "f" => Err(Error::Conflict { what: format!("task {id} has failed; it cannot be cancelled any more") }),
+            _ => Err(Error::NotFound { what: format!("task {id}") }),
+        }
+    }
+
+    /// Gives a failed or cancelled task a new life under its id, with all its retries.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it has not ended or has completed, [`Error::NotFound`].
+    pub async fn retry(&self, id: TaskId) -> Result {
+        let script = &self.store.scripts().revive;
+        let mut sent_before = false;
+        let call = |before| {
+            sent_before = before;
+            self.store.call(script).arg(id.as_bytes())
+        };
+        let reply = read::<String>(self.store.repeat(call).await?)?;
+        match reply.as_str() {
+            "revived" => Ok(()),
+            "live" if sent_before => Ok(()),
+            "live" => Err(Error::Conflict { what: format!("task {id} has not ended; only a failed or cancelled one can be retried") }),
+            "c" => Err(Error::Conflict { what: format!("task {id} has completed; only a failed or cancelled one can be retried") }),
+            _ => Err(Error::NotFound { what: format!("task {id}") }),
+        }
+    }
+
+    /// Stops handing out the tasks of `queue`; what runs goes on. Returns whether that was a change.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad name, [`Error::Unavailable`].
+    pub async fn pause(&self, queue: &str) -> Result<bool> {
+        self.set_paused(queue, 1).await
+    }
+
+    /// Goes on handing out the tasks of `queue`. Returns whether that was a change.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::pause`].
+    pub async fn resume(&self, queue: &str) -> Result<bool> {
+        self.set_paused(queue, 0).await
+    }
+
+    async fn set_paused(&self, queue: &str, paused: u8) -> Result<bool> {
+        crate::router::check_name("queue", queue)?;
+        let script = &self.store.scripts().pause;
+        read(self.store.repeat(|_| self.store.call(script).arg(queue).arg(paused)).await?)
+    }
+
+    /// Counts of everything, all taken at one instant.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn stats(&self) -> Result<Stats> {
+        Stats::read(self.store.repeat(|_| self.store.call(&self.store.scripts().stats)).await?)
+    }
+
+    /// What workers have published: the handler table by task type.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn offers(&self) -> Result<HashMap<String, Offer>> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.store.keys().handlers());
+        let table: HashMap<String, Vec<u8>> =
+            read(self.store.plain(&command).await.map_err(crate::store::Fault::into_error)?)?;
+        // An entry that cannot be read was not written by us; the others still hold.
+        Ok(table.into_iter().filter_map(|(k, v)| Some((k, crate::codec::decode("an offer", &v).ok()?))).collect())
+    }
+
+    /// How far this process's idea of the server's clock is from what the server says now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn clock_error(&self) -> Result<Duration> {
+        let before = self.store.now_ms();
+        self.store.learn_time().await?;
+        Ok(Duration::from_millis(self.store.now_ms().abs_diff(before)))
+    }
+}

@@ -1,0 +1,126 @@
+//! Waiting without polling: the only blocking reads, on connections of their own from a pool.
+//!
+//! What is popped is a wake token or a note, never a task: losing one costs time, not work. A token that nobody can use
+//! is put back by whoever popped it.
+
+use std::time::Duration;
+
+use bb8_redis::bb8;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, RedisError};
+
+use super::{CONNECT_TIMEOUT, Fault, Store};
+use crate::{Error, Result};
+
+/// What woke a waiter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Rung {
+    /// The token of this queue.
+    Token(String),
+    /// A note in the inbox.
+    Note(Vec<u8>),
+}
+
+/// Waits on tokens and an inbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Bell {
+    pool: bb8::Pool<Dedicated>,
+    store: Store,
+}
+
+impl Bell {
+    /// A bell with one connection, opened when first needed.
+    pub(crate) fn new(store: &Store) -> Self {
+        let manager = Dedicated { client: store.shared.client.clone() };
+        let pool = bb8::Pool::builder()
+            .max_size(1)
+            .test_on_check_out(false)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .build_unchecked(manager);
+        Self { pool, store: store.clone() }
+    }
+
+    /// Waits up to `patience` for the token of one of `queues` (in order of preference) or a note for `owner`.
+    pub(crate) async fn wait(&self, queues: &[String], owner: &str, patience: Duration) -> Result<Option<Rung>> {
+        let unavailable = |error: &dyn std::fmt::Display| Error::Unavailable { reason: error.to_string(), source: None };
+        let mut link = self.pool.get().await.map_err(|error| unavailable(&error))?;
+        let inbox = self.store.keys().inbox(owner);
+        let tokens: Vec<String> = queues.iter().map(|queue| self.store.keys().token(queue)).collect();
+        let mut command = redis::cmd("BZPOPMIN");
+        command.arg(&inbox).arg(&tokens).arg(patience.as_secs_f64());
+        let grace = patience + Duration::from_secs(5);
+        // Broken until an answer came: a wait that is given up on leaves a pop behind on the server.
+        link.broken = true;
+        let reply: Option<(String, Vec<u8>, f64)> =
+            match tokio::time::timeout(grace, command.query_async(&mut link.connection)).await {
+                Ok(reply) => reply.map_err(|error| Fault::from(error).into_error())?,
+                Err(_) => return Err(unavailable(&"no answer to a blocking read")),
+            };
+        link.broken = false;
+        Ok(reply.map(|(key, member, _)| match tokens.iter().position(|token| *token == key) {
+            Some(i) => Rung::Token(queues[i].clone()),
+            None => Rung::Note(member),
+        }))
+    }
+
+    /// Puts the token of `queue` back.
+    pub(crate) async fn put_back(&self, queue: &str) -> Result<(), Fault> {
+        let mut command = redis::cmd("ZADD");
+        command.arg(self.store.keys().token(queue)).arg(0).arg("x");
+        self.store.plain(&command).await.map(drop)
+    }
+}
+
+/// Makes connections for blocking reads: without a response timeout, and told apart when they are not clean any more.
+#[derive(Debug)]
+struct Dedicated {
+    client: redis::Client,
+}
+
+#[derive(Debug)]
+struct Link {
+    connection: MultiplexedConnection,
+    broken: bool,
+}
+
+impl bb8::ManageConnection for Dedicated {
+    type Connection = Link;
+    type Error = RedisError;
+
+    async fn connect(&self) -> Result<Link, RedisError> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        Ok(Link { connection, broken: false })
+    }
+
+    async fn is_valid(&self, link: &mut Link) -> Result<(), RedisError> {
+        redis::cmd("PING").query_async(&mut link.connection).await
+    }
+
+    fn has_broken(&self, link: &mut Link) -> bool {
+        link.broken
+    }
+}
+
+/// A client for `url`, with small packets sent at once.
+pub(super) fn client(url: &str) -> Result<redis::Client> {
+    use redis::IntoConnectionInfo;
+    if url.starts_with("rediss://") {
+        return Err(Error::Unfit { what: "TLS to Redis is not built in yet; use redis:// or unix://".into() });
+    }
+    let info = url.into_connection_info().map_err(|error| {
+        Error::invalid(format!("the Redis URL is not understood ({error}); write redis://host:6379 or unix:///path"))
+    })?;
+    let tcp = info.tcp_settings().clone().set_nodelay(true);
+    redis::Client::open(info.set_tcp_settings(tcp)).map_err(|error| Error::invalid(error.to_string()))
+}
+
+/// One plain connection, or a clear error soon.
+pub(super) async fn dedicated(client: &redis::Client) -> Result<MultiplexedConnection> {
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(CONNECT_TIMEOUT));
+    client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
+        let address = client.get_connection_info().addr();
+        Error::Unavailable { reason: format!("no connection to {address}: {error}"), source: Some(Box::new(error)) }
+    })
+}

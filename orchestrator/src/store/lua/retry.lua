@@ -1,0 +1,24 @@
+#!lua flags=allow-oom
+-- RETRY: an attempt failed and another follows after a delay. Counts the attempt.
+-- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T z r:<q> q k:<q> D<n> B n i:<inbox>
+-- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 delay ms · 5 new body · 6 letter ‖ ending, should it be cancelled
+-- Reply: 'pending', 'cancelled' or 'stale'; error LOST.
+local worker, member = ARGV[1], ARGV[3]
+if go('HGET', base .. 'g', 'w' .. worker) ~= ARGV[2] then return redis.error_reply('LOST ' .. worker) end
+if go('SISMEMBER', base .. 'w:' .. worker, member) == 0 then return 'stale' end
+local id = sub(member, 1, 14)
+local record = records({id})[1]
+go('SREM', base .. 'w:' .. worker, member)
+if not record then return 'stale' end
+record = raise(record, 1, 2, 1, 0)
+if bit.band(flags_of(record), CANCEL) ~= 0 then
+  announce({'e', finish(id, record, ARGV[6]), 'w', worker})
+  return 'cancelled'
+end
+record = sub(record, 1, 16 + byte(record, 16)) .. ARGV[5]
+store(id, record)
+go('ZADD', base .. 'z', now + ARGV[4], 'd' .. id)
+token(queue_of(record))
+announce({'y', element(id, record), 'w', worker})
+return 'pending'

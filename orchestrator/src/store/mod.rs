@@ -1,0 +1,265 @@
+//! The only room that knows Redis: connections, scripts, keys, and what its errors mean.
+
+mod bell;
+mod fitness;
+mod keys;
+mod scripts;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
+
+pub(crate) use self::bell::{Bell, Rung};
+use self::keys::Keys;
+use self::scripts::Scripts;
+use crate::{Config, Error, Result};
+
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest wait for the reply of a short command. A command that timed out may have run.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call that may be repeated safely is repeated before the caller is told.
+const REPEAT_FOR: Duration = Duration::from_secs(15);
+
+/// Why one command brought no reply.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The server refused before anything ran, and may not refuse later (loading, failing over …).
+    NotNow(RedisError),
+    /// No answer came: it may or may not have run.
+    Lost(RedisError),
+    /// An answer that will not change.
+    Final(Error),
+}
+
+impl Fault {
+    /// The error for a caller who does not repeat.
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::NotNow(error) | Self::Lost(error) => {
+                Error::Unavailable { reason: error.to_string(), source: Some(Box::new(error)) }
+            }
+            Self::Final(error) => error,
+        }
+    }
+}
+
+impl From<RedisError> for Fault {
+    fn from(error: RedisError) -> Self {
+        let code = error.code().unwrap_or_default().to_owned();
+        let detail = || error.detail().unwrap_or_default().to_owned();
+        match (error.kind(), code.as_str()) {
+            (_, "LOST") => Self::Final(Error::LeaseLost),
+            (_, "QUEUEFULL") => Self::Final(Error::QueueFull { queue: detail(), bound: 0 }),
+            (_, "OOM") => Self::Final(Error::OutOfMemory),
+            (_, "TAKEN" | "LATE") => Self::Final(Error::Conflict { what: format!("{code} {}", detail()) }),
+            (_, "MISCONF" | "NOREPLICAS") => Self::NotNow(error),
+            (
+                ErrorKind::Server(
+                    ServerErrorKind::BusyLoading
+                    | ServerErrorKind::ReadOnly
+                    | ServerErrorKind::MasterDown
+                    | ServerErrorKind::ClusterDown
+                    | ServerErrorKind::TryAgain
+                    | ServerErrorKind::NoScript,
+                ),
+                _,
+            )
+            | (_, "BUSY") => Self::NotNow(error),
+            (ErrorKind::Server(_) | ErrorKind::Extension, _) => Self::Final(match code.as_str() {
+                "NOPERM" => Error::Unfit { what: format!("the Redis user lacks a permission: {error}") },
+                _ => Error::corrupt(format!("Redis answered: {error}")),
+            }),
+            (ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported, _) => {
+                Self::Final(Error::Unfit { what: error.to_string() })
+            }
+            _ => Self::Lost(error),
+        }
+    }
+}
+
+/// One call of a script: arguments are copied once, straight into the command.
+#[derive(Debug)]
+pub(crate) struct Call(Cmd);
+
+impl Call {
+    pub(crate) fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
+        self.0.arg(arg);
+        self
+    }
+
+    pub(crate) fn args<A: redis::ToRedisArgs>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        for arg in args {
+            self.0.arg(arg);
+        }
+        self
+    }
+}
+
+/// One namespace on one server. Cheap to clone; all clones share a connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    link: ConnectionManager,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    client: redis::Client,
+    config: Config,
+    keys: Keys,
+    scripts: Scripts,
+    /// Server milliseconds at `started`, as last learnt.
+    clock_ms: AtomicI64,
+    started: Instant,
+}
+
+impl Store {
+    /// Connects, refuses an unfit server, and loads the scripts.
+    pub(crate) async fn connect(config: Config) -> Result<Self> {
+        config.check()?;
+        let client = bell::client(&config.url)?;
+        // The manager's first connection would be tried for minutes; a server that is absent is to be told at once.
+        let mut probe = bell::dedicated(&client).await?;
+        fitness::check(&mut probe).await?;
+        let link = Self::link(&client).await?;
+        let shared = Shared {
+            client,
+            keys: Keys::new(&config.namespace),
+            scripts: Scripts::new(&config),
+            config,
+            clock_ms: AtomicI64::new(0),
+            started: Instant::now(),
+        };
+        let store = Self { link, shared: Arc::new(shared) };
+        store.load_scripts().await.map_err(Fault::into_error)?;
+        store.learn_time().await?;
+        Ok(store)
+    }
+
+    /// The same store over a connection of its own, for a runtime of its own: a connection lives on the runtime that
+    /// made it.
+    pub(crate) async fn separate(&self) -> Result<Self> {
+        Ok(Self { link: Self::link(&self.shared.client).await?, shared: Arc::clone(&self.shared) })
+    }
+
+    async fn link(client: &redis::Client) -> Result<ConnectionManager> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_min_delay(Duration::from_millis(20))
+            .set_max_delay(Duration::from_millis(500))
+            .set_number_of_retries(usize::MAX);
+        ConnectionManager::new_with_config(client.clone(), config).await.map_err(|error| Fault::from(error).into_error())
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    pub(crate) fn scripts(&self) -> &Scripts {
+        &self.shared.scripts
+    }
+
+    /// The server's clock, as this process knows it: learnt from replies, carried on by the monotonic clock.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let elapsed = i64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
+        u64::try_from(self.shared.clock_ms.load(Ordering::Relaxed) + elapsed).unwrap_or(0)
+    }
+
+    /// Notes what the server's clock said just now.
+    pub(crate) fn set_now_ms(&self, now_ms: u64) {
+        let elapsed = i64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
+        self.shared.clock_ms.store(i64::try_from(now_ms).unwrap_or(i64::MAX) - elapsed, Ordering::Relaxed);
+    }
+
+    /// Asks the server for its time.
+    pub(crate) async fn learn_time(&self) -> Result {
+        #[cfg(feature = "test-clock")]
+        if self.shared.config.test_clock {
+            let mut clock = Cmd::new();
+            clock.arg("HMGET").arg(self.keys().test_clock()).arg("s").arg("us");
+            let (seconds, micros): (u64, u64) =
+                clock.query_async(&mut self.link.clone()).await.map_err(|error| Fault::from(error).into_error())?;
+            self.set_now_ms(seconds * 1000 + micros / 1000);
+            return Ok(());
+        }
+        let (seconds, micros): (u64, u64) =
+            redis::cmd("TIME").query_async(&mut self.link.clone()).await.map_err(|error| Fault::from(error).into_error())?;
+        self.set_now_ms(seconds * 1000 + micros / 1000);
+        Ok(())
+    }
+
+    /// Begins a call of `script`.
+    pub(crate) fn call(&self, script: &Script) -> Call {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(script.get_hash()).arg(1).arg(self.shared.keys.events());
+        Call(command)
+    }
+
+    /// Sends a call once. A server that has lost its scripts gets them again: nothing ran, so that is no repeat.
+    pub(crate) async fn send(&self, call: &Call) -> Result<Value, Fault> {
+        match self.query(&call.0).await {
+            Err(Fault::NotNow(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.load_scripts().await?;
+                self.query(&call.0).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Sends what `call` makes until an answer comes, for at most 15 seconds; `call` is told whether an earlier copy
+    /// may have run. Only for calls that may be repeated.
+    pub(crate) async fn repeat(&self, mut call: impl FnMut(bool) -> Call) -> Result<Value> {
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        let mut sent = false;
+        loop {
+            let fault = match self.send(&call(sent)).await {
+                Ok(value) => return Ok(value),
+                Err(Fault::Final(error)) => return Err(error),
+                Err(fault) => fault,
+            };
+            sent |= matches!(fault, Fault::Lost(_));
+            if started.elapsed() + pause > REPEAT_FOR {
+                return Err(fault.into_error());
+            }
+            tokio::time::sleep(pause.mul_f64(0.5 + rand::random::<f64>())).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    /// A plain command, for the few things that need no script.
+    pub(crate) async fn plain(&self, command: &Cmd) -> Result<Value, Fault> {
+        self.query(command).await
+    }
+
+    async fn query(&self, command: &Cmd) -> Result<Value, Fault> {
+        let mut link = self.link.clone();
+        // While the manager reconnects, its own timeout does not run.
+        match tokio::time::timeout(RESPONSE_TIMEOUT + CONNECT_TIMEOUT, command.query_async(&mut link)).await {
+            Ok(reply) => reply.map_err(Fault::from),
+            Err(_) => Err(Fault::Lost(RedisError::from((ErrorKind::Io, "no connection and no reply in 7 s")))),
+        }
+    }
+
+    async fn load_scripts(&self) -> Result<(), Fault> {
+        let mut pipe = redis::pipe();
+        for script in self.scripts().all() {
+            pipe.load_script(script).ignore();
+        }
+        pipe.query_async::<()>(&mut self.link.clone()).await.map_err(Fault::from)
+    }
+}
+
+/// Reads a reply as `T`.
+pub(crate) fn read<T: redis::FromRedisValue>(value: Value) -> Result<T> {
+    redis::from_redis_value(value).map_err(|error| Error::corrupt(format!("a script's reply: {error}")))
+}

@@ -1,0 +1,85 @@
+//! The scripts: one file a transition, put together with the prelude and the namespace's bounds once at connect.
+
+use redis::Script;
+
+use crate::Config;
+
+const PRELUDE: &str = include_str!("lua/prelude.lua");
+const RECORD: &str = include_str!("lua/record.lua");
+
+macro_rules! scripts {
+    ($($name:ident),+ $(,)?) => {
+        /// Every script by name, so that a missing one does not compile.
+        #[derive(Debug)]
+        pub(crate) struct Scripts {
+            $(pub(crate) $name: Script,)+
+        }
+
+        impl Scripts {
+            /// The file of each script, by name.
+            #[cfg(test)]
+            const SOURCES: &[(&str, &str)] =
+                &[$((stringify!($name), include_str!(concat!("lua/", stringify!($name), ".lua")))),+];
+
+            pub(crate) fn new(config: &Config) -> Self {
+                Self {
+                    $($name: Script::new(&assemble(include_str!(concat!("lua/", stringify!($name), ".lua")), config)),)+
+                }
+            }
+
+            pub(crate) fn all(&self) -> Vec<&Script> {
+                vec![$(&self.$name),+]
+            }
+        }
+    };
+}
+
+scripts!(
+    await_end, beat, cancel, enqueue, get, join, leave, pause, reconcile, release, rescue, retry, revive, shelve, stats,
+    step, tick, unshelve,
+);
+
+/// `#!lua …` first, then the shared parts with their bounds filled in, then the script.
+fn assemble(source: &str, config: &Config) -> String {
+    let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
+    let dead_retention = config.dead_retention.max(config.retention);
+    let prelude = PRELUDE
+        .replace("{{retention_ms}}", &config.retention.as_millis().to_string())
+        .replace("{{dead_retention_ms}}", &dead_retention.as_millis().to_string())
+        .replace("{{dead_max}}", &config.dead_max.to_string())
+        .replace("{{events_max}}", &config.events_max.to_string());
+    let whole = [shebang, &strip(&prelude), &strip(RECORD), &strip(body)].join("\n");
+    #[cfg(feature = "test-clock")]
+    if config.test_clock {
+        return whole.replace("redis.call('TIME')", "redis.call('HMGET', base .. 'now', 's', 'us')");
+    }
+    whole
+}
+
+/// Without comment lines: they are for readers of the source, not for the server's memory.
+fn strip(lua: &str) -> String {
+    lua.lines().filter(|line| !line.trim_start().starts_with("--") && !line.trim().is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The header is the contract: what it does not list, the script must not use.
+    #[test]
+    fn every_header_tells_key_arguments_and_reply() {
+        for (name, source) in Scripts::SOURCES {
+            let mut lines = source.lines();
+            let shebang = lines.next().unwrap_or_default();
+            assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
+            assert_eq!(shebang.contains("allow-oom"), *name != "enqueue", "{name}: only enqueue stops when memory is full");
+            let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
+            assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");
+            assert!(header.contains("Reply:"), "{name}: the header tells no reply");
+            let body = &source[source.find("\nlocal").unwrap_or(0)..];
+            let highest = (1..=9).rev().find(|n| body.contains(&format!("ARGV[{n}]"))).unwrap_or(0);
+            assert!(highest == 0 || header.contains("ARGV: 1 "), "{name}: the header tells no arguments");
+            assert!(!body.contains("KEYS["), "{name}: the base comes from the prelude");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! The unified task, as people and other programs see it.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::record::{Body, Finished, Header, flag};
+use crate::{BlockedOn, Error, Result, Status, TaskId};
+
+/// Order within a queue: all of P0 before any of P1, and so on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Priority {
+    /// Critical.
+    P0 = 0,
+    /// High.
+    P1 = 1,
+    /// Medium, the default.
+    #[default]
+    P2 = 2,
+    /// Low.
+    P3 = 3,
+}
+
+impl Priority {
+    pub(crate) fn from_level(level: u8) -> Option<Self> {
+        [Self::P0, Self::P1, Self::P2, Self::P3].get(usize::from(level)).copied()
+    }
+}
+
+impl std::str::FromStr for Priority {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        word("priority", text, "P0 P1 P2 P3")
+    }
+}
+
+impl std::fmt::Display for Priority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(["P0", "P1", "P2", "P3"][*self as usize])
+    }
+}
+
+/// Who asked for a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The FAQ agent.
+    Faq,
+    /// The operations agent.
+    Ops,
+    /// The development agent.
+    Dev,
+    /// A person, the default.
+    #[default]
+    User,
+    /// The system itself, for example a schedule.
+    System,
+    /// A web hook.
+    Webhook,
+}
+
+impl std::str::FromStr for Source {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        word("source", text, "faq ops dev user system webhook")
+    }
+}
+
+/// Reads one word of a closed list through its serde name.
+fn word<T: for<'de> Deserialize<'de>>(kind: &str, text: &str, known: &str) -> Result<T> {
+    serde_json::from_value(Value::from(text))
+        .map_err(|_| Error::invalid(format!("`{}` is no {kind}; known are: {known}", crate::error::excerpt(text))))
+}
+
+/// A promise about the total time a task may take. Either bound may be given alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sla {
+    /// Total time from creation, as text: `30m`.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// The instant by which it must have ended.
+    #[serde(default)]
+    pub deadline: Option<DateTime<Utc>>,
+    /// Fraction of the time after which to warn, 0 to 1.
+    #[serde(default = "Sla::alert_threshold_default")]
+    pub alert_threshold: f64,
+}
+
+impl Sla {
+    /// Warn at 80 % of the time.
+    pub(crate) fn alert_threshold_default() -> f64 {
+        0.8
+    }
+}
+
+/// One task in full: what was asked, where it stands, how it ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Task {
+    /// Its name for all time.
+    pub task_id: TaskId,
+    /// What kind of work it is; chooses the handler.
+    #[serde(rename = "type")]
+    pub task_type: String,
+    /// Its order within the queue.
+    pub priority: Priority,
+    /// Who asked for it.
+    pub source: Source,
+    /// Where it stands.
+    pub status: Status,
+    /// The handler's input.
+    pub payload: Value,
+    /// Shared by all tasks that descend from one; W3C form unless the submitter chose another.
+    pub trace_id: String,
+    /// The promise about its total time.
+    pub sla: Option<Sla>,
+    /// The agent whose queue it is in; the same as `queue`.
+    pub assigned_to: String,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When the present or last attempt started, as far as known.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// The task that asked for it.
+    pub parent_task_id: Option<TaskId>,
+    /// The tasks it asked for, oldest first, at most 1,000.
+    pub child_task_ids: Vec<TaskId>,
+    /// Free fields of the submitter.
+    pub metadata: serde_json::Map<String, Value>,
+    /// The error of the last attempt.
+    pub error: Option<String>,
+    /// Attempts that failed and were followed by another.
+    pub retry_count: u32,
+    /// Attempts that may follow the first.
+    pub max_retries: u8,
+    /// What the handler returned.
+    pub result: Option<Value>,
+    /// Attempts begun so far, those lost to crashes included.
+    pub attempt: u32,
+    /// Attempts that ended with the worker's death.
+    pub crashes: u32,
+    /// The instant before which it does not start.
+    pub run_at: Option<DateTime<Utc>>,
+    /// What it waits for while blocked.
+    pub blocked_on: Option<BlockedOn>,
+    /// The approval that holds it.
+    pub approval_id: Option<String>,
+    /// The caller who submitted it.
+    pub requested_by: Option<String>,
+    /// How far the handler says it is, 0 to 1.
+    pub progress: Option<f64>,
+    /// The queue it is in.
+    pub queue: String,
+    /// One word for why it ended without success: `retries`, `fatal`, `poison`, `request` …
+    pub reason: Option<String>,
+    /// Whether it lies on the shelf because no present worker handles its type.
+    pub shelved: bool,
+    /// Whether cancelling was asked for while it ran.
+    pub cancel_requested: bool,
+    /// Number of the last change of state, as the task's events count them.
+    pub changes: u32,
+}
+
+/// What Redis knows of a task beyond its record.
+#[derive(Debug, Default)]
+pub(crate) struct Whereabouts {
+    pub(crate) status: Option<Status>,
+    pub(crate) due_ms: Option<u64>,
+    pub(crate) started_at_ms: Option<u64>,
+    pub(crate) children: Vec<TaskId>,
+}
+
+impl Task {
+    /// A live task from its record.
+    pub(crate) fn live(id: TaskId, record: &[u8], at: Whereabouts) -> Result<Self> {
+        let (header, rest) = Header::read(record)?;
+        let (body, payload) = Body::read(rest)?;
+        let status = at.status.unwrap_or(Status::InProgress);
+        let running = status == Status::InProgress;
+        let attempts = u32::from(header.attempts);
+        Ok(Self {
+            task_id: id,
+            status,
+            payload: to_json(payload),
+            trace_id: body.trace_id.unwrap_or_else(|| id.as_trace_id()),
+            task_type: body.task_type,
+            priority: header.priority,
+            source: body.source,
+            sla: body.sla,
+            assigned_to: header.queue.clone(),
+            created_at: instant(id.created_at_ms()),
+            started_at: at.started_at_ms.map(instant),
+            completed_at: None,
+            parent_task_id: body.parent,
+            child_task_ids: at.children,
+            metadata: body.metadata,
+            error: body.error,
+            retry_count: attempts,
+            max_retries: header.max_retries,
+            result: None,
+            attempt: attempts + u32::from(header.crashes) + u32::from(running),
+            crashes: header.crashes.into(),
+            run_at: at.due_ms.or((body.run_at_ms > 0).then_some(body.run_at_ms)).map(instant),
+            blocked_on: None,
+            approval_id: None,
+            requested_by: body.requested_by,
+            progress: None,
+            queue: header.queue,
+            reason: None,
+            shelved: header.flags & flag::SHELVED != 0,
+            cancel_requested: header.flags & flag::CANCEL != 0,
+            changes: header.changes + u32::from(running),
+        })
+    }
+
+    /// A finished task from its value in a bucket.
+    pub(crate) fn finished(id: TaskId, value: &[u8], children: Vec<TaskId>) -> Result<Self> {
+        let finished = Finished::read(value)?;
+        let at = Whereabouts { status: Some(finished.status), children, ..Whereabouts::default() };
+        let task = Self::live(id, finished.record, at)?;
+        let ran = finished.ending.started_after_ms.is_some();
+        Ok(Self {
+            started_at: finished.ending.started_after_ms.map(|after| instant(id.created_at_ms() + after)),
+            completed_at: Some(instant(finished.finished_at_ms)),
+            result: (finished.status == Status::Completed).then(|| to_json(finished.result)),
+            error: finished.ending.error.or(task.error),
+            reason: finished.ending.reason,
+            retry_count: task.retry_count.saturating_sub(u32::from(ran)),
+            ..task
+        })
+    }
+}
+
+/// Unix milliseconds as an instant.
+pub(crate) fn instant(ms: u64) -> DateTime<Utc> {
+    i64::try_from(ms).ok().and_then(DateTime::from_timestamp_millis).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// MessagePack as JSON. What JSON cannot say (maps keyed by maps …) is told as a text.
+pub(crate) fn to_json(bytes: &[u8]) -> Value {
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    serde_transcode::transcode(&mut reader, serde_json::value::Serializer)
+        .unwrap_or_else(|error| Value::from(format!("(not representable as JSON: {error})")))
+}

@@ -1,0 +1,50 @@
+//! What the tests share: a real Redis a process, a namespace a test, and ways to await facts.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::expect_used)]
+
+pub mod server;
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use orchestrator::{Config, Orchestrator};
+
+pub use server::{Server, redis_program};
+
+/// Longest wait for a fact; far above what a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A namespace that no other test uses.
+#[must_use]
+pub fn namespace() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A client on the shared server of this process, in a namespace of its own.
+pub async fn orch() -> Orchestrator {
+    Orchestrator::with_config(config()).await.expect("a client on a fresh namespace")
+}
+
+/// Settings for the shared server, with a fresh namespace.
+#[must_use]
+pub fn config() -> Config {
+    Config { namespace: namespace(), ..Config::new(&server::shared().url()) }
+}
+
+/// A plain connection to the shared server, for looking behind the curtain.
+pub async fn raw() -> redis::aio::MultiplexedConnection {
+    server::shared().raw().await
+}
+
+/// Waits until `fact` yields something; fails the test with `what` when it does not within [`PATIENCE`].
+pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut fact: impl FnMut() -> F) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = fact().await {
+            return value;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

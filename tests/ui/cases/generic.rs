@@ -1,0 +1,10 @@
+use orchestrator_worker::{TaskResult, task_handler};
+
+#[task_handler("bugfix")]
+async fn bugfix<T: Send>(_args: T) -> TaskResult {
+    Ok(())
+}
+
+fn main() {
+    let _ = bugfix::with(1);
+}

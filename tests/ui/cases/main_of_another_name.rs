@@ -1,0 +1,2 @@
+#[orchestrator_worker::main]
+async fn start() {}

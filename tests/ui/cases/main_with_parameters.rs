@@ -1,0 +1,2 @@
+#[orchestrator_worker::main]
+async fn main(_args: Vec<String>) {}

@@ -1,0 +1,8 @@
+use orchestrator_worker::payload;
+
+#[payload]
+fn bug() {}
+
+fn main() {
+    bug();
+}

@@ -1,0 +1,10 @@
+use orchestrator_worker::{TaskResult, task_handler};
+
+#[task_handler("bugfix")]
+async fn bugfix(_id: u64) -> TaskResult {
+    Ok(())
+}
+
+fn main() {
+    let _ = bugfix::with("one");
+}
