@@ -1,5 +1,8 @@
 //! A task in a worker's hands, and the ways to let go of it. Each way takes the claim, so none happens twice.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use serde::de::DeserializeOwned;
 
 use crate::record::{Body, Ending, Header, letter};
@@ -40,10 +43,9 @@ impl Ticket {
     }
 }
 
-/// A claimed task.
+/// A claimed task, to be read by whoever works on it.
 #[derive(Debug)]
-#[must_use = "a claim that is dropped is rescued only when the worker's lease ends"]
-pub struct Claim {
+pub struct Assignment {
     ticket: Ticket,
     header: Header,
     body: Body,
@@ -51,13 +53,7 @@ pub struct Claim {
     claimed_at_ms: u64,
 }
 
-impl Claim {
-    pub(crate) fn read(ticket: Ticket, record: &[u8], claimed_at_ms: u64) -> Result<Self> {
-        let (header, rest) = Header::read(record)?;
-        let (body, payload) = Body::read(rest)?;
-        Ok(Self { ticket, header, body, payload: payload.to_vec(), claimed_at_ms })
-    }
-
+impl Assignment {
     /// The claim's fencing token.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
@@ -139,6 +135,46 @@ impl Claim {
         })
     }
 
+    /// When it was claimed: Unix milliseconds of the server's clock.
+    #[must_use]
+    pub fn claimed_at_ms(&self) -> u64 {
+        self.claimed_at_ms
+    }
+
+    /// The body to go on with after a failed attempt.
+    pub(crate) fn body_with_error(&self, error: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.payload.len() + 128);
+        Body { error: Some(shorten(error)), ..self.body.clone() }.write(&self.payload, &mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// The right and the duty to let go of a claimed task, once.
+#[derive(Debug)]
+#[must_use = "a claim that is dropped is rescued only when the worker's lease ends"]
+pub struct Claim(Arc<Assignment>);
+
+impl Deref for Claim {
+    type Target = Assignment;
+
+    fn deref(&self) -> &Assignment {
+        &self.0
+    }
+}
+
+impl Claim {
+    pub(crate) fn read(ticket: Ticket, record: &[u8], claimed_at_ms: u64) -> Result<Self> {
+        let (header, rest) = Header::read(record)?;
+        let (body, payload) = Body::read(rest)?;
+        Ok(Self(Arc::new(Assignment { ticket, header, body, payload: payload.to_vec(), claimed_at_ms })))
+    }
+
+    /// The task itself, for whoever works on it.
+    #[must_use]
+    pub fn assignment(&self) -> Arc<Assignment> {
+        Arc::clone(&self.0)
+    }
+
     /// It is done; `result` is one MessagePack value.
     pub fn complete(self, result: &[u8]) -> Finish {
         self.finish(letter::COMPLETED, None, None, result)
@@ -161,13 +197,6 @@ impl Claim {
             reason: reason.map(Into::into),
         };
         Finish { ticket: self.ticket, tail: ending.write(letter, result) }
-    }
-
-    /// The body to go on with after a failed attempt.
-    pub(crate) fn body_with_error(&self, error: &str) -> Result<Vec<u8>> {
-        let mut bytes = Vec::with_capacity(self.payload.len() + 128);
-        Body { error: Some(shorten(error)), ..self.body.clone() }.write(&self.payload, &mut bytes)?;
-        Ok(bytes)
     }
 }
 

@@ -100,8 +100,17 @@ struct Life {
     name: String,
     lease: Duration,
     generation: AtomicU64,
-    /// Leases of other workers: value last seen, and since when on our own monotonic clock.
-    watch: Mutex<Vec<(String, String, Instant)>>,
+    watch: Mutex<Watch>,
+}
+
+/// Leases of other workers (value last seen, and since when on our own monotonic clock) and when they were looked at.
+#[derive(Debug)]
+struct Watch(Vec<(String, String, Instant)>, Instant);
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self(Vec::new(), Instant::now())
+    }
 }
 
 impl Incarnation {
@@ -236,11 +245,16 @@ impl Incarnation {
     /// Notes the leases of others: a value seen before keeps the instant when it was first seen.
     fn watch_leases(&self, leases: Vec<(String, String)>) {
         let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *watch = leases
+        let blind = std::mem::replace(&mut watch.1, Instant::now()).elapsed() > 2 * BEAT;
+        if blind {
+            // Who did not look cannot say that a lease stood still: Redis may have been away for everybody.
+            watch.0.clear();
+        }
+        watch.0 = leases
             .into_iter()
             .filter(|(worker, _)| *worker != self.life.name)
             .map(|(worker, lease)| {
-                let since = watch.iter().find(|(w, l, _)| *w == worker && *l == lease).map(|(_, _, since)| *since);
+                let since = watch.0.iter().find(|(w, l, _)| *w == worker && *l == lease).map(|(_, _, since)| *since);
                 (worker, lease, since.unwrap_or_else(Instant::now))
             })
             .collect();
@@ -250,7 +264,7 @@ impl Incarnation {
     #[must_use]
     pub fn next_rescue(&self) -> Option<Instant> {
         let watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        watch.iter().map(|(_, _, since)| *since + self.life.lease).min()
+        watch.0.iter().map(|(_, _, since)| *since + self.life.lease).min()
     }
 
     /// Takes back the tasks of workers whose lease stood still for a whole lease on this process's monotonic clock, if
@@ -261,9 +275,10 @@ impl Incarnation {
     pub async fn rescue(&self) -> Result<usize> {
         let silent: Vec<(String, String)> = {
             let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (over, still) = watch.drain(..).partition(|(_, _, since)| since.elapsed() >= self.life.lease);
-            *watch = still;
-            over.into_iter().map(|(worker, lease, _): (String, String, Instant)| (worker, lease)).collect()
+            let (over, still): (Vec<_>, Vec<_>) =
+                watch.0.drain(..).partition(|(_, _, since)| since.elapsed() >= self.life.lease);
+            watch.0 = still;
+            over.into_iter().map(|(worker, lease, _)| (worker, lease)).collect()
         };
         let mut rescued = 0;
         for (worker, lease) in silent {
@@ -440,6 +455,14 @@ impl Doorbell {
             },
             None => None,
         })
+    }
+
+    /// Ends a [`Doorbell::wait`] that is under way: it returns `None` soon.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn nudge(&self) -> Result {
+        self.bell.nudge(&self.owner).await.map_err(Fault::into_error)
     }
 
     /// Puts the wake token of `queue` back, for somebody who can use it.

@@ -22,7 +22,7 @@ mod submit;
 mod task;
 mod waiters;
 
-pub use claim::{Claim, ERROR_BYTES_MAX, Finish, Ticket};
+pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
 pub use config::{Config, ENVIRONMENT, nearest};
 pub use embedded::Embedded;

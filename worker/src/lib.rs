@@ -1,1 +1,39 @@
-//! .
+#![doc = include_str!("../README.md")]
+
+mod attempt;
+mod context;
+mod error;
+mod extract;
+mod handler;
+mod heart;
+mod registry;
+mod run;
+mod runtime;
+mod shutdown;
+mod worker;
+
+pub use context::TaskContext;
+pub use error::{TaskError, TaskResult};
+pub use extract::{Data, FromContext, Needs};
+pub use handler::{HandlerSpec, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
+pub use orchestrator::{
+    Backoff, Config, Embedded, Error, NewTask, Orchestrator, Priority, Result, Rule, Source, Span, Stats, Status, Task,
+    TaskHandle, TaskId,
+};
+pub use orchestrator_macros::{main, payload, task_handler};
+pub use shutdown::Stop;
+pub use worker::{DRAIN_GRACE_DEFAULT, SLOTS_DEFAULT, SLOTS_MAX, Worker, WorkerBuilder};
+
+/// What the attributes' code names. Not public API.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::handler::{HandlerSpec, TaskHandler, TypedHandler, new_task, output, payload};
+    pub use crate::registry::Registration;
+    pub use crate::runtime::run_main;
+    pub use crate::{FromContext, TaskContext, TaskError};
+    pub use async_trait::async_trait;
+    pub use inventory;
+    pub use orchestrator::{Backoff, NewTask, Priority};
+    pub use serde;
+    pub use std::time::Duration;
+}

@@ -65,8 +65,17 @@ impl Bell {
 
     /// Puts the token of `queue` back.
     pub(crate) async fn put_back(&self, queue: &str) -> Result<(), Fault> {
+        self.lay(&self.store.keys().token(queue), "x").await
+    }
+
+    /// Ends a wait of `owner` by an empty note.
+    pub(crate) async fn nudge(&self, owner: &str) -> Result<(), Fault> {
+        self.lay(&self.store.keys().inbox(owner), "w").await
+    }
+
+    async fn lay(&self, key: &str, member: &str) -> Result<(), Fault> {
         let mut command = redis::cmd("ZADD");
-        command.arg(self.store.keys().token(queue)).arg(0).arg("x");
+        command.arg(key).arg(0).arg(member);
         self.store.plain(&command).await.map(drop)
     }
 }

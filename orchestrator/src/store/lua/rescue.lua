@@ -37,6 +37,10 @@ local left = go('SCARD', held)
 if left == 0 then
   go('ZREM', base .. 'W', worker)
   redis.call('DEL', base .. 'i:' .. worker)
+  -- It may have died with a wake token in its hand.
+  for _, queue in ipairs(go('SMEMBERS', base .. 'q')) do
+    if go('ZCARD', base .. 'r:' .. queue) > 0 then token(queue) end
+  end
 end
 local event = {}
 if #back > 0 then event = {'z', table.concat(back)} end

@@ -1,0 +1,86 @@
+//! One attempt: the handler's future within its time, its panics and its cancelling.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use orchestrator::{Assignment, Backoff, Orchestrator};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Kind;
+use crate::extract::State;
+use crate::handler::TIMEOUT_DEFAULT;
+use crate::registry::Registered;
+use crate::{TaskContext, TaskError};
+
+/// How long a handler may go on after cancelling was asked for.
+pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The handler's output as one MessagePack value.
+    Completed(Vec<u8>),
+    /// Another attempt may follow after `delay`.
+    Failed { error: String, delay: Duration },
+    /// None may follow; the word says why.
+    Fatal { error: String, reason: &'static str },
+    /// It stopped, or was stopped, because cancelling was asked for.
+    Cancelled,
+    /// It was stopped because the lease may be over.
+    Halted,
+}
+
+/// Runs one attempt to its end.
+pub(crate) async fn run(
+    registered: Registered,
+    task: Arc<Assignment>,
+    orch: Orchestrator,
+    state: Arc<State>,
+    cancel: CancellationToken,
+    halt: CancellationToken,
+) -> Outcome {
+    let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
+    let failures = task.failures() + 1;
+    let backoff = registered.spec.backoff.unwrap_or_default();
+    let ctx = TaskContext::new(task, orch, state, cancel.clone(), Instant::now() + timeout);
+    let handler = Arc::clone(&registered.handler);
+    let call = AssertUnwindSafe(async move { handler.call(ctx).await }).catch_unwind();
+    let stopped = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(CANCEL_GRACE).await;
+    };
+    tokio::select! {
+        // A handler that is done is done, even when its time ended in the same instant.
+        biased;
+        returned = call => match returned {
+            Ok(Ok(output)) => Outcome::Completed(output),
+            _ if cancel.is_cancelled() => Outcome::Cancelled,
+            Ok(Err(error)) => failed(&error, &backoff, failures),
+            Err(panic) => failed(&TaskError::from(format!("the handler panicked: {}", panic_text(&*panic))), &backoff, failures),
+        },
+        () = tokio::time::sleep(timeout) => {
+            failed(&TaskError::from(format!("the attempt took longer than its timeout of {timeout:?}")), &backoff, failures)
+        }
+        () = stopped => Outcome::Cancelled,
+        () = halt.cancelled() => Outcome::Halted,
+    }
+}
+
+fn failed(error: &TaskError, backoff: &Backoff, failures: u32) -> Outcome {
+    match error.kind {
+        Kind::Retry => Outcome::Failed { error: error.to_string(), delay: backoff.draw(failures) },
+        Kind::RetryIn(delay) => Outcome::Failed { error: error.to_string(), delay },
+        Kind::Fatal(reason) => Outcome::Fatal { error: error.to_string(), reason },
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(without a text)")
+}

@@ -1,0 +1,133 @@
+//! What a handler knows of its own attempt.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use orchestrator::{Assignment, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
+use tokio_util::sync::CancellationToken;
+
+use crate::extract::State;
+
+/// One attempt at one task, as its handler sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct TaskContext(Arc<Inner>);
+
+struct Inner {
+    task: Arc<Assignment>,
+    orch: Orchestrator,
+    state: Arc<State>,
+    cancel: CancellationToken,
+    deadline: Instant,
+}
+
+impl TaskContext {
+    pub(crate) fn new(
+        task: Arc<Assignment>,
+        orch: Orchestrator,
+        state: Arc<State>,
+        cancel: CancellationToken,
+        deadline: Instant,
+    ) -> Self {
+        Self(Arc::new(Inner { task, orch, state, cancel, deadline }))
+    }
+
+    /// The task's id. Together with a step's name it makes an idempotency key for effects outside.
+    #[must_use]
+    pub fn task_id(&self) -> TaskId {
+        self.0.task.ticket().id
+    }
+
+    /// The task's type.
+    #[must_use]
+    pub fn task_type(&self) -> &str {
+        self.0.task.task_type()
+    }
+
+    /// Number of this attempt, from 1; attempts lost to crashes count.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.0.task.attempt()
+    }
+
+    /// Rises with every claim of this task: hand it to what lies downstream, so that it can refuse an older attempt.
+    #[must_use]
+    pub fn fencing_token(&self) -> u32 {
+        self.0.task.ticket().epoch
+    }
+
+    /// The trace that the task belongs to.
+    #[must_use]
+    pub fn trace_id(&self) -> String {
+        self.0.task.trace_id()
+    }
+
+    /// Its priority.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.0.task.priority()
+    }
+
+    /// Who asked for it.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        self.0.task.source()
+    }
+
+    /// The queue that it came from.
+    #[must_use]
+    pub fn queue(&self) -> &str {
+        self.0.task.queue()
+    }
+
+    /// The submitter's free fields.
+    #[must_use]
+    pub fn metadata(&self) -> &serde_json::Map<String, serde_json::Value> {
+        self.0.task.metadata()
+    }
+
+    /// When the attempt will be ended for taking too long.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.0.deadline
+    }
+
+    /// Whether cancelling was asked for. A handler that sees it should stop; after 5 more seconds it is stopped.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.0.cancel.is_cancelled()
+    }
+
+    /// Resolves when cancelling is asked for; see [`TaskContext::is_cancelled`].
+    pub async fn cancelled(&self) {
+        self.0.cancel.cancelled().await;
+    }
+
+    /// The client, for whatever else the handler needs of it.
+    #[must_use]
+    pub fn orchestrator(&self) -> &Orchestrator {
+        &self.0.orch
+    }
+
+    /// Submits a child of this task: it joins the trace, and this task lists it.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::enqueue`].
+    pub async fn enqueue<T>(&self, task: NewTask<T>) -> orchestrator::Result<TaskHandle<T>> {
+        self.0.orch.enqueue(task.trace_id(&self.trace_id()).parent_id(self.task_id())).await
+    }
+
+    pub(crate) fn assignment(&self) -> &Assignment {
+        &self.0.task
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.0.state
+    }
+}
+
+impl fmt::Debug for TaskContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskContext({} {}, attempt {})", self.task_type(), self.task_id(), self.attempt())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the attribute makes of an async function.
+
+use std::panic::Location;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use orchestrator::{Backoff, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, built_in};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::extract::Needs;
+use crate::{TaskContext, TaskError};
+
+/// Longest attempt unless the handler says otherwise.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// A handler with its types put away. Made by `#[task_handler]`, or by hand for handlers that are made at run time.
+#[async_trait]
+pub trait TaskHandler: Send + Sync + 'static {
+    /// What it handles, and how.
+    fn spec(&self) -> HandlerSpec;
+
+    /// One attempt; returns the output as one MessagePack value.
+    ///
+    /// # Errors
+    /// What the handler returned, or that the payload does not fit.
+    async fn call(&self, ctx: TaskContext) -> Result<Vec<u8>, TaskError>;
+}
+
+/// A handler whose types are known, so that its tasks can be made and their results read.
+pub trait TypedHandler: TaskHandler + Default {
+    /// The payload.
+    type Args: Serialize + DeserializeOwned;
+    /// The result.
+    type Output: Serialize + DeserializeOwned;
+}
+
+/// What a handler handles, and how. What is `None` has its default.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HandlerSpec {
+    /// The task type.
+    pub task_type: &'static str,
+    /// The queue of its tasks.
+    pub queue: Option<&'static str>,
+    /// The priority of the tasks made by its `with`.
+    pub priority: Option<Priority>,
+    /// The retries of the tasks made by its `with`.
+    pub retries: Option<u8>,
+    /// The wait between attempts.
+    pub backoff: Option<Backoff>,
+    /// The longest attempt.
+    pub timeout: Option<Duration>,
+    /// What it does, in its author's words.
+    pub doc: &'static str,
+    /// The shared state that it needs.
+    pub needs: Needs,
+    pub(crate) location: &'static Location<'static>,
+}
+
+impl HandlerSpec {
+    /// All defaults for `task_type`. The caller's place in the source tells handlers apart.
+    #[track_caller]
+    #[must_use]
+    pub fn new(task_type: &'static str) -> Self {
+        Self {
+            task_type,
+            queue: None,
+            priority: None,
+            retries: None,
+            backoff: None,
+            timeout: None,
+            doc: "",
+            needs: Needs::default(),
+            location: Location::caller(),
+        }
+    }
+
+    /// The queue of its tasks: its own, the built-in one of its type, or `default`.
+    #[must_use]
+    pub fn home(&self) -> &'static str {
+        self.queue.or_else(|| built_in(self.task_type)).unwrap_or(QUEUE_DEFAULT)
+    }
+}
+
+/// A task for handler `H`.
+pub fn new_task<H: TypedHandler>(args: &H::Args) -> NewTask<H::Output> {
+    let spec = H::default().spec();
+    let mut task = NewTask::new(spec.task_type, args).home(spec.home());
+    if let Some(priority) = spec.priority {
+        task = task.priority(priority);
+    }
+    match spec.retries {
+        Some(retries) => task.max_retries(retries),
+        None => task,
+    }
+}
+
+/// The payload of the attempt as a `P`; a mistake is told with its path and ends the task for good.
+pub fn payload<P: DeserializeOwned>(ctx: &TaskContext) -> Result<P, TaskError> {
+    ctx.assignment().payload_as().map_err(TaskError::payload)
+}
+
+/// The output as one MessagePack value within its bounds; one that does not fit ends the task for good.
+pub fn output<T: Serialize>(value: &T) -> Result<Vec<u8>, TaskError> {
+    orchestrator::encode_value("result", value, RESULT_BYTES_MAX).map_err(TaskError::fatal)
+}

@@ -1,0 +1,180 @@
+//! The heartbeat: on a thread, a runtime and a connection of its own, so that no handler can stop it. It also does what
+//! time demands of the whole namespace: timers, rescue of silent workers, tasks on the shelf.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use orchestrator::{Error, Incarnation, Result, TaskId};
+use tokio_util::sync::CancellationToken;
+
+/// How long before the end of an unrenewed lease the worker stops its handlers by itself.
+const MARGIN: Duration = Duration::from_secs(1);
+/// Longest wait for one call; the next beat is due soon.
+const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// What runs now and since when (server milliseconds), kept by the worker and read by the heart.
+pub(crate) type Roster = Arc<Mutex<HashMap<TaskId, u64>>>;
+
+/// A beating heart; stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Heart {
+    stop: CancellationToken,
+    alarm: Arc<Alarm>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How the heart reaches the handlers, past a worker that may be waiting for Redis itself.
+#[derive(Debug, Default)]
+struct Alarm {
+    /// Stops the attempts begun under it; replaced when it was used.
+    halt: Mutex<CancellationToken>,
+    lost: CancellationToken,
+}
+
+impl Alarm {
+    /// Stops every attempt that runs.
+    fn halt(&self) {
+        let mut halt = self.halt.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        std::mem::take(&mut *halt).cancel();
+    }
+}
+
+impl Heart {
+    /// What stops an attempt that begins now, should the lease become unsafe.
+    pub(crate) fn halt(&self) -> CancellationToken {
+        self.alarm.halt.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Resolves when the lease is gone.
+    pub(crate) async fn lost(&self) {
+        self.alarm.lost.cancelled().await;
+    }
+
+    pub(crate) fn start(
+        life: Incarnation,
+        task_types: Vec<String>,
+        roster: Roster,
+    ) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let alarm = Arc::new(Alarm::default());
+        let beating = Beating {
+            life,
+            task_types,
+            roster,
+            alarm: Arc::clone(&alarm),
+            stop: stop.clone(),
+            reported: HashMap::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Error::Unfit { what: format!("no runtime for the heartbeat: {error}") })?;
+        let thread = std::thread::Builder::new()
+            .name("orchestrator-heart".into())
+            .spawn(move || runtime.block_on(beating.run()))
+            .map_err(|error| Error::Unfit { what: format!("no thread for the heartbeat: {error}") })?;
+        Ok(Self { stop, alarm, thread: Some(thread) })
+    }
+}
+
+impl Drop for Heart {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Beating {
+    life: Incarnation,
+    task_types: Vec<String>,
+    roster: Roster,
+    alarm: Arc<Alarm>,
+    stop: CancellationToken,
+    reported: HashMap<TaskId, u64>,
+}
+
+impl Beating {
+    async fn run(mut self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.beat_on() => {}
+        }
+    }
+
+    async fn beat_on(&mut self) {
+        // The connection must live on this runtime.
+        while let Err(error) = self.life.separate().await.map(|life| self.life = life) {
+            tracing::warn!(%error, "the heartbeat has no connection");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let interval = self.life.lease() / 3;
+        let (mut alive, mut suspect) = (Instant::now(), false);
+        let mut next_beat = Instant::now();
+        let mut due: Option<Instant> = None;
+        loop {
+            let wake = [Some(next_beat), due, self.life.next_rescue()].into_iter().flatten().min().unwrap_or(next_beat);
+            tokio::time::sleep_until(wake.into()).await;
+            let now = Instant::now();
+            if now >= next_beat {
+                match self.beat().await {
+                    Ok(next) => {
+                        (alive, suspect, due) = (now, false, next);
+                        next_beat = now + interval;
+                    }
+                    Err(Error::LeaseLost) => {
+                        tracing::error!("the lease was lost: the handlers are stopped");
+                        self.alarm.halt();
+                        self.alarm.lost.cancel();
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a heartbeat did not come through");
+                        next_beat = Instant::now() + Duration::from_millis(200);
+                        if !suspect && alive.elapsed() + MARGIN >= self.life.lease() {
+                            suspect = true;
+                            tracing::error!("no heartbeat for almost a lease: the handlers are stopped");
+                            self.alarm.halt();
+                        }
+                    }
+                }
+            }
+            if due.is_some_and(|due| due <= Instant::now()) {
+                due = match in_time(self.life.tick()).await {
+                    Ok(next) => next.map(|wait| Instant::now() + wait),
+                    Err(_) => Some(Instant::now() + Duration::from_millis(200)),
+                };
+            }
+            if self.life.next_rescue().is_some_and(|at| at <= Instant::now()) {
+                match in_time(self.life.rescue()).await {
+                    Ok(0) => {}
+                    Ok(tasks) => tracing::warn!(tasks, "took back the tasks of a worker that fell silent"),
+                    Err(error) => tracing::warn!(%error, "could not look after silent workers"),
+                }
+            }
+        }
+    }
+
+    /// One beat; tells when the next timer is due.
+    async fn beat(&mut self) -> Result<Option<Instant>> {
+        let running = self.roster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let begun: Vec<(TaskId, u64)> =
+            running.iter().filter(|(id, _)| !self.reported.contains_key(id)).map(|(id, at)| (*id, *at)).collect();
+        let left: Vec<TaskId> = self.reported.keys().filter(|id| !running.contains_key(id)).copied().collect();
+        let beaten = in_time(self.life.beat(&begun, &left)).await?;
+        self.reported = running;
+        if beaten.shelf {
+            in_time(self.life.unshelve(&self.task_types)).await?;
+        }
+        Ok(beaten.due.map(|wait| Instant::now() + wait))
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(CALL_TIMEOUT, call).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Unavailable { reason: format!("no answer within {CALL_TIMEOUT:?}"), source: None }),
+    }
+}

@@ -1,0 +1,475 @@
+//! The loop of a worker: slots, claims with finishes riding along, wake-ups, and letting go.
+//!
+//! **Invariant:** one step is in flight at a time, and after any call whose answer was lost nothing is sent before
+//! [`Incarnation::reconcile`] has told what this worker holds.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
+use orchestrator::{
+    Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TaskId, Ticket, Wake,
+};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::{self, Outcome};
+use crate::heart::{Heart, Roster};
+use crate::{Stop, Worker};
+
+/// Longest blocking wait before it is sent anew.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before trying again what Redis did not take.
+const BREATH: Duration = Duration::from_millis(100);
+/// How long handlers are given to notice that they were aborted.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// A blocking wait under way, and whether it listens to the queues or to the inbox alone.
+struct Listening {
+    wait: BoxFuture<'static, Result<Option<Wake>>>,
+    queues: bool,
+    nudged: bool,
+}
+
+/// A task in a slot.
+struct Running {
+    claim: Claim,
+    cancel: CancellationToken,
+    abort: AbortHandle,
+}
+
+/// An attempt that failed, on its way to its next one.
+struct Retry {
+    claim: Claim,
+    delay: Duration,
+    error: String,
+}
+
+/// One life of the worker in Redis.
+struct Life {
+    incarnation: Incarnation,
+    doorbell: Doorbell,
+    roster: Roster,
+    heart: Heart,
+}
+
+impl Life {
+    async fn begin(worker: &Worker) -> Result<Self> {
+        let offers = worker.offers();
+        let task_types = offers.iter().map(|offer| offer.task_type.clone()).collect();
+        let incarnation = Incarnation::join(&worker.orch, &worker.queues, &offers, worker.lease).await?;
+        let roster = Roster::default();
+        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster))?;
+        tracing::info!(worker = incarnation.name(), queues = worker.queues.join(","), slots = worker.slots, "worker is up");
+        Ok(Self { doorbell: incarnation.doorbell(), incarnation, roster, heart })
+    }
+}
+
+/// A running worker.
+pub(crate) struct Run {
+    worker: Worker,
+    life: Life,
+    running: HashMap<TaskId, Running>,
+    slots: HashMap<Id, TaskId>,
+    attempts: JoinSet<(Ticket, Outcome)>,
+    finishes: Vec<Finish>,
+    retries: Vec<Retry>,
+    shelving: Vec<Claim>,
+    listening: Option<Listening>,
+    /// The queues may hold more than was claimed.
+    hungry: bool,
+    /// The queue whose token we took and owe a claim for.
+    woken: Option<String>,
+    /// An answer was lost: reconcile first.
+    unsure: bool,
+    /// What is adopted is to be given back, because its handler was stopped.
+    give_back: bool,
+    draining: bool,
+    /// The heart has told that the lease is gone.
+    woe: bool,
+}
+
+impl Run {
+    pub(crate) async fn new(worker: Worker) -> Result<Self> {
+        Ok(Self {
+            life: Life::begin(&worker).await?,
+            worker,
+            running: HashMap::new(),
+            slots: HashMap::new(),
+            attempts: JoinSet::new(),
+            finishes: Vec::new(),
+            retries: Vec::new(),
+            shelving: Vec::new(),
+            listening: None,
+            hungry: true,
+            woken: None,
+            unsure: false,
+            give_back: false,
+            draining: false,
+            woe: false,
+        })
+    }
+
+    /// The loop. Each turn sends what there is to send, then waits for the first thing to happen.
+    pub(crate) async fn until(mut self, stop: Stop) -> Result {
+        let mut grace: OptionFuture<BoxFuture<'static, ()>> = None.into();
+        loop {
+            let exchange = async {
+                if std::mem::take(&mut self.woe) {
+                    return self.begin_again().await;
+                }
+                match self.exchange().await {
+                    Err(Error::LeaseLost) => self.begin_again().await,
+                    outcome => outcome,
+                }
+            };
+            let sent = tokio::select! {
+                biased;
+                () = stop.immediate() => break,
+                sent = exchange => sent,
+            };
+            if let Err(error) = sent {
+                tracing::warn!(%error, "Redis did not take what this worker sent; it tries again");
+                tokio::time::sleep(BREATH).await;
+                continue;
+            }
+            if self.draining && self.running.is_empty() && self.nothing_to_send() {
+                break;
+            }
+            if self.wants_to_send() {
+                continue;
+            }
+            self.listen();
+            let listening = async {
+                match &mut self.listening {
+                    Some(listening) => listening.wait.as_mut().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.immediate() => break,
+                Some(()) = &mut grace => break,
+                () = stop.draining(), if !self.draining => {
+                    self.draining = true;
+                    grace = Some(tokio::time::sleep(self.worker.grace).boxed()).into();
+                }
+                () = self.life.heart.lost() => self.woe = true,
+                Some(ended) = self.attempts.join_next_with_id(), if !self.attempts.is_empty() => {
+                    self.note(ended);
+                    while let Some(ended) = self.attempts.try_join_next_with_id() {
+                        self.note(ended);
+                    }
+                }
+                rung = listening => self.hear(rung).await,
+            }
+        }
+        self.leave().await
+    }
+
+    fn free(&self) -> usize {
+        if self.draining { 0 } else { self.worker.slots.saturating_sub(self.running.len()) }
+    }
+
+    fn nothing_to_send(&self) -> bool {
+        self.finishes.is_empty() && self.retries.is_empty() && self.shelving.is_empty() && !self.unsure
+    }
+
+    fn wants_to_send(&self) -> bool {
+        !self.nothing_to_send() || (self.hungry && self.free() > 0)
+    }
+
+    /// Sends what waits: retries, shelved tasks, and a step with the finishes and for the free slots.
+    async fn exchange(&mut self) -> Result {
+        if self.unsure {
+            self.reconcile().await?;
+        }
+        self.let_go().await?;
+        let want = if self.hungry || !self.finishes.is_empty() { self.free() } else { 0 };
+        if want == 0 && self.finishes.is_empty() {
+            return Ok(());
+        }
+        let sent = self.finishes.len().min(FINISH_MAX);
+        let woken = self.woken.take();
+        // Until an answer came, the outcome is unknown; this holds also when this future is dropped here.
+        (self.unsure, self.hungry) = (true, true);
+        let step = self.life.incarnation.step(&self.finishes[..sent], want, &self.worker.queues, woken.as_deref());
+        let stepped = step.await?;
+        self.unsure = false;
+        self.finishes.drain(..sent);
+        for ticket in &stepped.stale {
+            tracing::warn!(task = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
+        }
+        if want > 0 {
+            self.hungry = stepped.again || stepped.claims.len() + stepped.unreadable.len() >= want.min(orchestrator::CLAIM_MAX);
+        }
+        self.finishes.extend(stepped.unreadable);
+        for claim in stepped.claims {
+            self.start(claim);
+        }
+        Ok(())
+    }
+
+    /// Sends retries and shelved tasks, all at once.
+    async fn let_go(&mut self) -> Result {
+        if self.retries.is_empty() && self.shelving.is_empty() {
+            return Ok(());
+        }
+        let life = &self.life.incarnation;
+        let retries = join_all(self.retries.iter().map(|retry| life.retry(&retry.claim, retry.delay, &retry.error)));
+        let shelved = join_all(self.shelving.iter().map(|claim| life.shelve(claim)));
+        self.unsure = true;
+        let (retries, shelved) = futures::join!(retries, shelved);
+        let mut lost = None;
+        let mut keep = |outcome: Result<LetGo>| match outcome {
+            Ok(_) => false,
+            Err(error) => {
+                lost = Some(error);
+                true
+            }
+        };
+        let (mut retries, mut shelved) = (retries.into_iter(), shelved.into_iter());
+        self.retries.retain(|_| retries.next().is_some_and(&mut keep));
+        self.shelving.retain(|_| shelved.next().is_some_and(&mut keep));
+        self.unsure = lost.is_some();
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// Puts a claimed task into a slot, or on the shelf when there is no handler for it.
+    fn start(&mut self, claim: Claim) {
+        let Some(registered) = self.worker.registry.get(claim.task_type()).cloned() else {
+            tracing::warn!(task = %claim.ticket().id, task_type = claim.task_type(), "no handler here for this type: shelved");
+            self.shelving.push(claim);
+            return;
+        };
+        let ticket = claim.ticket();
+        let cancel = CancellationToken::new();
+        let attempt = attempt::run(
+            registered,
+            claim.assignment(),
+            self.worker.orch.clone(),
+            Arc::clone(&self.worker.state),
+            cancel.clone(),
+            self.life.heart.halt(),
+        );
+        let abort = self.attempts.spawn(attempt.map(move |outcome| (ticket, outcome)));
+        self.slots.insert(abort.id(), ticket.id);
+        self.roster(|roster| roster.insert(ticket.id, claim.claimed_at_ms()));
+        self.running.insert(ticket.id, Running { claim, cancel, abort });
+    }
+
+    fn roster<T>(&self, change: impl FnOnce(&mut HashMap<TaskId, u64>) -> T) -> T {
+        change(&mut self.life.roster.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
+    /// An attempt has ended: its slot is free, its outcome waits to be sent.
+    fn note(&mut self, ended: Result<(Id, (Ticket, Outcome)), JoinError>) {
+        let (slot, outcome) = match ended {
+            Ok((slot, (_, outcome))) => (slot, Some(outcome)),
+            // Aborted: whoever aborted it sees to its claim.
+            Err(error) => (error.id(), None),
+        };
+        let Some(id) = self.slots.remove(&slot) else { return };
+        let Some(outcome) = outcome else { return };
+        // The slot may have been given up meanwhile, and even been taken by a later claim of the same task.
+        if self.running.get(&id).is_none_or(|running| running.abort.id() != slot) {
+            return;
+        }
+        let Some(Running { claim, .. }) = self.running.remove(&id) else { return };
+        self.roster(|roster| roster.remove(&id));
+        match outcome {
+            Outcome::Completed(output) => self.finishes.push(claim.complete(&output)),
+            Outcome::Cancelled => self.finishes.push(claim.cancelled()),
+            // Its claim is seen to by reconciling, as if its answer had been lost.
+            Outcome::Halted => (self.unsure, self.give_back) = (true, true),
+            Outcome::Fatal { error, reason } => {
+                tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good");
+                self.finishes.push(claim.fail(reason, &error));
+            }
+            Outcome::Failed { error, .. } if claim.failures() >= claim.max_retries().into() => {
+                tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good: no retries left");
+                self.finishes.push(claim.fail("retries", &error));
+            }
+            Outcome::Failed { error, delay } => {
+                tracing::info!(task = %id, task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
+                self.retries.push(Retry { claim, delay, error });
+            }
+        }
+    }
+
+    /// Sees to it that a blocking wait is under way that listens to what this worker can use now.
+    fn listen(&mut self) {
+        let queues = !self.hungry && self.free() > 0;
+        match &mut self.listening {
+            None => {
+                let names = if queues { self.worker.queues.clone() } else { Vec::new() };
+                let doorbell = self.life.doorbell.clone();
+                let wait = async move { doorbell.wait(&names, PATIENCE).await }.boxed();
+                self.listening = Some(Listening { wait, queues, nudged: false });
+            }
+            Some(listening) if queues && !listening.queues && !listening.nudged => {
+                listening.nudged = true;
+                let doorbell = self.life.doorbell.clone();
+                tokio::spawn(async move { doorbell.nudge().await });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// The blocking wait has ended.
+    async fn hear(&mut self, rung: Result<Option<Wake>>) {
+        self.listening = None;
+        match rung {
+            Ok(Some(Wake::Work(queue))) if self.free() > 0 => {
+                self.hungry = true;
+                self.woken = Some(queue);
+            }
+            Ok(Some(Wake::Work(queue))) => {
+                // No slot for it: somebody else may have one. Until one is free here, only the inbox is listened to.
+                self.hungry = true;
+                if self.life.doorbell.put_back(&queue).await.is_err() {
+                    self.unsure = true;
+                }
+            }
+            Ok(Some(Wake::Cancel(id))) => {
+                if let Some(running) = self.running.get(&id) {
+                    tracing::info!(task = %id, "cancelling was asked for");
+                    running.cancel.cancel();
+                }
+            }
+            Ok(None) => {}
+            Err(error) => {
+                // A token may have been popped for us and lost with the connection: look for ourselves.
+                tracing::debug!(%error, "the blocking wait broke");
+                self.hungry = true;
+                tokio::time::sleep(BREATH).await;
+            }
+        }
+    }
+
+    /// Stops all handlers; their claims are for [`Run::reconcile`] or a rescue to see to.
+    fn abort_all(&mut self) {
+        for (id, running) in std::mem::take(&mut self.running) {
+            running.cancel.cancel();
+            running.abort.abort();
+            self.roster(|roster| roster.remove(&id));
+        }
+    }
+
+    /// The old life is over, with all that it held: begins a new one.
+    async fn begin_again(&mut self) -> Result {
+        tracing::error!(running = self.running.len(), "the lease was lost; others may have the tasks. Beginning anew");
+        self.abort_all();
+        self.finishes.clear();
+        self.retries.clear();
+        self.shelving.clear();
+        self.listening = None;
+        self.woe = true;
+        self.life = Life::begin(&self.worker).await?;
+        self.woe = false;
+        (self.unsure, self.give_back, self.hungry, self.woken) = (false, false, true, None);
+        Ok(())
+    }
+
+    /// After a lost answer: what do we hold?
+    async fn reconcile(&mut self) -> Result {
+        let known = |ticket: Ticket| {
+            self.running.get(&ticket.id).is_some_and(|running| running.claim.ticket() == ticket)
+                || self.finishes.iter().any(|finish| finish.ticket() == ticket)
+                || self.retries.iter().any(|retry| retry.claim.ticket() == ticket)
+                || self.shelving.iter().any(|claim| claim.ticket() == ticket)
+        };
+        let Held { tickets, adopted, unreadable } = self.life.incarnation.reconcile(known).await?;
+        // What was sent and is not held any more was taken.
+        self.finishes.retain(|finish| tickets.contains(&finish.ticket()));
+        self.retries.retain(|retry| tickets.contains(&retry.claim.ticket()));
+        self.shelving.retain(|claim| tickets.contains(&claim.ticket()));
+        let gone: Vec<TaskId> = self
+            .running
+            .iter()
+            .filter(|(_, running)| !tickets.contains(&running.claim.ticket()))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            if let Some(running) = self.running.remove(&id) {
+                tracing::warn!(task = %id, "the task was taken from this worker; its handler is stopped");
+                running.cancel.cancel();
+                running.abort.abort();
+                self.roster(|roster| roster.remove(&id));
+            }
+        }
+        self.finishes.extend(unreadable);
+        if self.give_back || self.draining {
+            let back: Vec<Ticket> = adopted.iter().map(|claim| claim.ticket()).collect();
+            self.release(&back).await?;
+        } else {
+            adopted.into_iter().for_each(|claim| self.start(claim));
+        }
+        (self.unsure, self.give_back, self.hungry) = (false, false, true);
+        Ok(())
+    }
+
+    async fn release(&self, tickets: &[Ticket]) -> Result {
+        for some in tickets.chunks(1000) {
+            self.life.incarnation.release(some).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of everything and ends this life in order.
+    async fn leave(mut self) -> Result {
+        self.draining = true;
+        for running in self.running.values() {
+            running.abort.abort();
+        }
+        // Handlers that end in this very moment have ended well.
+        let _ = tokio::time::timeout(ABORT_GRACE, async {
+            while let Some(ended) = self.attempts.join_next_with_id().await {
+                self.note(ended);
+            }
+        })
+        .await;
+        self.silence().await;
+        let mut tries = 0;
+        loop {
+            let back: Vec<Ticket> = self.running.values().map(|running| running.claim.ticket()).collect();
+            let left = async {
+                self.exchange().await?;
+                self.release(&back).await?;
+                let reported: Vec<TaskId> = self.roster(|roster| roster.keys().copied().collect());
+                self.life.incarnation.leave(&reported).await
+            };
+            match left.await {
+                Ok(0) => {
+                    tracing::info!(worker = self.life.incarnation.name(), released = back.len(), "worker has left");
+                    return Ok(());
+                }
+                Err(Error::LeaseLost) => return Ok(()),
+                Ok(_) | Err(_) if tries < 5 => {
+                    tries += 1;
+                    self.running.clear();
+                    self.unsure = true;
+                    tokio::time::sleep(BREATH).await;
+                }
+                Ok(tasks) => {
+                    tracing::warn!(tasks, "left with tasks still held; they will be rescued");
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Ends the blocking wait without losing a wake token that it may just have taken.
+    async fn silence(&mut self) {
+        let Some(listening) = self.listening.take() else { return };
+        let nudge = async {
+            self.life.doorbell.nudge().await?;
+            listening.wait.await
+        };
+        if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
+            let _ = self.life.doorbell.put_back(&queue).await;
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The worker: what it is made of, checked before it starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orchestrator::{Error, LEASE, Offer, Orchestrator, QUEUES_MAX, Result, Span, check_name};
+
+use crate::Stop;
+use crate::extract::State;
+use crate::handler::TaskHandler;
+use crate::registry::Registry;
+use crate::run::Run;
+
+/// Tasks that a worker runs at once unless told otherwise.
+pub const SLOTS_DEFAULT: usize = 64;
+/// Most tasks that one worker runs at once.
+pub const SLOTS_MAX: usize = 4096;
+/// How long a draining worker lets handlers go on unless told otherwise.
+pub const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Puts a worker together.
+#[must_use = "a builder does nothing until it is built or run"]
+pub struct WorkerBuilder {
+    orch: Orchestrator,
+    registry: Registry,
+    state: State,
+    slots: usize,
+    queues: Option<Vec<String>>,
+    expected: Vec<String>,
+    discover: bool,
+    grace: Span,
+    lease: Duration,
+    fault: Option<Error>,
+}
+
+impl WorkerBuilder {
+    /// Runs at most this many tasks at once, 1 to [`SLOTS_MAX`]; [`SLOTS_DEFAULT`] unless called.
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = slots;
+        self
+    }
+
+    /// Gives the handlers a shared value, taken by them as `Data<T>`.
+    pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        if !self.state.put(value) {
+            let name = std::any::type_name::<T>();
+            self.fail(Error::Invalid { what: format!("two values of type {name} were given to one worker by `.data`") });
+        }
+        self
+    }
+
+    /// Adds a handler by its name: `.register::<bugfix>()`. Handlers that the linker finds need no such line.
+    pub fn register<H: TaskHandler + Default>(self) -> Self {
+        self.handler(H::default())
+    }
+
+    /// Adds a handler that was made at run time.
+    pub fn handler(mut self, handler: impl TaskHandler) -> Self {
+        if let Err(error) = self.registry.add(Box::new(handler), "a call of `register` or `handler`".into()) {
+            self.fail(error);
+        }
+        self
+    }
+
+    /// Whether handlers marked `#[task_handler]` anywhere in the program are added; they are unless called.
+    pub fn discover(mut self, discover: bool) -> Self {
+        self.discover = discover;
+        self
+    }
+
+    /// The queues to serve, in order of preference, at most 8; those of its handlers unless called.
+    pub fn queues<Q: Into<String>>(mut self, queues: impl IntoIterator<Item = Q>) -> Self {
+        self.queues = Some(queues.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Refuses to start when one of these task types has no handler, for example because its crate was not linked.
+    pub fn expect<T: Into<String>>(mut self, task_types: impl IntoIterator<Item = T>) -> Self {
+        self.expected.extend(task_types.into_iter().map(Into::into));
+        self
+    }
+
+    /// How long a draining worker lets handlers go on; [`DRAIN_GRACE_DEFAULT`] unless called.
+    pub fn drain_grace(mut self, grace: impl Into<Span>) -> Self {
+        self.grace = grace.into();
+        self
+    }
+
+    /// How long its tasks stay its own without a heartbeat: at least 3 seconds; [`LEASE`] unless called.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.fault.get_or_insert(error);
+    }
+
+    /// Checks everything that can be checked before the first task.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: no handler, two for one type, an expected one missing, shared state missing, a bound crossed.
+    pub fn build(mut self) -> Result<Worker> {
+        if self.discover
+            && let Err(error) = self.registry.discover()
+        {
+            self.fail(error);
+        }
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let invalid = |what: String| Err(Error::Invalid { what });
+        self.registry.check(&self.expected, &self.state)?;
+        if !(1..=SLOTS_MAX).contains(&self.slots) {
+            return invalid(format!("a worker has 1 to {SLOTS_MAX} slots, not {}", self.slots));
+        }
+        if self.lease < Duration::from_secs(3) {
+            return invalid("a lease lasts at least 3 seconds".into());
+        }
+        let queues = match self.queues {
+            Some(queues) => queues,
+            None => {
+                let mut homes: Vec<String> = self.registry.specs().iter().map(|spec| spec.home().to_owned()).collect();
+                homes.sort_unstable();
+                homes.dedup();
+                homes
+            }
+        };
+        for queue in &queues {
+            check_name("queue", queue)?;
+        }
+        if queues.is_empty() || queues.len() > QUEUES_MAX {
+            return invalid(format!("a worker serves 1 to {QUEUES_MAX} queues, not {}: {}", queues.len(), queues.join(", ")));
+        }
+        Ok(Worker {
+            orch: self.orch,
+            registry: Arc::new(self.registry),
+            state: Arc::new(self.state),
+            slots: self.slots,
+            queues,
+            grace: self.grace.duration()?,
+            lease: self.lease,
+        })
+    }
+
+    /// Builds the worker and runs it; see [`Worker::run`].
+    ///
+    /// # Errors
+    /// As [`WorkerBuilder::build`] and [`Worker::run`].
+    pub async fn run(self) -> Result {
+        self.build()?.run().await
+    }
+}
+
+/// A worker ready to run.
+pub struct Worker {
+    pub(crate) orch: Orchestrator,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) state: Arc<State>,
+    pub(crate) slots: usize,
+    pub(crate) queues: Vec<String>,
+    pub(crate) grace: Duration,
+    pub(crate) lease: Duration,
+}
+
+impl Worker {
+    /// Begins to put a worker together.
+    pub fn builder(orch: Orchestrator) -> WorkerBuilder {
+        WorkerBuilder {
+            orch,
+            registry: Registry::default(),
+            state: State::default(),
+            slots: SLOTS_DEFAULT,
+            queues: None,
+            expected: Vec::new(),
+            discover: true,
+            grace: DRAIN_GRACE_DEFAULT.into(),
+            lease: LEASE,
+            fault: None,
+        }
+    }
+
+    /// Runs until SIGTERM or Ctrl-C: then it claims nothing more, finishes what runs within the grace, releases the
+    /// rest uncounted, and returns. A second signal releases at once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when Redis is away at the start; later it waits for it to come back.
+    pub async fn run(self) -> Result {
+        let stop = Stop::on_signals()?;
+        self.run_until(stop).await
+    }
+
+    /// Runs until `stop` says otherwise.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn run_until(self, stop: Stop) -> Result {
+        for spec in self.registry.specs() {
+            let timeout = spec.timeout.unwrap_or(crate::handler::TIMEOUT_DEFAULT);
+            tracing::info!(task_type = spec.task_type, queue = spec.home(), ?timeout, "handles {}", spec.task_type);
+        }
+        tracing::warn!("approval gates are not enforced yet: tasks of every priority and environment run at once");
+        Run::new(self).await?.until(stop).await
+    }
+
+    /// What it publishes of its handlers.
+    pub(crate) fn offers(&self) -> Vec<Offer> {
+        let offer = |spec: &&crate::HandlerSpec| Offer {
+            task_type: spec.task_type.into(),
+            queue: spec.home().into(),
+            doc: spec.doc.into(),
+        };
+        self.registry.specs().iter().map(offer).collect()
+    }
+}
