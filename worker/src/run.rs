@@ -3,7 +3,7 @@
 //! **Invariant:** one step is in flight at a time, and after any call whose answer was lost nothing is sent before
 //! [`Incarnation::reconcile`] has told what this worker holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -374,13 +374,12 @@ impl Run {
 
     /// After a lost answer: what do we hold?
     async fn reconcile(&mut self) -> Result {
-        let known = |ticket: Ticket| {
-            self.running.get(&ticket.id).is_some_and(|running| running.claim.ticket() == ticket)
-                || self.finishes.iter().any(|finish| finish.ticket() == ticket)
-                || self.retries.iter().any(|retry| retry.claim.ticket() == ticket)
-                || self.shelving.iter().any(|claim| claim.ticket() == ticket)
-        };
-        let Held { tickets, adopted, unreadable } = self.life.incarnation.reconcile(known).await?;
+        let known: HashSet<Ticket> = (self.running.values().map(|running| running.claim.ticket()))
+            .chain(self.finishes.iter().map(Finish::ticket))
+            .chain(self.retries.iter().map(|retry| retry.claim.ticket()))
+            .chain(self.shelving.iter().map(|claim| claim.ticket()))
+            .collect();
+        let Held { tickets, adopted, unreadable } = self.life.incarnation.reconcile(|t| known.contains(&t)).await?;
         // What was sent and is not held any more was taken.
         self.finishes.retain(|finish| tickets.contains(&finish.ticket()));
         self.retries.retain(|retry| tickets.contains(&retry.claim.ticket()));
@@ -402,18 +401,11 @@ impl Run {
         self.finishes.extend(unreadable);
         if self.give_back || self.draining {
             let back: Vec<Ticket> = adopted.iter().map(|claim| claim.ticket()).collect();
-            self.release(&back).await?;
+            release(&self.life.incarnation, &back).await?;
         } else {
             adopted.into_iter().for_each(|claim| self.start(claim));
         }
         (self.unsure, self.give_back, self.hungry) = (false, false, true);
-        Ok(())
-    }
-
-    async fn release(&self, tickets: &[Ticket]) -> Result {
-        for some in tickets.chunks(1000) {
-            self.life.incarnation.release(some).await?;
-        }
         Ok(())
     }
 
@@ -436,7 +428,7 @@ impl Run {
             let back: Vec<Ticket> = self.running.values().map(|running| running.claim.ticket()).collect();
             let left = async {
                 self.exchange().await?;
-                self.release(&back).await?;
+                release(&self.life.incarnation, &back).await?;
                 let reported: Vec<TaskId> = self.roster(|roster| roster.keys().copied().collect());
                 self.life.incarnation.leave(&reported).await
             };
@@ -472,4 +464,11 @@ impl Run {
             let _ = self.life.doorbell.put_back(&queue).await;
         }
     }
+}
+
+async fn release(life: &Incarnation, tickets: &[Ticket]) -> Result {
+    for some in tickets.chunks(1000) {
+        life.release(some).await?;
+    }
+    Ok(())
 }
