@@ -209,7 +209,7 @@ impl Incarnation {
                 Err(error) => stepped.unreadable.push(Finish::unreadable(ticket, &error)),
             }
         }
-        stepped.again = due_ms == 0 && tickets.is_empty();
+        stepped.again = due_ms == -3 && tickets.is_empty();
         stepped.due = u64::try_from(due_ms).ok().map(Duration::from_millis);
         Ok(stepped)
     }

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use orchestrator::{Error, Incarnation, Result, TaskId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// How long before the end of an unrenewed lease the worker stops its handlers by itself.
@@ -31,6 +32,9 @@ struct Alarm {
     /// Stops the attempts begun under it; replaced when it was used.
     halt: Mutex<CancellationToken>,
     lost: CancellationToken,
+    /// The earliest timer that the worker has heard of since the heart last looked.
+    due: Mutex<Option<Instant>>,
+    due_told: Notify,
 }
 
 impl Alarm {
@@ -50,6 +54,16 @@ impl Heart {
     /// Resolves when the lease is gone.
     pub(crate) async fn lost(&self) {
         self.alarm.lost.cancelled().await;
+    }
+
+    /// A timer is due after `wait`: the heart is to fire it then.
+    pub(crate) fn expect(&self, wait: Duration) {
+        let at = Instant::now() + wait;
+        let mut due = self.alarm.due.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if due.is_none_or(|due| at < due) {
+            *due = Some(at);
+            self.alarm.due_told.notify_one();
+        }
     }
 
     pub(crate) fn start(
@@ -116,7 +130,12 @@ impl Beating {
         let mut due: Option<Instant> = None;
         loop {
             let wake = [Some(next_beat), due, self.life.next_rescue()].into_iter().flatten().min().unwrap_or(next_beat);
-            tokio::time::sleep_until(wake.into()).await;
+            tokio::select! {
+                () = tokio::time::sleep_until(wake.into()) => {}
+                () = self.alarm.due_told.notified() => {}
+            }
+            let told = self.alarm.due.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            due = [due, told].into_iter().flatten().min();
             let now = Instant::now();
             if now >= next_beat {
                 match self.beat().await {

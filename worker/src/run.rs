@@ -204,6 +204,9 @@ impl Run {
         if want > 0 {
             self.hungry = stepped.again || stepped.claims.len() + stepped.unreadable.len() >= want.min(orchestrator::CLAIM_MAX);
         }
+        if let Some(wait) = stepped.due {
+            self.life.heart.expect(wait);
+        }
         self.finishes.extend(stepped.unreadable);
         for claim in stepped.claims {
             self.start(claim);
@@ -229,6 +232,9 @@ impl Run {
                 true
             }
         };
+        if let Some(wait) = self.retries.iter().map(|retry| retry.delay).min() {
+            self.life.heart.expect(wait);
+        }
         let (mut retries, mut shelved) = (retries.into_iter(), shelved.into_iter());
         self.retries.retain(|_| retries.next().is_some_and(&mut keep));
         self.shelving.retain(|_| shelved.next().is_some_and(&mut keep));

@@ -6,8 +6,8 @@
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z n i:<inbox> Q
 -- ARGV: 1 worker · 2 generation · 3 m (0..256) · 4 queue whose token was taken, or '' · 5 number of queues (0..8)
 --       queues in order of preference · n × (id ‖ epoch, letter ‖ ending)
--- Reply: {now, ms until the next timer or -1 (told when nothing was claimed, else -2), stale ids ‖ epochs,
---         claimed ids ‖ epochs, record of each claimed}; error LOST.
+-- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
+--         claimed, d is the ms until the next timer, -1 for none, -3 when unsound things were cleared away: look again.
 local worker, want, woken, queues = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local asked = {'w' .. worker}
 for i = 1, queues do asked[i + 1] = 'p' .. ARGV[5 + i] end
@@ -82,7 +82,7 @@ for i = 1, queues do
         end
       end
       -- A queue whose head held nothing sound is looked at again at once, not skipped.
-      if #taken == 0 then go('ZADD', base .. 'k:' .. ARGV[5 + i], 0, 'x') reply[2] = 0 end
+      if #taken == 0 then go('ZADD', base .. 'k:' .. ARGV[5 + i], 0, 'x') reply[2] = -3 end
     end
   end
 end
@@ -91,7 +91,7 @@ if #taken > 0 then
   event[#event + 1] = 's'
   event[#event + 1] = table.concat(started)
   if room == 0 and woken ~= '' then go('ZADD', base .. 'k:' .. woken, 0, 'x') end
-elseif want > 0 and reply[2] ~= 0 then
+elseif want > 0 and reply[2] ~= -3 then
   for i = 1, queues do redis.call('DEL', base .. 'k:' .. ARGV[5 + i]) end
   reply[2] = next_due()
 end
