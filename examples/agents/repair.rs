@@ -4,15 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
-
-use crate::candidates::{self, Candidate};
+use crate::candidates;
 use crate::git::{GitError, git};
+use crate::hunt::Hunt;
 use crate::landing;
 use crate::suite::{self, Outcome};
 use crate::suspects;
 use crate::tempdir::TempDir;
+use serde::{Deserialize, Serialize};
 
 /// What to repair, and how much may be spent on it.
 #[derive(Debug, Clone)]
@@ -194,13 +193,8 @@ pub async fn repair(repo: &Path, plan: &Plan, tell: Listener<'_>) -> Result<Repa
         suspects: found.lines.len(),
         candidates: candidates.len(),
     });
-    let mut hunt = Hunt {
-        failing,
-        patience: (usual * 8).clamp(Duration::from_secs(2), suite::PATIENCE),
-        idle: lanes.clone(),
-        running: JoinSet::new(),
-        tried: 0,
-    };
+    let patience = (usual * 8).clamp(Duration::from_secs(2), suite::PATIENCE);
+    let mut hunt = Hunt::new(failing, lanes.clone(), patience);
     let until = started + plan.limit;
     let Some((best, tests)) = hunt.run(&candidates, until, tell).await? else {
         let (tried, seconds) = (hunt.tried, started.elapsed().as_secs());
@@ -210,7 +204,7 @@ pub async fn repair(repo: &Path, plan: &Plan, tell: Listener<'_>) -> Result<Repa
             suspects: found.lines.len(),
         });
     };
-    let Hunt { failing, tried, .. } = hunt;
+    let (tried, failing) = (hunt.tried, hunt.failing);
     tell(Progress::Found {
         file: best.file.clone(),
         line: best.line,
@@ -265,73 +259,4 @@ async fn copies(repo: &Path, workshop: &Path, count: usize) -> Result<Vec<PathBu
         lanes.push(lane);
     }
     Ok(lanes)
-}
-
-/// Changes being tried, each in a copy of its own.
-struct Hunt {
-    failing: Vec<String>,
-    patience: Duration,
-    idle: Vec<PathBuf>,
-    running: JoinSet<io::Result<(usize, PathBuf, Option<u32>)>>,
-    tried: usize,
-}
-
-impl Hunt {
-    /// Tries the candidates in their order; gives the first that makes all tests pass, and their
-    /// number. Of several that run at the same time, the first in order wins.
-    async fn run<'a>(
-        &mut self,
-        candidates: &'a [Candidate],
-        until: Instant,
-        tell: Listener<'_>,
-    ) -> io::Result<Option<(&'a Candidate, u32)>> {
-        let mut waiting = candidates.iter().enumerate();
-        let mut best: Option<(usize, u32)> = None;
-        loop {
-            while best.is_none() && Instant::now() < until && !self.idle.is_empty() {
-                let (Some((at, candidate)), Some(lane)) = (waiting.next(), self.idle.pop()) else {
-                    break;
-                };
-                let (candidate, failing) = (candidate.clone(), self.failing.clone());
-                let patience = self.patience;
-                self.running.spawn(async move {
-                    let verdict = attempt(&lane, &candidate, &failing, patience).await?;
-                    Ok((at, lane, verdict))
-                });
-                self.tried += 1;
-            }
-            let Some(ended) = self.running.join_next().await else {
-                break;
-            };
-            let (at, lane, verdict) = ended.map_err(io::Error::other)??;
-            self.idle.push(lane);
-            match verdict {
-                Some(tests) if best.is_none_or(|(known, _)| at < known) => best = Some((at, tests)),
-                _ => tell(Progress::Tried {
-                    candidates: self.tried,
-                }),
-            }
-        }
-        Ok(best.map(|(at, tests)| (&candidates[at], tests)))
-    }
-}
-
-/// Tries one change: first on the failing tests alone, then on the whole suite. Gives the number
-/// of tests when all of them pass, and leaves the copy as it was.
-async fn attempt(
-    lane: &Path,
-    candidate: &Candidate,
-    failing: &[String],
-    patience: Duration,
-) -> io::Result<Option<u32>> {
-    let path = lane.join(&candidate.file);
-    let original = std::fs::read_to_string(&path)?;
-    // Blocks for a moment only: the file is one of source, and local.
-    std::fs::write(&path, candidate.applied_to(&original))?;
-    let mut passed = suite::run(lane, failing, true, patience).await?;
-    if passed.passed {
-        passed = suite::run(lane, &[], true, patience).await?;
-    }
-    std::fs::write(&path, original)?;
-    Ok(passed.passed.then_some(passed.ran))
 }

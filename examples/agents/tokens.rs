@@ -141,28 +141,32 @@ pub struct Group {
 #[must_use]
 pub fn groups(tokens: &[Token<'_>]) -> Vec<Group> {
     let mut found = Vec::new();
-    let mut open: Vec<(usize, Vec<(usize, usize)>, usize)> = Vec::new();
+    // The groups that are open, each with the place where its next part begins.
+    let mut open: Vec<(Group, usize)> = Vec::new();
     for (at, token) in tokens
         .iter()
         .enumerate()
         .filter(|(_, token)| token.kind == Lexeme::Mark)
     {
         match token.text {
-            "(" | "[" | "{" => open.push((at, Vec::new(), at + 1)),
+            "(" | "[" | "{" => open.push((
+                Group {
+                    open: at,
+                    parts: Vec::new(),
+                },
+                at + 1,
+            )),
             ")" | "]" | "}" => {
-                if let Some((opened, mut parts, from)) = open.pop() {
-                    parts.extend((from < at).then(|| (from, at - 1)));
-                    found.push(Group {
-                        open: opened,
-                        parts,
-                    });
+                if let Some((mut group, from)) = open.pop() {
+                    group.parts.extend((from < at).then(|| (from, at - 1)));
+                    found.push(group);
                 }
             }
             "," | ":" => {
-                if let Some((opened, parts, from)) = open.last_mut()
-                    && (token.text == "," || tokens[*opened].text == "[")
+                if let Some((group, from)) = open.last_mut()
+                    && (token.text == "," || tokens[group.open].text == "[")
                 {
-                    parts.extend((*from < at).then(|| (*from, at - 1)));
+                    group.parts.extend((*from < at).then(|| (*from, at - 1)));
                     *from = at + 1;
                 }
             }

@@ -187,3 +187,23 @@ async fn without_a_suite_there_is_no_verdict() {
         "{error}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repair_that_is_called_off_leaves_nothing_behind() {
+    let dir = TempDir::new("orchestrator-called-off").expect("made");
+    let repo = dir.path();
+    let head = scratch::make(repo, 2).await.expect("made").commit;
+    for milliseconds in [50, 250, 450] {
+        let limit = Duration::from_millis(milliseconds);
+        let plan = Plan::new("called-off");
+        if tokio::time::timeout(limit, repair(repo, &plan, &|_| {}))
+            .await
+            .is_ok()
+        {
+            break;
+        }
+        assert_eq!(say(repo, &["rev-parse", "HEAD"]).await, head);
+        assert_eq!(say(repo, &["status", "--porcelain", "--ignored"]).await, "");
+        assert_eq!(say(repo, &["branch", "--list", "fix/*"]).await, "");
+    }
+}

@@ -55,14 +55,15 @@ impl Parts<'_> {
         let Parts {
             payload, output, ..
         } = self;
-        let place = here(&self.function.sig.ident);
-        let private = self.args.private(place);
+        let private = self.args.private(here(payload));
         let args = format_ident!("args", span = Span::mixed_site());
+        let body = quote_spanned!(here(payload)=> #private::new_task::<Self>(&#args));
+        let private = self.args.private(here(output));
         let with = With {
             generics: TokenStream::new(),
             parameter: quote!(#args: #payload),
-            task: quote_spanned!(place=> #private::NewTask<#output>),
-            body: quote_spanned!(place=> #private::new_task::<Self>(&#args)),
+            task: quote_spanned!(here(output)=> #private::NewTask<#output>),
+            body,
         };
         marker(self.function, &with)
     }

@@ -80,6 +80,8 @@ impl Function {
 pub(crate) fn last_segment(ty: &Type) -> Option<&PathSegment> {
     match ty {
         Type::Path(path) => path.path.segments.last(),
+        // Around a type which a macro was given.
+        Type::Group(group) => last_segment(&group.elem),
         _ => None,
     }
 }

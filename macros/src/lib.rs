@@ -18,7 +18,7 @@ use proc_macro::TokenStream;
 /// ```ignore
 /// #[task_handler("bugfix", queue = "ops", priority = P1, retries = 3,
 ///                backoff = "exp(2s, 10m)", timeout = "15m")]
-/// async fn bugfix(args: Bug, llm: Data<Llm>, ctx: TaskContext) -> TaskResult<Fix> { … }
+/// async fn bugfix(args: Bug, llm: Data<Llm>, ctx: TaskContext) -> TaskResult<Fix> { /* … */ }
 /// ```
 ///
 /// The first argument is the task type, 1 to 64 characters of `a-z`, `0-9`, `_`, `.` and `-`.
@@ -52,7 +52,7 @@ pub fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
     payload::payload(args.into(), &item.into()).into()
 }
 
-/// Runs `async fn main` on a multi-threaded runtime.
+/// Runs `async fn main` on a multi-threaded runtime, with logs on standard error.
 #[proc_macro_attribute]
 pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::main(args.into(), &item.into()).into()

@@ -60,6 +60,11 @@ impl Value<'_> {
         }
     }
 
+    fn millis(&self, millis: u64) -> TokenStream {
+        let krate = self.krate;
+        quote!(#krate::__private::Duration::from_millis(#millis))
+    }
+
     fn wrong(&self, what: &str) -> Error {
         let Opt { name, example, .. } = self.option;
         Error::new_spanned(self.expr, format!("`{name}` {what}: {name} = {example}"))
@@ -113,7 +118,7 @@ fn retries(value: &Value<'_>) -> Result<TokenStream> {
 fn timeout(value: &Value<'_>) -> Result<TokenStream> {
     let text = value.string()?;
     duration(&text.value(), 7 * DAY)
-        .map(from_millis)
+        .map(|millis| value.millis(millis))
         .map_err(|why| Error::new_spanned(text, why))
 }
 
@@ -136,11 +141,11 @@ fn backoff(value: &Value<'_>) -> Result<TokenStream> {
                     "the first delay, {first}, is longer than the longest, {longest}; write \"exp(BASE, MAX)\""
                 )));
             }
-            let (base, max) = (from_millis(base), from_millis(max));
+            let (base, max) = (value.millis(base), value.millis(max));
             Ok(quote!(#krate::__private::Backoff::exponential(#base, #max)))
         }
         ("fixed", [every]) => {
-            let delay = from_millis(delay(every)?);
+            let delay = value.millis(delay(every)?);
             Ok(quote!(#krate::__private::Backoff::fixed(#delay)))
         }
         _ => Err(wrong(format!(
@@ -173,10 +178,6 @@ fn duration(text: &str, longest: u64) -> std::result::Result<u64, String> {
         Some(millis) if millis <= longest => Ok(millis),
         _ => Err(format!("`{text}` is too long; at most {}d", longest / DAY)),
     }
-}
-
-fn from_millis(millis: u64) -> TokenStream {
-    quote!(::core::time::Duration::from_millis(#millis))
 }
 
 /// Checks the name of a task type or a queue.

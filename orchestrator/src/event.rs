@@ -1,7 +1,8 @@
 //! Packed events: what one script call did, in one stream entry, and the events it stands for.
 //!
 //! An entry's fields are pairs of a letter and the elements it concerns, one behind the other; an element is
-//! `id (14 bytes) ‖ epoch u32 ‖ changes u32`, for `e` followed by the letter of the ending. `w` names the worker.
+//! `id (14 bytes) ‖ epoch u32 ‖ changes u32`, for `e` followed by the letter of the ending, for `c` the id alone (it is
+//! always the first change). `w` names the worker.
 
 use serde::Serialize;
 
@@ -26,7 +27,7 @@ pub fn unpack(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<TaskEvent> {
     for (letter, elements) in fields {
         // A claim writes no record: its number is one above the record's.
         let (event_type, above, length) = match letter.as_slice() {
-            b"c" => ("task.created", 0, 22),
+            b"c" => ("task.created", 1, 14),
             b"s" => ("task.started", 1, 22),
             b"e" => ("", 0, 23),
             b"y" => ("task.retrying", 0, 22),
@@ -40,7 +41,8 @@ pub fn unpack(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<TaskEvent> {
         };
         for element in elements.chunks_exact(length) {
             let Some(task_id) = TaskId::from_slice(&element[..ID_BYTES]) else { continue };
-            let number = u32::from_be_bytes([element[18], element[19], element[20], element[21]]) + above;
+            let changes = element.get(18..22).map_or(0, |at| u32::from_be_bytes([at[0], at[1], at[2], at[3]]));
+            let number = changes.saturating_add(above);
             let event_type = match element.get(22) {
                 None => event_type,
                 Some(b'c') => "task.completed",

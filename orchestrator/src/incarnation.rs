@@ -194,10 +194,17 @@ impl Incarnation {
     /// [`Error::LeaseLost`] when this life is over; [`Error::Unavailable`].
     pub async fn step(&self, finishes: &[Finish], want: usize, queues: &[String], woken: Option<&str>) -> Result<Stepped> {
         let call = self.store.call(&self.store.scripts().step).arg(&self.life.name).arg(self.generation());
-        let mut call = call.arg(want.min(CLAIM_MAX)).arg(woken.unwrap_or_default()).arg(queues.len()).args(queues);
-        for finish in finishes.iter().take(FINISH_MAX) {
-            call = call.arg(&finish.ticket.to_bytes()).arg(finish.tail.as_slice());
-        }
+        let [high, low] = u16::try_from(want.min(CLAIM_MAX)).unwrap_or(u16::MAX).to_be_bytes();
+        let woken = woken.and_then(|woken| queues.iter().position(|queue| queue == woken)).map_or(0, |at| at + 1);
+        // Both are at most 8, as checked when the worker joined.
+        let call = call.arg(&[high, low, queues.len() as u8, woken as u8][..]).args(queues);
+        let call = finishes
+            .iter()
+            .take(FINISH_MAX)
+            .fold(call, |call, finish| call.arg(&finish.ticket.to_bytes()).arg(finish.tail.as_slice()));
+        let mut slices: Vec<&[u8]> = finishes.iter().map(|finish| &finish.ticket.id.as_bytes()[..4]).collect();
+        slices.dedup();
+        let call = call.mended_by(self.store.mend(&self.life.name, queues, &slices));
         let mut items = items(self.store.send(&call).await.map_err(Fault::into_error)?)?.into_iter();
         let (now_ms, due_ms): (u64, i64) = (next(&mut items)?, next(&mut items)?);
         self.store.set_now_ms(now_ms);

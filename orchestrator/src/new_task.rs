@@ -247,3 +247,19 @@ pub(crate) struct Draft {
     pub(crate) due_ms: u64,
     pub(crate) parent: Option<TaskId>,
 }
+
+impl Draft {
+    /// `id [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.
+    pub(crate) fn address(&self) -> Vec<u8> {
+        let mut address = self.id.as_bytes().to_vec();
+        if let Some(parent) = self.parent {
+            address.push(b'p');
+            address.extend(parent.as_bytes());
+        }
+        if self.due_ms > 0 {
+            address.push(b'd');
+            address.extend(self.due_ms.to_string().bytes());
+        }
+        address
+    }
+}

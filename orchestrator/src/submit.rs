@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::handle::TaskHandle;
 use crate::new_task::Draft;
 use crate::router::{BUILT_IN, built_in};
-use crate::store::{Call, read};
+use crate::store::read;
 use crate::{Error, NewTask, Orchestrator, Result, TaskId};
 
 /// Tasks in one call of the script at most.
@@ -147,20 +147,20 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
 async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Result {
     let queue_max = orch.config().queue_max;
     let created_ms = batch.iter().map(|(_, draft)| draft.id.created_at_ms()).min().unwrap_or(0);
-    let call = |sent_before: bool| -> Call {
-        let void_ms = created_ms + if sent_before { REPEAT_WINDOW_MS } else { SEND_WINDOW_MS };
-        let call = orch.store.call(&orch.store.scripts().enqueue);
-        let call = call.arg(queue).arg(void_ms).arg(queue_max).arg(u8::from(sent_before)).arg(batch.len());
-        let call = batch.iter().fold(call, |call, (_, draft)| {
-            call.arg(draft.id.as_bytes()).arg(draft.record.as_slice()).arg(draft.due_ms)
-        });
-        batch.iter().filter_map(|(_, draft)| Some((draft.parent?, draft.id))).fold(call, |call, (parent, child)| {
-            call.arg(parent.as_bytes()).arg(child.as_bytes())
-        })
-    };
+    let slices: Vec<&[u8]> = batch.iter().map(|(_, draft)| &draft.id.as_bytes()[..4]).take(1).collect();
     // A caller's own id may have been sent before by somebody else: that is asked for from the start.
     let chosen = batch.iter().any(|(_, draft)| draft.chosen_id);
-    match orch.store.repeat(|sent_before| call(sent_before || chosen)).await {
+    let queues = [queue.to_owned()];
+    let call = |sent_before: bool| {
+        let scripts = orch.store.scripts();
+        let call = match sent_before || chosen {
+            true => orch.store.call(&scripts.enqueue_again).arg(queue).arg(format!("-{}", created_ms + REPEAT_WINDOW_MS)),
+            false => orch.store.call(&scripts.enqueue).arg(queue).arg(created_ms + SEND_WINDOW_MS),
+        };
+        let call = batch.iter().fold(call, |call, (_, draft)| call.arg(draft.address()).arg(draft.record.as_slice()));
+        call.mended_by(orch.store.mend("", &queues, &slices))
+    };
+    match orch.store.repeat(call).await {
         Ok(reply) => read::<u64>(reply).map(drop),
         Err(Error::QueueFull { queue, .. }) => Err(Error::QueueFull { queue, bound: queue_max }),
         Err(error) => Err(error),

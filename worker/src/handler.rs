@@ -27,12 +27,25 @@ pub trait TaskHandler: Send + Sync + 'static {
     async fn call(&self, ctx: TaskContext) -> Result<Vec<u8>, TaskError>;
 }
 
+/// What can travel as a payload or an output: everything that serde can write and read back.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be the payload or the output of a task",
+    label = "this type cannot be sent",
+    note = "put `#[payload]` on it, or derive serde's `Serialize` and `Deserialize`"
+)]
+pub trait Payload: Serialize + DeserializeOwned {}
+
+#[diagnostic::do_not_recommend]
+impl<T: Serialize + DeserializeOwned> Payload for T {}
+
 /// A handler whose types are known, so that its tasks can be made and their results read.
+///
+/// The types carry no bounds here: an unfit one is told of once, where it is used.
 pub trait TypedHandler: TaskHandler + Default {
     /// The payload.
-    type Args: Serialize + DeserializeOwned;
+    type Args;
     /// The result.
-    type Output: Serialize + DeserializeOwned;
+    type Output;
 }
 
 /// What a handler handles, and how. What is `None` has its default.
@@ -84,7 +97,7 @@ impl HandlerSpec {
 }
 
 /// A task for handler `H`.
-pub fn new_task<H: TypedHandler>(args: &H::Args) -> NewTask<H::Output> {
+pub fn new_task<H: TypedHandler<Args: Payload>>(args: &H::Args) -> NewTask<H::Output> {
     let spec = H::default().spec();
     let mut task = NewTask::new(spec.task_type, args).home(spec.home());
     if let Some(priority) = spec.priority {
@@ -97,11 +110,11 @@ pub fn new_task<H: TypedHandler>(args: &H::Args) -> NewTask<H::Output> {
 }
 
 /// The payload of the attempt as a `P`; a mistake is told with its path and ends the task for good.
-pub fn payload<P: DeserializeOwned>(ctx: &TaskContext) -> Result<P, TaskError> {
+pub fn payload<P: Payload>(ctx: &TaskContext) -> Result<P, TaskError> {
     ctx.assignment().payload_as().map_err(TaskError::payload)
 }
 
 /// The output as one MessagePack value within its bounds; one that does not fit ends the task for good.
-pub fn output<T: Serialize>(value: &T) -> Result<Vec<u8>, TaskError> {
+pub fn output<T: Payload>(value: &T) -> Result<Vec<u8>, TaskError> {
     orchestrator::encode_value("result", value, RESULT_BYTES_MAX).map_err(TaskError::fatal)
 }

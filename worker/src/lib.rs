@@ -15,7 +15,7 @@ mod worker;
 pub use context::TaskContext;
 pub use error::{TaskError, TaskResult};
 pub use extract::{Data, FromContext, Needs};
-pub use handler::{HandlerSpec, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
+pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
 pub use orchestrator::{
     Backoff, Config, Embedded, Error, NewTask, Orchestrator, Priority, Result, Rule, Source, Span, Stats, Status, Task,
     TaskHandle, TaskId,

@@ -67,8 +67,8 @@ fn a_handler_becomes_a_function_a_type_and_a_registration() {
         "Some(::orchestrator_worker::__private::Priority::P1)",
         "Some(3u8)",
         "Backoff::exponential(
-            ::core::time::Duration::from_millis(2000u64), ::core::time::Duration::from_millis(600000u64))",
-        "Some(::core::time::Duration::from_millis(900000u64))",
+            ::orchestrator_worker::__private::Duration::from_millis(2000u64), ::orchestrator_worker::__private::Duration::from_millis(600000u64))",
+        "Some(::orchestrator_worker::__private::Duration::from_millis(900000u64))",
         r#"__spec.doc = "Fixes a bug.\n\nMostly.";"#,
         "<Data<Llm> as ::orchestrator_worker::__private::FromContext>::needs(&mut __spec.needs);",
         "let __1 = <TaskContext as ::orchestrator_worker::__private::FromContext>::from_context(&__ctx)?;",
@@ -89,7 +89,7 @@ fn only_what_is_given_is_set() {
     );
     contains(
         &all,
-        "Backoff::fixed(::core::time::Duration::from_millis(86400000u64))",
+        "Backoff::fixed(::orchestrator_worker::__private::Duration::from_millis(86400000u64))",
     );
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     NotNow(RedisError),
     /// No answer came: it may or may not have run.
     Lost(RedisError),
+    /// A key has the wrong type; nothing that counts was written. [`Store::mend`] sets it aside.
+    WrongType(RedisError),
     /// An answer that will not change.
     Final(Error),
 }
@@ -42,6 +44,7 @@ impl Fault {
             Self::NotNow(error) | Self::Lost(error) => {
                 Error::Unavailable { reason: error.to_string(), source: Some(Box::new(error)) }
             }
+            Self::WrongType(error) => Error::corrupt(error.to_string()),
             Self::Final(error) => error,
         }
     }
@@ -56,6 +59,7 @@ impl From<RedisError> for Fault {
             (_, "QUEUEFULL") => Self::Final(Error::QueueFull { queue: detail(), bound: 0 }),
             (_, "OOM") => Self::Final(Error::OutOfMemory),
             (_, "TAKEN" | "LATE") => Self::Final(Error::Conflict { what: format!("{code} {}", detail()) }),
+            (_, "WRONGTYPE") => Self::WrongType(error),
             (_, "MISCONF" | "NOREPLICAS") => Self::NotNow(error),
             (
                 ErrorKind::Server(
@@ -83,18 +87,28 @@ impl From<RedisError> for Fault {
 
 /// One call of a script: arguments are copied once, straight into the command.
 #[derive(Debug)]
-pub(crate) struct Call(Cmd);
+pub(crate) struct Call {
+    command: Cmd,
+    /// What to send when a key has the wrong type, before this is sent again.
+    mend: Option<Cmd>,
+}
 
 impl Call {
     pub(crate) fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
-        self.0.arg(arg);
+        self.command.arg(arg);
         self
     }
 
     pub(crate) fn args<A: redis::ToRedisArgs>(mut self, args: impl IntoIterator<Item = A>) -> Self {
         for arg in args {
-            self.0.arg(arg);
+            self.command.arg(arg);
         }
+        self
+    }
+
+    /// Has keys of the wrong type set aside by `mend` instead of failing on them.
+    pub(crate) fn mended_by(mut self, mend: Self) -> Self {
+        self.mend = Some(mend.command);
         self
     }
 }
@@ -201,15 +215,31 @@ impl Store {
     pub(crate) fn call(&self, script: &Script) -> Call {
         let mut command = redis::cmd("EVALSHA");
         command.arg(script.get_hash()).arg(1).arg(self.shared.keys.events());
-        Call(command)
+        Call { command, mend: None }
+    }
+
+    /// The call that sets keys of the wrong type aside, for scripts that leave this to it.
+    pub(crate) fn mend(&self, worker: &str, queues: &[String], slices: &[&[u8]]) -> Call {
+        self.call(&self.scripts().mend).arg(worker).arg(queues.len()).args(queues).args(slices)
     }
 
     /// Sends a call once. A server that has lost its scripts gets them again: nothing ran, so that is no repeat.
     pub(crate) async fn send(&self, call: &Call) -> Result<Value, Fault> {
-        match self.query(&call.0).await {
+        match (self.send_loading(&call.command).await, &call.mend) {
+            (Err(Fault::WrongType(error)), Some(mend)) => {
+                tracing::warn!(%error, "a key has the wrong type; it is set aside");
+                self.send_loading(mend).await?;
+                self.send_loading(&call.command).await
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn send_loading(&self, command: &Cmd) -> Result<Value, Fault> {
+        match self.query(command).await {
             Err(Fault::NotNow(error)) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.load_scripts().await?;
-                self.query(&call.0).await
+                self.query(command).await
             }
             outcome => outcome,
         }
@@ -224,7 +254,7 @@ impl Store {
         loop {
             let fault = match self.send(&call(sent)).await {
                 Ok(value) => return Ok(value),
-                Err(Fault::Final(error)) => return Err(error),
+                Err(fault @ (Fault::Final(_) | Fault::WrongType(_))) => return Err(fault.into_error()),
                 Err(fault) => fault,
             };
             sent |= matches!(fault, Fault::Lost(_));

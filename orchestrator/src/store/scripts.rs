@@ -4,7 +4,7 @@ use redis::Script;
 
 use crate::Config;
 
-const PRELUDE: &str = include_str!("lua/prelude.lua");
+const HEAD: &str = include_str!("lua/head.lua");
 const RECORD: &str = include_str!("lua/record.lua");
 
 macro_rules! scripts {
@@ -13,6 +13,8 @@ macro_rules! scripts {
         #[derive(Debug)]
         pub(crate) struct Scripts {
             $(pub(crate) $name: Script,)+
+            /// `enqueue` with the shared functions, for a repeated send.
+            pub(crate) enqueue_again: Script,
         }
 
         impl Scripts {
@@ -23,32 +25,42 @@ macro_rules! scripts {
 
             pub(crate) fn new(config: &Config) -> Self {
                 Self {
-                    $($name: Script::new(&assemble(include_str!(concat!("lua/", stringify!($name), ".lua")), config)),)+
+                    $($name: Script::new(&assemble(
+                        include_str!(concat!("lua/", stringify!($name), ".lua")),
+                        !LEAN.contains(&stringify!($name)),
+                        config,
+                    )),)+
+                    enqueue_again: Script::new(&assemble(include_str!("lua/enqueue.lua"), true, config)),
                 }
             }
 
             pub(crate) fn all(&self) -> Vec<&Script> {
-                vec![$(&self.$name),+]
+                vec![$(&self.$name,)+ &self.enqueue_again]
             }
         }
     };
 }
 
 scripts!(
-    await_end, beat, cancel, enqueue, get, join, leave, pause, reconcile, release, rescue, retry, revive, shelve, stats,
+    await_end, beat, cancel, enqueue, get, join, leave, mend, pause, reconcile, release, rescue, retry, revive, shelve, stats,
     step, tick, unshelve,
 );
 
+/// Scripts that every task goes through: making the shared functions would cost them more than their work.
+const LEAN: &[&str] = &["enqueue", "step"];
+
 /// `#!lua …` first, then the shared parts with their bounds filled in, then the script.
-fn assemble(source: &str, config: &Config) -> String {
+fn assemble(source: &str, shared: bool, config: &Config) -> String {
     let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
+    let record = if shared { RECORD } else { "" };
     let dead_retention = config.dead_retention.max(config.retention);
-    let prelude = PRELUDE
+    let whole = [shebang, &strip(HEAD), &strip(record), &strip(body)]
+        .join("\n")
         .replace("{{retention_ms}}", &config.retention.as_millis().to_string())
         .replace("{{dead_retention_ms}}", &dead_retention.as_millis().to_string())
         .replace("{{dead_max}}", &config.dead_max.to_string())
+        .replace("{{queue_max}}", &config.queue_max.to_string())
         .replace("{{events_max}}", &config.events_max.to_string());
-    let whole = [shebang, &strip(&prelude), &strip(RECORD), &strip(body)].join("\n");
     #[cfg(feature = "test-clock")]
     if config.test_clock {
         return whole.replace("redis.call('TIME')", "redis.call('HMGET', base .. 'now', 's', 'us')");

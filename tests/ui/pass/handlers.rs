@@ -96,15 +96,15 @@ mod renamed {
 }
 
 macro_rules! handler {
-    ($name:ident, $kind:literal, $queue:expr, $payload:ty) => {
+    ($name:ident, $kind:literal, $queue:expr, $payload:ty, $result:ty) => {
         #[task_handler($kind, queue = $queue)]
-        async fn $name(args: $payload) -> TaskResult<$payload> {
+        async fn $name(args: $payload) -> $result {
             Ok(args)
         }
     };
 }
 
-handler!(echo, "echo", "ops", String);
+handler!(echo, "echo", "ops", String, TaskResult<String>);
 
 #[orchestrator_worker::main]
 async fn main() -> TaskResult {

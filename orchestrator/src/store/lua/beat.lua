@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- BEAT: extends a worker's lease and tells it what else there is to do.
--- KEYS[1] {ns.p}:e      keys built inside: g W z B U s
+-- KEYS[1] {ns.p}:e      keys built inside: g W z B D<n> U s
 -- ARGV: 1 worker · 2 lease ms · 3 number of tasks p begun since the last beat · p × (id, start ms ‖ ' ' ‖ worker)
 --       ids of tasks left since the last beat
 -- Reply: {1, now, ms until the next timer or -1, number of shelved types, worker, lease, worker, lease ... of the 16
@@ -8,6 +8,8 @@
 local worker = ARGV[1]
 if not go('HGET', base .. 'g', 'w' .. worker) or not go('ZSCORE', base .. 'W', worker) then return {0} end
 go('ZADD', base .. 'W', now + ARGV[2], worker)
+-- STEP, which every task goes through, leaves the making of its bucket to the beat.
+bucket(now)
 local last = 3 + 2 * ARGV[3]
 if last > 3 then go('HSET', base .. 's', unpack(ARGV, 4, last)) end
 if #ARGV > last then go('HDEL', base .. 's', unpack(ARGV, last + 1)) end

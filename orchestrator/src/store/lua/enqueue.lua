@@ -1,64 +1,93 @@
 #!lua
 -- ENQ: stores new tasks of one queue and makes them runnable or schedules them.
 -- Guarantee: all or none; a task that is known already is left as it is, so a repeated or late send changes nothing.
--- Refused when memory is full, before anything is written (this script does not carry allow-oom).
+-- Refused when memory is full, before anything is written (this script does not carry allow-oom). What may fail on a
+-- key of the wrong type comes before the writes that count, so a failed call leaves nothing half done.
+-- The first send of a task runs without the shared functions; a repeated one runs with them, to look further back.
 -- KEYS[1] {ns.p}:e      keys built inside: r:<q> t<slice> T z q k:<q> c<slice> D<n> X
--- ARGV: 1 queue · 2 Redis milliseconds after which this send is void · 3 bound of the queue · 4 '1' if sent before
---       5 number of tasks n (1..1000) · n × (id, record, due ms or 0) · any number of (parent, child)
+-- ARGV: 1 queue · 2 Redis milliseconds after which this send is void, negative if it was sent before
+--       3.. n (1..1000) × (id [‖ 'p' parent] [‖ 'd' due ms], record)
 -- Reply: number of tasks newly stored; error LATE or QUEUEFULL.
-local queue, n = ARGV[1], tonumber(ARGV[5])
-if now > tonumber(ARGV[2]) then return redis.error_reply('LATE this send is void, it came too late') end
+local queue, void = ARGV[1], tonumber(ARGV[2])
+if now > (void < 0 and -void or void) then return redis.error_reply('LATE this send is void, it came too late') end
+local n = (#ARGV - 2) / 2
 local ready_key = base .. 'r:' .. queue
-local waiting = go('ZCARD', ready_key)
-if waiting + n > tonumber(ARGV[3]) then return redis.error_reply('QUEUEFULL ' .. queue) end
+local waiting = call('ZCARD', ready_key)
+if waiting + n > {{queue_max}} then return redis.error_reply('QUEUEFULL ' .. queue) end
 
-local ids = {}
-for i = 1, n do ids[i] = ARGV[3 + 3 * i] end
-local known = records(ids)
-if ARGV[4] == '1' then
-  for i = 1, n do known[i] = known[i] or find_finished(ids[i]) end
+local ids, records, extras = {}, {}, nil
+for i = 1, n do
+  local id = ARGV[1 + 2 * i]
+  if #id > 14 then
+    extras = extras or {}
+    extras[sub(id, 1, 14)] = sub(id, 15)
+    id = sub(id, 1, 14)
+  end
+  ids[i], records[i] = id, ARGV[2 + 2 * i]
 end
 
-local fresh, scores, timers, created, at = {}, {}, {}, {}, {}
-local score = {}
-for i = 1, n do
-  if not known[i] then
-    local id, record, due = ids[i], ARGV[4 + 3 * i], ARGV[5 + 3 * i]
-    fresh[#fresh + 1] = id
-    at[#at + 1] = record
-    created[#created + 1] = id .. sub(record, 2, 9)
-    if due == '0' then
-      local class = byte(record, 13)
-      local s = score[class]
-      if not s then s = string.format('%.0f', class * CLASS + now) score[class] = s end
-      scores[#scores + 1] = s
-      scores[#scores + 1] = id
-    else
-      timers[#timers + 1] = due
-      timers[#timers + 1] = 'd' .. id
+-- The tasks that nobody knows yet, slice by slice.
+local slices, fresh, all_new = {}, {}, void > 0
+do
+  local i = 1
+  while i <= n do
+    local slice, j = sub(ids[i], 1, 4), i
+    while j < n and sub(ids[j + 1], 1, 4) == slice do j = j + 1 end
+    local key = base .. 't' .. slice
+    local known = call('HMGET', key, unpack(ids, i, j))
+    local fields = {}
+    for x = i, j do
+      if not known[x - i + 1] and (all_new or not find_finished(ids[x])) then
+        fields[#fields + 1] = ids[x]
+        fields[#fields + 1] = records[x]
+        fresh[#fresh + 1] = x
+      end
     end
+    if #fields > 0 then slices[#slices + 1] = {key, slice, fields} end
+    i = j + 1
   end
 end
 if #fresh == 0 then return 0 end
 
-by_slice(fresh, function(key, i, j)
-  local fields = {}
-  for x = i, j do fields[#fields + 1] = fresh[x] fields[#fields + 1] = at[x] end
-  go('HSET', key, unpack(fields))
-  go('ZADD', base .. 'T', 0, sub(fresh[i], 1, 4))
-end)
-if #scores > 0 then go('ZADD', ready_key, unpack(scores)) end
-if #timers > 0 then go('ZADD', base .. 'z', unpack(timers)) end
-if waiting == 0 then go('SADD', base .. 'q', queue) end
-for i = 6 + 3 * n, #ARGV, 2 do
-  local parent, child = ARGV[i], ARGV[i + 1]
-  local children = base .. 'c' .. sub(parent, 1, 4)
-  local line = go('HGET', children, parent) or ''
-  local listed = false
-  for x = 1, #line, 14 do listed = listed or sub(line, x, x + 13) == child end
-  if not listed and #line < 14000 then go('HSET', children, parent, line .. child) end
-  go('PEXPIRE', children, DEAD_RETENTION + 2 * BUCKET)
+local scores, timers, created, family, score = {}, nil, {}, nil, {}
+for i = 1, #fresh do
+  local x = fresh[i]
+  local id, due = ids[x], nil
+  created[i] = id
+  local extra = extras and extras[id]
+  if extra then
+    if byte(extra) == 112 then
+      family = family or {}
+      family[#family + 1] = {sub(extra, 2, 15), id}
+      extra = sub(extra, 16)
+    end
+    due = #extra > 1 and sub(extra, 2)
+  end
+  if due then
+    timers = timers or {}
+    timers[#timers + 1] = due
+    timers[#timers + 1] = 'd' .. id
+  else
+    local class = byte(records[x], 13)
+    local s = score[class]
+    if not s then s = format('%.0f', class * CLASS + now) score[class] = s end
+    scores[#scores + 1] = s
+    scores[#scores + 1] = id
+  end
 end
-go('ZADD', base .. 'k:' .. queue, 0, 'x')
-announce({'c', table.concat(created)})
+
+call('ZADD', base .. 'k:' .. queue, 0, 'x')
+for i = 1, #slices do call('ZADD', base .. 'T', 0, slices[i][2]) end
+if waiting == 0 then call('SADD', base .. 'q', queue) end
+if timers then call('ZCARD', base .. 'z') end
+for _, pair in ipairs(family or {}) do
+  local children = base .. 'c' .. sub(pair[1], 1, 4)
+  local line = call('HGET', children, pair[1]) or ''
+  if #line < 14000 and sub(line, -14) ~= pair[2] then call('HSET', children, pair[1], line .. pair[2]) end
+  call('PEXPIRE', children, DEAD_RETENTION + 2 * BUCKET)
+end
+call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'c', concat(created))
+if #scores > 0 then call('ZADD', ready_key, unpack(scores)) end
+if timers then call('ZADD', base .. 'z', unpack(timers)) end
+for i = 1, #slices do call('HSET', slices[i][1], unpack(slices[i][3])) end
 return #fresh

@@ -1,5 +1,66 @@
--- For scripts that move single tasks: reading, splicing, ending and readying them.
--- Keys built inside: r:<q> t<slice> T q k:<q> z D<n> B X n i:<inbox> s
+-- For all scripts but the two that every task goes through: healing, reading, splicing, ending and readying.
+-- Those two, enqueue and step, do without, because making these functions costs them more than their work.
+-- Keys built inside: r:<q> t<slice> T q k:<q> z D<n> B X n i:<inbox> s Q bad:<key>
+
+-- Sets a key aside, as bad:<key>, and notes it in Q.
+local function set_aside(key)
+  call('RENAME', key, base .. 'bad:' .. sub(key, #base + 1))
+  redis.pcall('LPUSH', base .. 'Q', 'key ' .. sub(key, #base + 1))
+  redis.pcall('LTRIM', base .. 'Q', 0, 999)
+end
+
+-- Runs a command. A key of the wrong type is set aside and the command runs on a clean one: so no poke from outside can
+-- stop a script between two of its writes.
+local function go(command, key, ...)
+  local reply = redis.pcall(command, key, ...)
+  if type(reply) == 'table' and reply.err then
+    if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply) end
+    set_aside(key)
+    return call(command, key, ...)
+  end
+  return reply
+end
+
+-- Runs fn(slice's key, i, j) for each run ids[i..j] of one slice.
+local function by_slice(ids, fn)
+  local i, n = 1, #ids
+  while i <= n do
+    local slice, j = sub(ids[i], 1, 4), i
+    while j < n and sub(ids[j + 1], 1, 4) == slice do j = j + 1 end
+    fn(base .. 't' .. slice, i, j)
+    i = j + 1
+  end
+end
+
+-- The records of ids, false where there is none.
+local function records(ids)
+  local found = {}
+  by_slice(ids, function(key, i, j)
+    local part = go('HMGET', key, unpack(ids, i, j))
+    for x = i, j do found[x] = part[x - i + 1] end
+  end)
+  return found
+end
+
+-- One packed entry; fields are name, value, name, value ...
+local function announce(fields)
+  if #fields > 0 then go('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', unpack(fields)) end
+end
+
+-- Whether a record can be worked with at all.
+local function sound(id, record)
+  return record and #id == 14 and byte(record) == 1 and #record > 16 and #record > 16 + byte(record, 16)
+end
+
+-- Milliseconds until the next timer or bucket is due; -1 = nothing is.
+local function next_due()
+  local due
+  for _, key in ipairs({'z', 'B'}) do
+    local head = go('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
+    if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
+  end
+  return due and math.max(0, due - now) or -1
+end
 
 local function queue_of(record) return sub(record, 17, 16 + byte(record, 16)) end
 local function flags_of(record) return byte(record, 14) * 256 + byte(record, 15) end
@@ -45,8 +106,6 @@ local function bucket(at)
   end
   return key
 end
-
-local DEAD_SHIFT = math.max(0, DEAD_RETENTION - RETENTION)
 
 -- Files a dead letter: its value goes to the last bucket that covers its retention, its id to X.
 local function bury(id, value)

@@ -2,103 +2,161 @@
 -- STEP: ends n tasks that this worker holds and claims up to m others, in one round trip.
 -- Guarantee: a finish counts only while the worker's generation is the present one and it holds the task at that
 -- epoch; else nothing of that task is touched and the reply names it stale. Claimed ids leave their queue for the
--- worker's set in the same instant. One STEP of a worker is in flight at a time.
+-- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
+-- and what may fail on a key of the wrong type before the writes that count.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z n i:<inbox> Q
--- ARGV: 1 worker · 2 generation · 3 m (0..256) · 4 queue whose token was taken, or '' · 5 number of queues (0..8)
---       queues in order of preference · n × (id ‖ epoch, letter ‖ ending)
+-- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
+--       was taken (from 1, 0 = none) · queues in order of preference · n × (id ‖ epoch, letter ‖ ending)
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
 --         claimed, d is the ms until the next timer, -1 for none, -3 when unsound things were cleared away: look again.
-local worker, want, woken, queues = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local worker = ARGV[1]
+local high, low, queues, woken = byte(ARGV[3], 1, 4)
+local want = high * 256 + low
 local asked = {'w' .. worker}
-for i = 1, queues do asked[i + 1] = 'p' .. ARGV[5 + i] end
-local seat = go('HMGET', base .. 'g', unpack(asked))
+for i = 1, queues do asked[i + 1] = 'p' .. ARGV[3 + i] end
+local seat = call('HMGET', base .. 'g', unpack(asked))
 if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2] .. ' of ' .. worker .. ' is over') end
 
-local held = base .. 'w:' .. worker
-local stale, event = {}, {}
-local first = 6 + queues
-if #ARGV >= first then
-  local members = {}
-  for i = first, #ARGV, 2 do members[#members + 1] = ARGV[i] end
-  local holds = go('SMISMEMBER', held, unpack(members))
-  local ids, tails, left = {}, {}, {}
-  for i, member in ipairs(members) do
+-- What ends: held, at this epoch, by this worker.
+local held, stale = base .. 'w:' .. worker, {}
+local members, ids, tails, drops, values, dead, waiters, ended = {}, {}, {}, {}, {}, nil, nil, {}
+local first = 4 + queues
+if #ARGV < first then
+  call('SCARD', held)
+else
+  local asked_for = {}
+  for i = first, #ARGV, 2 do asked_for[#asked_for + 1] = ARGV[i] end
+  local holds = call('SMISMEMBER', held, unpack(asked_for))
+  local n = 0
+  for i = 1, #asked_for do
+    local member = asked_for[i]
     if holds[i] == 1 then
-      ids[#ids + 1] = sub(member, 1, 14)
-      tails[#ids] = ARGV[first + 2 * i - 1]
-      left[#ids] = member
+      n = n + 1
+      members[n], ids[n], tails[n] = member, sub(member, 1, 14), ARGV[first + 2 * i - 1]
     else
       stale[#stale + 1] = member
     end
   end
-  if #ids > 0 then
-    local found, values, ended, waiters = records(ids), {}, {}, {}
-    local stamp = pack('>I6', now)
-    for i, id in ipairs(ids) do
-      local record, tail = found[i], tails[i]
+  local stamp = pack('>I6', now)
+  local i = 1
+  while i <= n do
+    local slice, j = sub(ids[i], 1, 4), i
+    while j < n and sub(ids[j + 1], 1, 4) == slice do j = j + 1 end
+    local key = base .. 't' .. slice
+    local found = call('HMGET', key, unpack(ids, i, j))
+    drops[#drops + 1] = {key, i, j}
+    for x = i, j do
+      local record, tail = found[x - i + 1], tails[x]
       if record then
         local epoch, changes, attempts = unpack_bytes('>I4I4B', record, 2)
-        local tag = pack('>I4I4', epoch + 1, changes + 2)
-        local value = sub(record, 1, 1) .. tag .. char(attempts < 255 and attempts + 1 or 255) .. sub(record, 11)
-          .. stamp .. tail .. pack('>I4', #record)
-        ended[#ended + 1] = id .. tag .. sub(tail, 1, 1)
-        if sub(tail, 1, 1) == 'f' then
-          bury(id, value)
+        if attempts == 255 then attempts = 254 end
+        local tag = pack('>I4I4B', epoch + 1, changes + 2, attempts + 1)
+        local letter = sub(tail, 1, 1)
+        local value = concat({sub(record, 1, 1), tag, sub(record, 11), stamp, tail, pack('>I4', #record)})
+        ended[#ended + 1] = concat({ids[x], sub(tag, 1, 8), letter})
+        if letter == 'f' then
+          dead = dead or {}
+          dead[#dead + 1] = ids[x]
+          dead[#dead + 1] = value
         else
-          values[#values + 1] = id
+          values[#values + 1] = ids[x]
           values[#values + 1] = value
         end
-        if sub(record, 14, 15) ~= '\0\0' and bit.band(flags_of(record), AWAITED) ~= 0 then waiters[#waiters + 1] = id end
+        if byte(record, 14) % 2 == 1 then
+          waiters = waiters or {}
+          waiters[#waiters + 1] = ids[x]
+        end
       else
-        stale[#stale + 1] = left[i]
+        stale[#stale + 1] = members[x]
       end
     end
-    if #values > 0 then go('HSET', bucket(now), unpack(values)) end
-    go('SREM', held, unpack(left))
-    by_slice(ids, function(key, i, j) go('HDEL', key, unpack(ids, i, j)) end)
-    for _, id in ipairs(waiters) do tell(id) end
-    if #ended > 0 then event = {'e', table.concat(ended)} end
+    i = j + 1
   end
 end
 
-local taken, started, reply = {}, {}, {now, -2, '', ''}
+-- What is claimed: the front of each queue that is not paused.
+local taken, started, reply, cuts, unsound = {}, {}, {now, -2, '', ''}, {}, nil
 local room = want
-for i = 1, queues do
-  if room > 0 and not seat[i + 1] then
-    local key = base .. 'r:' .. ARGV[5 + i]
-    local ids = go('ZRANGE', key, 0, room - 1)
-    if #ids > 0 then
-      go('ZREMRANGEBYRANK', key, 0, #ids - 1)
-      local found = records(ids)
-      for x, id in ipairs(ids) do
-        local record = found[x]
-        if sound(id, record) then
+for q = 1, queues do
+  if room > 0 and not seat[q + 1] then
+    local key = base .. 'r:' .. ARGV[3 + q]
+    local front = call('ZRANGE', key, 0, room - 1)
+    local n = #front
+    if n > 0 then cuts[#cuts + 1] = {key, n - 1} end
+    local i = 1
+    while i <= n do
+      local slice, j = sub(front[i], 1, 4), i
+      while j < n and sub(front[j + 1], 1, 4) == slice do j = j + 1 end
+      local found = call('HMGET', base .. 't' .. slice, unpack(front, i, j))
+      for x = i, j do
+        local id, record = front[x], found[x - i + 1]
+        if record and #id == 14 and byte(record) == 1 and #record > 16 then
           taken[#taken + 1] = id .. sub(record, 2, 5)
           started[#started + 1] = id .. sub(record, 2, 9)
           reply[#reply + 1] = record
           room = room - 1
-        elseif record then
-          quarantine(id, record)
+        else
+          unsound = unsound or {}
+          if record then unsound[#unsound + 1] = id unsound[#unsound + 1] = record end
         end
       end
-      -- A queue whose head held nothing sound is looked at again at once, not skipped.
-      if #taken == 0 then go('ZADD', base .. 'k:' .. ARGV[5 + i], 0, 'x') reply[2] = -3 end
+      i = j + 1
     end
   end
 end
+
+if #values > 0 then call('HSET', base .. 'D' .. math.floor(now / BUCKET), unpack(values)) end
+if #ended > 0 or #taken > 0 then
+  local event = base .. 'e'
+  if #ended == 0 then
+    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 's', concat(started), 'w', worker)
+  elseif #taken == 0 then
+    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'w', worker)
+  else
+    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
+  end
+end
+if dead then
+  local at = math.floor((now + DEAD_SHIFT) / BUCKET)
+  call('HSET', base .. 'D' .. at, unpack(dead))
+  call('ZADD', base .. 'B', (at + 1) * BUCKET + RETENTION, at)
+  for i = 1, #dead, 2 do call('ZADD', base .. 'X', now, dead[i]) end
+  local excess = call('ZCARD', base .. 'X') - DEAD_MAX
+  if excess > 0 then
+    local oldest = call('ZPOPMIN', base .. 'X', excess)
+    for i = 1, #oldest, 2 do call('HDEL', base .. 'D' .. math.floor((oldest[i + 1] + DEAD_SHIFT) / BUCKET), oldest[i]) end
+  end
+end
+if #members > 0 then call('SREM', held, unpack(members)) end
+for i = 1, #drops do call('HDEL', drops[i][1], unpack(ids, drops[i][2], drops[i][3])) end
+for i = 1, waiters and #waiters or 0 do
+  local inboxes = call('HGET', base .. 'n', waiters[i])
+  for name in string.gmatch(inboxes or '', '%S+') do
+    call('ZADD', base .. 'i:' .. name, 0, waiters[i])
+    call('EXPIRE', base .. 'i:' .. name, 3600)
+  end
+  call('HDEL', base .. 'n', waiters[i])
+end
+
+if #taken > 0 then call('SADD', held, unpack(taken)) end
+for i = 1, #cuts do call('ZREMRANGEBYRANK', cuts[i][1], 0, cuts[i][2]) end
+for i = 1, unsound and #unsound or 0, 2 do
+  call('HDEL', base .. 't' .. sub(unsound[i], 1, 4), unsound[i])
+  call('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
+  call('LTRIM', base .. 'Q', 0, 999)
+end
 if #taken > 0 then
-  go('SADD', held, unpack(taken))
-  event[#event + 1] = 's'
-  event[#event + 1] = table.concat(started)
-  if room == 0 and woken ~= '' then go('ZADD', base .. 'k:' .. woken, 0, 'x') end
-elseif want > 0 and reply[2] ~= -3 then
-  for i = 1, queues do redis.call('DEL', base .. 'k:' .. ARGV[5 + i]) end
-  reply[2] = next_due()
+  if room == 0 and woken > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + woken], 0, 'x') end
+elseif unsound then
+  reply[2] = -3
+elseif want > 0 then
+  for q = 1, queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
+  local due
+  for _, key in ipairs({'z', 'B'}) do
+    local head = call('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
+    if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
+  end
+  reply[2] = due and math.max(0, due - now) or -1
 end
-if #event > 0 then
-  event[#event + 1] = 'w'
-  event[#event + 1] = worker
-  announce(event)
-end
-reply[3], reply[4] = table.concat(stale), table.concat(taken)
+reply[3], reply[4] = concat(stale), concat(taken)
 return reply

@@ -1,0 +1,97 @@
+//! Tries one candidate after the other by running the tests, several at a time.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+use crate::candidates::Candidate;
+use crate::repair::{Listener, Progress};
+use crate::suite;
+
+/// Changes being tried, each in a copy of its own.
+pub struct Hunt {
+    /// The names of the tests that are to pass.
+    pub failing: Vec<String>,
+    /// How many candidates have been tried.
+    pub tried: usize,
+    patience: Duration,
+    idle: Vec<PathBuf>,
+    running: JoinSet<io::Result<(usize, PathBuf, Option<u32>)>>,
+}
+
+impl Hunt {
+    /// A hunt in these copies of the repository; one run of the suite may take `patience`.
+    #[must_use]
+    pub fn new(failing: Vec<String>, copies: Vec<PathBuf>, patience: Duration) -> Self {
+        Self {
+            failing,
+            tried: 0,
+            patience,
+            idle: copies,
+            running: JoinSet::new(),
+        }
+    }
+
+    /// Tries the candidates in their order; gives the first that makes all tests pass, and their
+    /// number. Of several that run at the same time, the first in order wins.
+    ///
+    /// # Errors
+    /// When a copy or Python is out of reach.
+    pub async fn run<'a>(
+        &mut self,
+        candidates: &'a [Candidate],
+        until: Instant,
+        tell: Listener<'_>,
+    ) -> io::Result<Option<(&'a Candidate, u32)>> {
+        let mut waiting = candidates.iter().enumerate();
+        let mut best: Option<(usize, u32)> = None;
+        loop {
+            while best.is_none() && Instant::now() < until && !self.idle.is_empty() {
+                let (Some((at, candidate)), Some(lane)) = (waiting.next(), self.idle.pop()) else {
+                    break;
+                };
+                let (candidate, failing) = (candidate.clone(), self.failing.clone());
+                let patience = self.patience;
+                self.running.spawn(async move {
+                    let verdict = attempt(&lane, &candidate, &failing, patience).await?;
+                    Ok((at, lane, verdict))
+                });
+                self.tried += 1;
+            }
+            let Some(ended) = self.running.join_next().await else {
+                break;
+            };
+            let (at, lane, verdict) = ended.map_err(io::Error::other)??;
+            self.idle.push(lane);
+            match verdict {
+                Some(tests) if best.is_none_or(|(known, _)| at < known) => best = Some((at, tests)),
+                _ => tell(Progress::Tried {
+                    candidates: self.tried,
+                }),
+            }
+        }
+        Ok(best.map(|(at, tests)| (&candidates[at], tests)))
+    }
+}
+
+/// Tries one change: first on the failing tests alone, then on the whole suite. Gives the number
+/// of tests when all of them pass, and leaves the copy as it was.
+async fn attempt(
+    lane: &Path,
+    candidate: &Candidate,
+    failing: &[String],
+    patience: Duration,
+) -> io::Result<Option<u32>> {
+    let path = lane.join(&candidate.file);
+    let original = std::fs::read_to_string(&path)?;
+    // Blocks for a moment only: the file is one of source, and local.
+    std::fs::write(&path, candidate.applied_to(&original))?;
+    let mut passed = suite::run(lane, failing, true, patience).await?;
+    if passed.passed {
+        passed = suite::run(lane, &[], true, patience).await?;
+    }
+    std::fs::write(&path, original)?;
+    Ok(passed.passed.then_some(passed.ran))
+}

@@ -1,0 +1,16 @@
+-- In front of every script (behind its first line). Reads the time once and names the bounds.
+-- Keys built inside, all under the tag of KEYS[1] = {ns.p}:e  →  base = {ns.p}:
+local base = string.sub(KEYS[1], 1, -2)
+local call, sub, byte, char, format, concat = redis.call, string.sub, string.byte, string.char, string.format, table.concat
+local pack, unpack_bytes = struct.pack, struct.unpack
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local CLASS = 4398046511104           -- 2^42: distance between two priorities in a score
+local BUCKET = 14400000               -- 4 hours: width of a bucket of finished tasks
+local RETENTION = {{retention_ms}}    -- how long finished tasks are kept
+local DEAD_RETENTION = {{dead_retention_ms}}
+local DEAD_SHIFT = DEAD_RETENTION - RETENTION   -- dead letters go this far ahead, to the last bucket that covers them
+local DEAD_MAX = {{dead_max}}
+local EVENTS_MAX = {{events_max}}
+local CANCEL, SHELVED, AWAITED = 1, 128, 256
