@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use orchestrator::{Config, Incarnation, LEASE, NewTask, Orchestrator, encode_value};
 use orchestrator_worker::{Stop, TaskResult, Worker, task_handler};
 use redis::aio::MultiplexedConnection;
@@ -33,17 +34,22 @@ mod bare {
         local k = 'bare:t:' .. ARGV[i] redis.call('HSET', k, 'state', 'done', 'result', ARGV[i + 1]) redis.call('EXPIRE', k, 86400) \
         end end return 1";
 
-    pub(super) async fn round(link: &mut MultiplexedConnection, batch: usize) {
+    pub(super) async fn round(link: &MultiplexedConnection, batch: usize, flight: usize) {
+        join_all((0..flight).map(|lane| lane_of(link.clone(), batch, lane * TASKS / flight, TASKS / flight))).await;
+    }
+
+    async fn lane_of(mut link: MultiplexedConnection, batch: usize, start: usize, tasks: usize) {
+        let link = &mut link;
         let (enqueue, claim, finish) =
             (redis::Script::new(ENQUEUE), redis::Script::new(CLAIM), redis::Script::new(FINISH));
-        for first in (0..TASKS).step_by(batch) {
+        for first in (start..start + tasks).step_by(batch) {
             let mut call = enqueue.prepare_invoke();
             for n in first..first + batch {
                 call.arg(format!("{n:032x}")).arg(vec![b'p'; PAYLOAD]).arg(n);
             }
             call.invoke_async::<()>(link).await.unwrap();
         }
-        for _ in (0..TASKS).step_by(batch) {
+        for _ in (0..tasks).step_by(batch) {
             let claimed: Vec<Vec<u8>> = claim.arg(batch).arg(1).invoke_async(link).await.unwrap();
             let mut call = finish.prepare_invoke();
             for pair in claimed.chunks(2) {
@@ -75,10 +81,11 @@ fn payload() -> String {
 }
 
 /// Enqueues all, then claims and finishes all, a batch at a time.
-async fn ours(url: &str, batch: usize) {
+async fn ours(url: &str, batch: usize, flight: usize) {
     let orch = Orchestrator::connect(url).await.unwrap();
-    enqueue(&orch, TASKS, batch).await;
-    work_off(&orch, TASKS, batch).await;
+    join_all((0..flight).map(|_| enqueue(&orch, TASKS / flight, batch))).await;
+    let workers = join_all((0..flight).map(|_| work_off(&orch, batch))).await;
+    assert_eq!(workers.iter().sum::<usize>(), TASKS, "every task is done once");
 }
 
 async fn enqueue(orch: &Orchestrator, tasks: usize, batch: usize) {
@@ -88,15 +95,19 @@ async fn enqueue(orch: &Orchestrator, tasks: usize, batch: usize) {
     }
 }
 
-async fn work_off(orch: &Orchestrator, tasks: usize, batch: usize) {
+/// Claims and finishes until nothing is left; returns how many.
+async fn work_off(orch: &Orchestrator, batch: usize) -> usize {
     let queues = ["dev_agent".to_owned()];
     let worker = Incarnation::join(orch, &queues, &[], LEASE).await.unwrap();
     let result = encode_value("result", &"r".repeat(RESULT - 2), 1000).unwrap();
     let mut finishes = Vec::new();
     let mut done = 0;
-    while done < tasks || !finishes.is_empty() {
+    loop {
         let stepped = worker.step(&finishes, batch, &queues, None).await.unwrap();
         done += stepped.claims.len();
+        if stepped.claims.is_empty() {
+            return done;
+        }
         finishes = stepped.claims.into_iter().map(|claim| claim.complete(&result)).collect();
     }
 }
@@ -152,22 +163,49 @@ async fn pick_up(url: &str) -> (Duration, Duration) {
     (waits[waits.len() / 2], waits[waits.len() * 99 / 100])
 }
 
+/// One round with the server's counts by command: where the time goes. `COST_PROFILE=<batch>` asks for it.
+async fn profile(url: &str, link: &mut MultiplexedConnection, batch: usize) {
+    let orch = Orchestrator::connect(url).await.unwrap();
+    for part in ["bare", "enqueue", "claim and complete"] {
+        redis::cmd("CONFIG").arg("RESETSTAT").query_async::<()>(link).await.unwrap();
+        let before = cpu_us(link).await;
+        if part == "bare" {
+            bare::round(link, batch, 1).await;
+        } else if part == "enqueue" { 
+            enqueue(&orch, TASKS, batch).await;
+        } else {
+            work_off(&orch, batch).await;
+        }
+        println!("{part}: {:.1} µs a task", (cpu_us(link).await - before) / TASKS as f64);
+        let text: String = redis::cmd("INFO").arg("commandstats").query_async(link).await.unwrap();
+        for line in text.lines().filter_map(|line| line.strip_prefix("cmdstat_")) {
+            let field = |name: &str| line.split([':', ',']).find_map(|f| f.strip_prefix(name)?.parse::<f64>().ok()).unwrap_or(0.0);
+            let name = line.split(':').next().unwrap_or_default();
+            println!("  {name:<20} {:>7.2} calls  {:>7.2} µs a task", field("calls=") / TASKS as f64, field("usec=") / TASKS as f64);
+        }
+    }
+}
+
 #[tokio::main]
 async fn main() {
     let url = std::env::var("REDIS_URL").expect("REDIS_URL; scripts/bench starts a server and sets it");
     let json = std::env::args().any(|arg| arg == "--json");
     let mut link = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
     link.set_response_timeout(Duration::from_secs(60));
-    let batches = [1, 10, 100];
+    if let Some(batch) = std::env::var("COST_PROFILE").ok().and_then(|batch| batch.parse().ok()) {
+        return profile(&url, &mut link, batch).await;
+    }
+    // Tasks in a call, and calls in flight.
+    let ways = [(1, 1), (1, 8), (10, 1), (100, 1)];
     let mut figures: BTreeMap<String, f64> = BTreeMap::new();
     for round in 0..ROUNDS {
-        for batch in batches {
+        for (batch, flight) in ways {
             for (name, bare) in [("ours", false), ("bare", true)] {
                 fresh(&mut link).await;
                 let before = cpu_us(&mut link).await;
-                if bare { bare::round(&mut link, batch).await } else { ours(&url, batch).await }
+                if bare { bare::round(&link, batch, flight).await } else { ours(&url, batch, flight).await }
                 let cost = (cpu_us(&mut link).await - before) / TASKS as f64;
-                let best = figures.entry(format!("{name}_us_batch_{batch}")).or_insert(f64::MAX);
+                let best = figures.entry(format!("{name}_us_batch_{batch}_in_flight_{flight}")).or_insert(f64::MAX);
                 *best = best.min(cost);
             }
         }
@@ -184,7 +222,7 @@ async fn main() {
     let empty = info(&mut link, "memory", "used_memory").await;
     enqueue(&orch, STORED, 100).await;
     let queued = info(&mut link, "memory", "used_memory").await;
-    work_off(&orch, STORED, 100).await;
+    work_off(&orch, 100).await;
     redis::cmd("DEL").arg("{orchestrator.0}:e").query_async::<()>(&mut link).await.unwrap();
     let finished = info(&mut link, "memory", "used_memory").await;
     figures.insert("bytes_envelope".into(), (record - PAYLOAD) as f64);
@@ -200,10 +238,10 @@ async fn main() {
         return;
     }
     println!("Redis CPU a task, enqueue + claim + complete, {PAYLOAD}-byte payload, events on (min of {ROUNDS} rounds)");
-    println!("{:>7} {:>10} {:>14} {:>7}", "batch", "ours, µs", "hash a task, µs", "ratio");
-    for batch in batches {
-        let (ours, bare) = (figures[&format!("ours_us_batch_{batch}")], figures[&format!("bare_us_batch_{batch}")]);
-        println!("{batch:>7} {ours:>10.1} {bare:>14.1} {:>7.2}", ours / bare);
+    println!("{:>7} {:>10} {:>10} {:>16} {:>7}", "batch", "in flight", "ours, µs", "hash a task, µs", "ratio");
+    for (batch, flight) in ways {
+        let of = |name: &str| figures[&format!("{name}_us_batch_{batch}_in_flight_{flight}")];
+        println!("{batch:>7} {flight:>10} {:>10.1} {:>16.1} {:>7.2}", of("ours"), of("bare"), of("ours") / of("bare"));
     }
     println!("\nenvelope above the payload            {:>8.0} bytes", figures["bytes_envelope"]);
     println!("queued, above the record              {:>8.0} bytes", figures["bytes_queued_above_record"]);

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- BEAT: extends a worker's lease and tells it what else there is to do.
--- KEYS[1] {ns.p}:e      keys built inside: g W z B D<n> U s
+-- KEYS[1] {ns.p}:e      keys built inside: g W z B D<n> U s q r:<q> k:<q>
 -- ARGV: 1 worker · 2 lease ms · 3 number of tasks p begun since the last beat · p × (id, start ms ‖ ' ' ‖ worker)
 --       ids of tasks left since the last beat
 -- Reply: {1, now, ms until the next timer or -1, number of shelved types, worker, lease, worker, lease ... of the 16
@@ -10,6 +10,12 @@ if not go('HGET', base .. 'g', 'w' .. worker) or not go('ZSCORE', base .. 'W', w
 go('ZADD', base .. 'W', now + ARGV[2], worker)
 -- STEP, which every task goes through, leaves the making of its bucket to the beat.
 bucket(now)
+-- Should a wake token ever have got lost, one of the workers, now and then, puts it back.
+if now % math.max(1, go('ZCARD', base .. 'W')) == 0 then
+  for _, queue in ipairs(go('SMEMBERS', base .. 'q')) do
+    if go('ZCARD', base .. 'r:' .. queue) > 0 then token(queue) end
+  end
+end
 local last = 3 + 2 * ARGV[3]
 if last > 3 then go('HSET', base .. 's', unpack(ARGV, 4, last)) end
 if #ARGV > last then go('HDEL', base .. 's', unpack(ARGV, last + 1)) end

@@ -12,29 +12,38 @@
 local worker = ARGV[1]
 local high, low, queues, woken = byte(ARGV[3], 1, 4)
 local want = high * 256 + low
-local asked = {'w' .. worker}
-for i = 1, queues do asked[i + 1] = 'p' .. ARGV[3 + i] end
-local seat = call('HMGET', base .. 'g', unpack(asked))
+local seat
+if queues == 1 then
+  seat = call('HMGET', base .. 'g', 'w' .. worker, 'p' .. ARGV[4])
+else
+  local asked = {'w' .. worker}
+  for i = 1, queues do asked[i + 1] = 'p' .. ARGV[3 + i] end
+  seat = call('HMGET', base .. 'g', unpack(asked))
+end
 if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2] .. ' of ' .. worker .. ' is over') end
 
 -- What ends: held, at this epoch, by this worker.
-local held, stale = base .. 'w:' .. worker, {}
-local members, ids, tails, drops, values, dead, waiters, ended = {}, {}, {}, {}, {}, nil, nil, {}
+local held, stale = base .. 'w:' .. worker, nil
+local members, ids, tails, n = {}, {}, {}, 0
+local values, dead, waiters, ended = {}, nil, nil, {}
 local first = 4 + queues
 if #ARGV < first then
   call('SCARD', held)
 else
-  local asked_for = {}
-  for i = first, #ARGV, 2 do asked_for[#asked_for + 1] = ARGV[i] end
-  local holds = call('SMISMEMBER', held, unpack(asked_for))
-  local n = 0
-  for i = 1, #asked_for do
-    local member = asked_for[i]
+  for i = first, #ARGV, 2 do members[#members + 1] = ARGV[i] end
+  local holds, asked = call('SMISMEMBER', held, unpack(members)), members
+  for i = 1, #asked do
     if holds[i] == 1 then
       n = n + 1
-      members[n], ids[n], tails[n] = member, sub(member, 1, 14), ARGV[first + 2 * i - 1]
+      ids[n], tails[n] = sub(asked[i], 1, 14), ARGV[first + 2 * i - 1]
+      if stale then members[n] = asked[i] end
     else
-      stale[#stale + 1] = member
+      -- Rare: from here on the members that count are kept in a list of their own.
+      if not stale then
+        stale, members = {}, {}
+        for x = 1, n do members[x] = asked[x] end
+      end
+      stale[#stale + 1] = asked[i]
     end
   end
   local stamp = pack('>I6', now)
@@ -42,31 +51,31 @@ else
   while i <= n do
     local slice, j = sub(ids[i], 1, 4), i
     while j < n and sub(ids[j + 1], 1, 4) == slice do j = j + 1 end
-    local key = base .. 't' .. slice
-    local found = call('HMGET', key, unpack(ids, i, j))
-    drops[#drops + 1] = {key, i, j}
+    local found = call('HMGET', base .. 't' .. slice, unpack(ids, i, j))
     for x = i, j do
-      local record, tail = found[x - i + 1], tails[x]
+      local id, record, tail = ids[x], found[x - i + 1], tails[x]
       if record then
         local epoch, changes, attempts = unpack_bytes('>I4I4B', record, 2)
         if attempts == 255 then attempts = 254 end
-        local tag = pack('>I4I4B', epoch + 1, changes + 2, attempts + 1)
+        local tag = pack('>I4I4', epoch + 1, changes + 2)
         local letter = sub(tail, 1, 1)
-        local value = concat({sub(record, 1, 1), tag, sub(record, 11), stamp, tail, pack('>I4', #record)})
-        ended[#ended + 1] = concat({ids[x], sub(tag, 1, 8), letter})
+        local value = sub(record, 1, 1) .. tag .. char(attempts + 1) .. sub(record, 11) .. stamp .. tail .. pack('>I4', #record)
+        ended[#ended + 1] = id .. tag .. letter
         if letter == 'f' then
           dead = dead or {}
-          dead[#dead + 1] = ids[x]
+          dead[#dead + 1] = id
           dead[#dead + 1] = value
         else
-          values[#values + 1] = ids[x]
+          values[#values + 1] = id
           values[#values + 1] = value
         end
+        -- The lowest bit of the flags' first byte: AWAITED.
         if byte(record, 14) % 2 == 1 then
           waiters = waiters or {}
-          waiters[#waiters + 1] = ids[x]
+          waiters[#waiters + 1] = id
         end
       else
+        stale = stale or {}
         stale[#stale + 1] = members[x]
       end
     end
@@ -75,14 +84,17 @@ else
 end
 
 -- What is claimed: the front of each queue that is not paused.
-local taken, started, reply, cuts, unsound = {}, {}, {now, -2, '', ''}, {}, nil
+local taken, started, reply, cuts, unsound = {}, {}, {now, -2, '', ''}, nil, nil
 local room = want
 for q = 1, queues do
   if room > 0 and not seat[q + 1] then
     local key = base .. 'r:' .. ARGV[3 + q]
     local front = call('ZRANGE', key, 0, room - 1)
     local n = #front
-    if n > 0 then cuts[#cuts + 1] = {key, n - 1} end
+    if n > 0 then
+      cuts = cuts or {}
+      cuts[key] = n - 1
+    end
     local i = 1
     while i <= n do
       local slice, j = sub(front[i], 1, 4), i
@@ -128,7 +140,15 @@ if dead then
   end
 end
 if #members > 0 then call('SREM', held, unpack(members)) end
-for i = 1, #drops do call('HDEL', drops[i][1], unpack(ids, drops[i][2], drops[i][3])) end
+do
+  local i = 1
+  while i <= n do
+    local slice, j = sub(ids[i], 1, 4), i
+    while j < n and sub(ids[j + 1], 1, 4) == slice do j = j + 1 end
+    call('HDEL', base .. 't' .. slice, unpack(ids, i, j))
+    i = j + 1
+  end
+end
 for i = 1, waiters and #waiters or 0 do
   local inboxes = call('HGET', base .. 'n', waiters[i])
   for name in string.gmatch(inboxes or '', '%S+') do
@@ -139,7 +159,7 @@ for i = 1, waiters and #waiters or 0 do
 end
 
 if #taken > 0 then call('SADD', held, unpack(taken)) end
-for i = 1, #cuts do call('ZREMRANGEBYRANK', cuts[i][1], 0, cuts[i][2]) end
+for key, last in pairs(cuts or {}) do call('ZREMRANGEBYRANK', key, 0, last) end
 for i = 1, unsound and #unsound or 0, 2 do
   call('HDEL', base .. 't' .. sub(unsound[i], 1, 4), unsound[i])
   call('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
@@ -158,5 +178,6 @@ elseif want > 0 then
   end
   reply[2] = due and math.max(0, due - now) or -1
 end
-reply[3], reply[4] = concat(stale), concat(taken)
+if stale then reply[3] = concat(stale) end
+reply[4] = concat(taken)
 return reply
