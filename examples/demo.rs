@@ -62,35 +62,19 @@ async fn main() -> ExitCode {
 
 async fn run(options: &Options) -> Result<(), Failure> {
     for program in ["python3", "git"] {
-        let found = tokio::process::Command::new(program)
-            .arg("--version")
-            .output()
-            .await;
+        let found = tokio::process::Command::new(program).arg("--version").output().await;
         found.map_err(|error| format!("this demo needs {program} on the search path: {error}"))?;
     }
     let orch = Orchestrator::embedded().await?;
-    let server = orch
-        .server()
-        .map_or_else(String::new, |server| server.program().display().to_string());
-    say(&format!(
-        "seed {}: repeat this run with --seed {0}",
-        options.seed
-    ));
-    say(&format!(
-        "redis {server}: private, on a Unix socket, gone when the demo ends"
-    ));
+    let server = orch.server().map_or_else(String::new, |server| server.program().display().to_string());
+    say(&format!("seed {}: repeat this run with --seed {0}", options.seed));
+    say(&format!("redis {server}: private, on a Unix socket, gone when the demo ends"));
 
     let planted = scratch(options).await?;
-    say(&format!(
-        "repository {}: a Python package with one planted bug\n",
-        planted.path.display()
-    ));
+    say(&format!("repository {}: a Python package with one planted bug\n", planted.path.display()));
 
     let stop = Stop::new();
-    let worker =
-        Worker::builder(orch.clone())
-            .slots(8)
-            .expect(["monitor", "investigate", "bugfix"]);
+    let worker = Worker::builder(orch.clone()).slots(8).expect(["monitor", "investigate", "bugfix"]);
     let mut worker = tokio::spawn(worker.drain_grace("5s").build()?.run_until(stop.clone()));
     let submitted = submit(&orch, &planted.path).await?;
     let followed = tokio::select! {
@@ -115,19 +99,10 @@ async fn scratch(options: &Options) -> Result<Scratch, Failure> {
 /// Submits what a person would: have a look at the machine, look something up in the project's own
 /// source, and find out why the tests of the repository fail. Nobody asks for the repair.
 async fn submit(orch: &Orchestrator, repo: &Path) -> Result<Vec<TaskId>, Failure> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .filter(|dir| dir.is_dir());
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|dir| dir.is_dir());
     let source = source.unwrap_or(Path::new("."));
-    let look = |root: &Path, question| Investigate {
-        root: root.to_owned(),
-        question,
-        bounds: Bounds::default(),
-    };
-    let machine = Monitor {
-        disk: repo.to_owned(),
-        thresholds: Thresholds::default(),
-    };
+    let look = |root: &Path, question| Investigate { root: root.to_owned(), question, bounds: Bounds::default() };
+    let machine = Monitor { disk: repo.to_owned(), thresholds: Thresholds::default() };
     let lookup = look(source, Question::Term("task_handler".to_owned()));
     let failing = look(repo, Question::FailingTests);
     let tasks = [

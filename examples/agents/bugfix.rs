@@ -18,29 +18,14 @@ pub struct Bugfix {
 }
 
 /// Tries small changes until every test passes, and commits the right one on a branch of its own.
-#[task_handler(
-    "bugfix",
-    queue = "dev_agent",
-    retries = 2,
-    backoff = "exp(1s, 30s)",
-    timeout = "5m"
-)]
+#[task_handler("bugfix", queue = "dev_agent", retries = 2, backoff = "exp(1s, 30s)", timeout = "5m")]
 pub async fn bugfix(args: Bugfix, ctx: TaskContext) -> TaskResult<Repair> {
     // The id of the task, not of the attempt: a second attempt finds what the first one committed.
-    let plan = Plan {
-        hints: args.suspects,
-        ..Plan::new(&ctx.task_id().to_string())
-    };
+    let plan = Plan { hints: args.suspects, ..Plan::new(&ctx.task_id().to_string()) };
     let done = tokio::select! {
         done = repair(&args.repo, &plan, &|_| {}) => done,
         // Dropping the repair ends its test runs; the repository is as it was.
         () = ctx.cancelled() => return Err(TaskError::fatal("called off")),
     };
-    done.map_err(|error| {
-        if error.is_final() {
-            TaskError::fatal(error)
-        } else {
-            TaskError::from(error)
-        }
-    })
+    done.map_err(|error| if error.is_final() { TaskError::fatal(error) } else { TaskError::from(error) })
 }

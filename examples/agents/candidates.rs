@@ -57,17 +57,13 @@ pub fn all(dir: &Path, suspects: &Suspects, most: usize) -> Vec<Candidate> {
         if !seen.insert((&suspect.file, suspect.line)) {
             continue;
         }
-        found.extend(
-            mutations(before, &suspects.literals)
-                .into_iter()
-                .map(|mutation| Candidate {
-                    file: suspect.file.clone(),
-                    line: suspect.line,
-                    before: before.clone(),
-                    after: mutation.text,
-                    promise: suspect.suspicion * mutation.weight,
-                }),
-        );
+        found.extend(mutations(before, &suspects.literals).into_iter().map(|mutation| Candidate {
+            file: suspect.file.clone(),
+            line: suspect.line,
+            before: before.clone(),
+            after: mutation.text,
+            promise: suspect.suspicion * mutation.weight,
+        }));
     }
     found.sort_by(|a, b| b.promise.total_cmp(&a.promise));
     found.truncate(most);
@@ -84,40 +80,21 @@ mod tests {
     fn the_most_promising_comes_first_and_there_is_an_end() {
         let dir = TempDir::new("orchestrator-candidates").expect("made");
         std::fs::write(dir.path().join("a.py"), "x = 1\nif a < b:\n").expect("written");
-        let suspect = |line, suspicion| Suspect {
-            file: "a.py".into(),
-            line,
-            suspicion,
-        };
+        let suspect = |line, suspicion| Suspect { file: "a.py".into(), line, suspicion };
         let lines = vec![suspect(2, 1.0), suspect(1, 0.3), suspect(9, 0.2)];
-        let suspects = Suspects {
-            lines,
-            literals: vec![],
-        };
+        let suspects = Suspects { lines, literals: vec![] };
         let candidates = all(dir.path(), &suspects, 100);
         assert_eq!(candidates[0].after, "if a <= b:");
         assert!(candidates.iter().any(|candidate| candidate.line == 1));
-        assert!(
-            candidates
-                .windows(2)
-                .all(|pair| pair[0].promise >= pair[1].promise)
-        );
+        assert!(candidates.windows(2).all(|pair| pair[0].promise >= pair[1].promise));
         assert_eq!(all(dir.path(), &suspects, 3), candidates[..3]);
     }
 
     #[test]
     fn only_its_own_line_changes() {
-        let candidate = Candidate {
-            file: "a.py".into(),
-            line: 2,
-            before: "x = 1".into(),
-            after: "x = 2".into(),
-            promise: 1.0,
-        };
-        assert_eq!(
-            candidate.applied_to("x = 1\r\nx = 1\r\nx = 1"),
-            "x = 1\r\nx = 2\r\nx = 1"
-        );
+        let candidate =
+            Candidate { file: "a.py".into(), line: 2, before: "x = 1".into(), after: "x = 2".into(), promise: 1.0 };
+        assert_eq!(candidate.applied_to("x = 1\r\nx = 1\r\nx = 1"), "x = 1\r\nx = 2\r\nx = 1");
         assert_eq!(candidate.applied_to("y = 1\ny = 1\n"), "y = 1\ny = 1\n");
     }
 }

@@ -28,10 +28,7 @@ pub struct Clue {
 pub fn names(failures: &[Failure]) -> Vec<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for failure in failures {
-        let in_tests = failure
-            .frames
-            .iter()
-            .filter(|frame| is_test(Path::new(&frame.file)));
+        let in_tests = failure.frames.iter().filter(|frame| is_test(Path::new(&frame.file)));
         let mut called: Vec<String> = in_tests.flat_map(called_before).collect();
         called.sort();
         called.dedup();
@@ -41,26 +38,15 @@ pub fn names(failures: &[Failure]) -> Vec<String> {
     }
     let mut names: Vec<(String, usize)> = counts.into_iter().collect();
     names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    names
-        .into_iter()
-        .take(NAMES_MAX)
-        .map(|(name, _)| name)
-        .collect()
+    names.into_iter().take(NAMES_MAX).map(|(name, _)| name).collect()
 }
 
 /// The names called in a function, from its first line to the one of the frame.
 fn called_before(frame: &Frame) -> Vec<String> {
     let text = std::fs::read_to_string(&frame.file).unwrap_or_default();
     let until: Vec<&str> = text.lines().take(frame.line).collect();
-    let from = until
-        .iter()
-        .rposition(|line| line.trim_start().starts_with("def "))
-        .map_or(0, |at| at + 1);
-    let own = if until.is_empty() {
-        vec![frame.source.as_str()]
-    } else {
-        until[from..].to_vec()
-    };
+    let from = until.iter().rposition(|line| line.trim_start().starts_with("def ")).map_or(0, |at| at + 1);
+    let own = if until.is_empty() { vec![frame.source.as_str()] } else { until[from..].to_vec() };
     own.into_iter().flat_map(called).collect()
 }
 
@@ -110,10 +96,7 @@ pub fn clues(root: &Path, names: &[String], bounds: Bounds) -> Result<Vec<Clue>,
     let clue = |name: &String| {
         let mut found = search(root, name, bounds)?;
         found.hits.retain(|hit| !is_test(&hit.path));
-        Ok(Clue {
-            name: name.clone(),
-            found,
-        })
+        Ok(Clue { name: name.clone(), found })
     };
     names.iter().map(clue).collect()
 }
@@ -142,14 +125,8 @@ mod tests {
 
     #[test]
     fn calls_are_told_from_methods_and_words() {
-        assert_eq!(
-            called("self.assertEqual(free(day, len(x)), Gap(1))  # not(this)"),
-            ["free", "Gap"]
-        );
-        assert_eq!(
-            called("if (a and not (b)) or 'f(x)':"),
-            Vec::<String>::new()
-        );
+        assert_eq!(called("self.assertEqual(free(day, len(x)), Gap(1))  # not(this)"), ["free", "Gap"]);
+        assert_eq!(called("if (a and not (b)) or 'f(x)':"), Vec::<String>::new());
     }
 
     #[tokio::test]
@@ -157,16 +134,10 @@ mod tests {
         for plant in CATALOGUE.iter().step_by(5) {
             let dir = TempDir::new("orchestrator-evidence").expect("made");
             scratch::make_with(dir.path(), *plant).await.expect("made");
-            let outcome = suite::run(dir.path(), &[], false, Duration::from_secs(30))
-                .await
-                .expect("runs");
+            let outcome = suite::run(dir.path(), &[], false, Duration::from_secs(30)).await.expect("runs");
             let names = names(&outcome.failures);
             let clues = clues(dir.path(), &names, Bounds::default()).expect("searched");
-            assert_eq!(
-                suspects(&clues).first().map(PathBuf::as_path),
-                Some(Path::new(plant.file)),
-                "{names:?}"
-            );
+            assert_eq!(suspects(&clues).first().map(PathBuf::as_path), Some(Path::new(plant.file)), "{names:?}");
         }
     }
 }

@@ -45,12 +45,7 @@ pub struct Thresholds {
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self {
-            load_per_core: 1.5,
-            memory_available_percent: 10.0,
-            disk_free_percent: 10.0,
-            processes: 2000,
-        }
+        Self { load_per_core: 1.5, memory_available_percent: 10.0, disk_free_percent: 10.0, processes: 2000 }
     }
 }
 
@@ -95,13 +90,10 @@ fn read_from(proc: &Path, disk: &Path) -> Result<Figures, FiguresError> {
         return Err(FiguresError::NotLinux(proc.join("loadavg")));
     }
     let memory = text(proc, "meminfo")?;
-    let (disk_total_kib, disk_free_kib) = parse_df(&df(disk)?).ok_or(FiguresError::Unclear(
-        format!("df {}", disk.display()),
-        "how large and how free",
-    ))?;
+    let (disk_total_kib, disk_free_kib) = parse_df(&df(disk)?)
+        .ok_or(FiguresError::Unclear(format!("df {}", disk.display()), "how large and how free"))?;
     Ok(Figures {
-        load: parse_load(&text(proc, "loadavg")?)
-            .ok_or(FiguresError::Unclear("loadavg".into(), "three averages"))?,
+        load: parse_load(&text(proc, "loadavg")?).ok_or(FiguresError::Unclear("loadavg".into(), "three averages"))?,
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         memory_total_kib: parse_memory(&memory, "MemTotal")
             .ok_or(FiguresError::Unclear("meminfo".into(), "MemTotal"))?,
@@ -118,8 +110,7 @@ fn read_from(proc: &Path, disk: &Path) -> Result<Figures, FiguresError> {
 
 fn text(proc: &Path, name: &str) -> Result<String, FiguresError> {
     let path = proc.join(name);
-    std::fs::read_to_string(&path)
-        .map_err(|error| FiguresError::Read(path.display().to_string(), error))
+    std::fs::read_to_string(&path).map_err(|error| FiguresError::Read(path.display().to_string(), error))
 }
 
 fn parse_load(text: &str) -> Option<[f64; 3]> {
@@ -128,9 +119,7 @@ fn parse_load(text: &str) -> Option<[f64; 3]> {
 }
 
 fn parse_memory(text: &str, name: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find(|line| line.split(':').next() == Some(name))?;
+    let line = text.lines().find(|line| line.split(':').next() == Some(name))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
@@ -139,24 +128,15 @@ fn parse_uptime(text: &str) -> Option<u64> {
 }
 
 fn count_processes(proc: &Path) -> Result<usize, FiguresError> {
-    let entries = std::fs::read_dir(proc)
-        .map_err(|error| FiguresError::Read(proc.display().to_string(), error))?;
+    let entries = std::fs::read_dir(proc).map_err(|error| FiguresError::Read(proc.display().to_string(), error))?;
     let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    Ok(entries
-        .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_number))
-        .count())
+    Ok(entries.flatten().filter(|entry| entry.file_name().to_str().is_some_and(is_number)).count())
 }
 
 /// Asks `df`: the standard library cannot tell how full a file system is.
 fn df(path: &Path) -> Result<String, FiguresError> {
     let what = || format!("df {}", path.display());
-    let done = Command::new("df")
-        .arg("-Pk")
-        .arg("--")
-        .arg(path)
-        .env("LC_ALL", "C")
-        .output();
+    let done = Command::new("df").arg("-Pk").arg("--").arg(path).env("LC_ALL", "C").output();
     let done = done.map_err(|error| FiguresError::Read(what(), error))?;
     if done.status.success() {
         return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
@@ -189,24 +169,9 @@ impl Figures {
         };
         let path = self.disk_path.display();
         [
-            below(
-                "disk",
-                disk,
-                limits.disk_free_percent,
-                &format!("per cent free at {path}"),
-            ),
-            below(
-                "memory",
-                memory,
-                limits.memory_available_percent,
-                "per cent of memory available",
-            ),
-            above(
-                "load",
-                per_core,
-                limits.load_per_core,
-                "load per core over five minutes",
-            ),
+            below("disk", disk, limits.disk_free_percent, &format!("per cent free at {path}")),
+            below("memory", memory, limits.memory_available_percent, "per cent of memory available"),
+            above("load", per_core, limits.load_per_core, "load per core over five minutes"),
             above("processes", processes, limits.processes as f64, "processes"),
         ]
         .into_iter()
@@ -216,11 +181,7 @@ impl Figures {
 }
 
 fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 {
-        100.0
-    } else {
-        part as f64 * 100.0 / whole as f64
-    }
+    if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
 fn finding(is: bool, subject: &str, measured: f64, threshold: f64, words: &str) -> Option<Finding> {

@@ -15,30 +15,17 @@ fn this_machine_has_figures() {
 #[test]
 fn without_proc_the_error_says_so() {
     let error = read_from(Path::new("/nowhere"), Path::new("/")).expect_err("no figures");
-    assert_eq!(
-        error.to_string(),
-        "this machine has no /nowhere/loadavg: figures are read on Linux only"
-    );
+    assert_eq!(error.to_string(), "this machine has no /nowhere/loadavg: figures are read on Linux only");
 }
 
 #[test]
 fn sources_are_parsed() {
-    assert_eq!(
-        parse_load("0.11 0.20 1.50 2/83 5197\n"),
-        Some([0.11, 0.20, 1.5])
-    );
+    assert_eq!(parse_load("0.11 0.20 1.50 2/83 5197\n"), Some([0.11, 0.20, 1.5]));
     assert_eq!(parse_load("0.11 x"), None);
     let memory = "MemTotal:  16 kB\nMemFree: 3 kB\nMemAvailable:   8 kB\n";
-    assert_eq!(
-        (
-            parse_memory(memory, "MemAvailable"),
-            parse_memory(memory, "Mem")
-        ),
-        (Some(8), None)
-    );
+    assert_eq!((parse_memory(memory, "MemAvailable"), parse_memory(memory, "Mem")), (Some(8), None));
     assert_eq!(parse_uptime("5025.62 9.1\n"), Some(5025));
-    let df =
-        "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a b 100 60 40 60% /\n";
+    let df = "Filesystem 1024-blocks Used Available Capacity Mounted on\n/dev/a b 100 60 40 60% /\n";
     assert_eq!(parse_df(df), Some((100, 40)));
     assert_eq!(parse_df("Filesystem\n"), None);
 }
@@ -72,13 +59,7 @@ fn only_what_is_beyond_its_threshold_is_found() {
     figures.disk_free_kib = 52;
     figures.load[1] = 4.0;
     let found = figures.findings(&limits);
-    assert_eq!(
-        found.iter().map(|f| f.subject.as_str()).collect::<Vec<_>>(),
-        ["disk", "load"]
-    );
-    assert_eq!(
-        found[0].message,
-        "5.2 per cent free at /data, the threshold is 10"
-    );
+    assert_eq!(found.iter().map(|f| f.subject.as_str()).collect::<Vec<_>>(), ["disk", "load"]);
+    assert_eq!(found[0].message, "5.2 per cent free at /data, the threshold is 10");
     assert_eq!((found[1].measured, found[1].threshold), (2.0, 1.5));
 }

@@ -56,24 +56,15 @@ pub async fn git(dir: &Path, args: &[&str]) -> Result<String, GitError> {
             command.env_remove(name);
         }
     }
-    command
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1");
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
     command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
     let done = process::run(command, LIMIT).await?;
     if done.code == Some(0) {
         return Ok(done.stdout.trim_end_matches('\n').to_owned());
     }
-    let message = if done.timed_out {
-        "took too long"
-    } else {
-        done.stderr.trim()
-    };
+    let message = if done.timed_out { "took too long" } else { done.stderr.trim() };
     let words = args.iter().take(2).copied().collect::<Vec<_>>();
-    Err(GitError::Refused {
-        command: words.join(" "),
-        message: message.to_owned(),
-    })
+    Err(GitError::Refused { command: words.join(" "), message: message.to_owned() })
 }
 
 #[cfg(test)]
@@ -85,43 +76,20 @@ mod tests {
     async fn a_commit_needs_no_configuration_and_runs_no_hook() {
         let dir = TempDir::new("orchestrator-git").expect("made");
         let path = dir.path();
-        git(path, &["init", "--quiet", "--template="])
-            .await
-            .expect("init");
+        git(path, &["init", "--quiet", "--template="]).await.expect("init");
         std::fs::create_dir(path.join(".git/hooks")).expect("hooks");
         std::fs::write(path.join(".git/hooks/pre-commit"), "#!/bin/sh\nexit 1\n").expect("hook");
-        std::process::Command::new("chmod")
-            .arg("+x")
-            .arg(path.join(".git/hooks/pre-commit"))
-            .status()
-            .expect("chmod");
+        std::process::Command::new("chmod").arg("+x").arg(path.join(".git/hooks/pre-commit")).status().expect("chmod");
         std::fs::write(path.join("file"), "x").expect("file");
         git(path, &["add", "file"]).await.expect("add");
-        git(path, &["commit", "--quiet", "-m", "one file"])
-            .await
-            .expect("commit");
-        assert_eq!(
-            git(path, &["log", "--format=%an %s"]).await.expect("log"),
-            "orchestrator bugfix one file"
-        );
-        assert_eq!(
-            git(path, &["branch", "--show-current"])
-                .await
-                .expect("branch"),
-            "main"
-        );
+        git(path, &["commit", "--quiet", "-m", "one file"]).await.expect("commit");
+        assert_eq!(git(path, &["log", "--format=%an %s"]).await.expect("log"), "orchestrator bugfix one file");
+        assert_eq!(git(path, &["branch", "--show-current"]).await.expect("branch"), "main");
     }
 
     #[tokio::test]
     async fn a_refusal_says_what_git_said() {
-        let error = git(Path::new("/"), &["rev-parse", "HEAD"])
-            .await
-            .expect_err("no repository");
-        assert!(
-            error
-                .to_string()
-                .starts_with("git rev-parse HEAD: fatal: not a git repository"),
-            "{error}"
-        );
+        let error = git(Path::new("/"), &["rev-parse", "HEAD"]).await.expect_err("no repository");
+        assert!(error.to_string().starts_with("git rev-parse HEAD: fatal: not a git repository"), "{error}");
     }
 }

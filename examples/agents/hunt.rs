@@ -25,13 +25,7 @@ impl Hunt {
     /// A hunt in these copies of the repository; one run of the suite may take `patience`.
     #[must_use]
     pub fn new(failing: Vec<String>, copies: Vec<PathBuf>, patience: Duration) -> Self {
-        Self {
-            failing,
-            tried: 0,
-            patience,
-            idle: copies,
-            running: JoinSet::new(),
-        }
+        Self { failing, tried: 0, patience, idle: copies, running: JoinSet::new() }
     }
 
     /// Tries the candidates in their order; gives the first that makes all tests pass, and their
@@ -67,9 +61,7 @@ impl Hunt {
             self.idle.push(lane);
             match verdict {
                 Some(tests) if best.is_none_or(|(known, _)| at < known) => best = Some((at, tests)),
-                _ => tell(Progress::Tried {
-                    candidates: self.tried,
-                }),
+                _ => tell(Progress::Tried { candidates: self.tried }),
             }
         }
         Ok(best.map(|(at, tests)| (&candidates[at], tests)))

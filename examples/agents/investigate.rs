@@ -48,18 +48,11 @@ pub struct Report {
 /// Searches a code tree for a term, or for what its failing tests call, and hands the repair on.
 #[task_handler("investigate", queue = "dev_agent", retries = 2, timeout = "3m")]
 pub async fn investigate(args: Investigate, ctx: TaskContext) -> TaskResult<Report> {
-    let Investigate {
-        root,
-        question,
-        bounds,
-    } = args;
+    let Investigate { root, question, bounds } = args;
     match question {
         Question::Term(term) => {
             let clues = clues(&root, vec![term], bounds).await?;
-            Ok(Report {
-                clues,
-                ..Report::default()
-            })
+            Ok(Report { clues, ..Report::default() })
         }
         Question::FailingTests => failing_tests(&root, bounds, &ctx).await,
     }
@@ -67,30 +60,17 @@ pub async fn investigate(args: Investigate, ctx: TaskContext) -> TaskResult<Repo
 
 async fn failing_tests(root: &Path, bounds: Bounds, ctx: &TaskContext) -> TaskResult<Report> {
     let outcome = suite::run(root, &[], false, suite::PATIENCE).await?;
-    let Outcome {
-        failures,
-        passed,
-        timed_out,
-        last_words,
-        ..
-    } = outcome;
+    let Outcome { failures, passed, timed_out, last_words, .. } = outcome;
     if passed {
         return Ok(Report::default());
     }
     if timed_out || failures.is_empty() {
-        return Err(TaskError::from(format!(
-            "the suite gives no verdict: {last_words}"
-        )));
+        return Err(TaskError::from(format!("the suite gives no verdict: {last_words}")));
     }
     let clues = clues(root, evidence::names(&failures), bounds).await?;
     let suspects = evidence::suspects(&clues);
     let bugfix = repairer(root, &suspects, ctx).await?;
-    Ok(Report {
-        clues,
-        failing: failures,
-        suspects,
-        bugfix: Some(bugfix),
-    })
+    Ok(Report { clues, failing: failures, suspects, bugfix: Some(bugfix) })
 }
 
 /// Asks for the repair as a child of this task, unless an earlier attempt has done so.
@@ -101,14 +81,8 @@ async fn repairer(root: &Path, suspects: &[PathBuf], ctx: &TaskContext) -> TaskR
             return Ok(*child);
         }
     }
-    let args = Bugfix {
-        repo: root.to_owned(),
-        suspects: suspects.to_vec(),
-    };
-    Ok(ctx
-        .enqueue(bugfix::with(args).priority(Priority::P1))
-        .await?
-        .id())
+    let args = Bugfix { repo: root.to_owned(), suspects: suspects.to_vec() };
+    Ok(ctx.enqueue(bugfix::with(args).priority(Priority::P1)).await?.id())
 }
 
 /// Searches on a thread that may block.

@@ -34,22 +34,9 @@ pub async fn land(
     let branch = plan.branch();
     let candidate = change.candidate;
     let path = copy.join(&candidate.file);
-    std::fs::write(
-        &path,
-        candidate.applied_to(&std::fs::read_to_string(&path)?),
-    )?;
+    std::fs::write(&path, candidate.applied_to(&std::fs::read_to_string(&path)?))?;
     git(copy, &["switch", "--quiet", "--create", &branch]).await?;
-    git(
-        copy,
-        &[
-            "commit",
-            "--quiet",
-            "--all",
-            "--message",
-            &message(plan, change),
-        ],
-    )
-    .await?;
+    git(copy, &["commit", "--quiet", "--all", "--message", &message(plan, change)]).await?;
     let commit = git(copy, &["rev-parse", "HEAD"]).await?;
 
     let clean = git(repo, &["status", "--porcelain"]).await?.is_empty();
@@ -58,19 +45,7 @@ pub async fn land(
     }
     let source = copy.to_string_lossy();
     let both = format!("{branch}:{branch}");
-    git(
-        repo,
-        &[
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--",
-            &source,
-            &both,
-        ],
-    )
-    .await?;
+    git(repo, &["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", &source, &both]).await?;
     if let Err(error) = git(repo, &["switch", "--quiet", &branch]).await {
         git(repo, &["branch", "--quiet", "-D", &branch]).await?;
         return Err(error.into());
@@ -89,20 +64,9 @@ pub async fn land(
 
 /// The message of the commit; its last lines are for `find`.
 fn message(plan: &Plan, change: &Change<'_>) -> String {
-    let Candidate {
-        file,
-        line,
-        before,
-        after,
-        ..
-    } = change.candidate;
+    let Candidate { file, line, before, after, .. } = change.candidate;
     let (file, before, after) = (file.display(), before.trim(), after.trim());
-    let mut repaired: String = change
-        .repaired
-        .iter()
-        .take(20)
-        .map(|test| format!("    {test}\n"))
-        .collect();
+    let mut repaired: String = change.repaired.iter().take(20).map(|test| format!("    {test}\n")).collect();
     if change.repaired.len() > 20 {
         repaired.push_str(&format!("    and {} more\n", change.repaired.len() - 20));
     }
@@ -119,22 +83,14 @@ fn message(plan: &Plan, change: &Change<'_>) -> String {
 ///
 /// # Errors
 /// When the branch is somebody else's, or its tests do not pass.
-pub async fn find(
-    repo: &Path,
-    plan: &Plan,
-    workshop: &Path,
-) -> Result<Option<Repair>, RepairError> {
+pub async fn find(repo: &Path, plan: &Plan, workshop: &Path) -> Result<Option<Repair>, RepairError> {
     let branch = plan.branch();
     let full = format!("refs/heads/{branch}");
     let Ok(commit) = git(repo, &["rev-parse", "--verify", "--quiet", &full]).await else {
         return Ok(None);
     };
     let text = git(repo, &["log", "-1", "--format=%B", &commit]).await?;
-    let trailer = |name: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(name))
-            .map(str::trim)
-    };
+    let trailer = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let diff = git(repo, &["show", "--format=", "--unified=0", &commit]).await?;
     let (Some(task), Some(change)) = (trailer("Task-Id:"), parse_diff(&diff)) else {
         return Err(RepairError::BranchTaken(branch));
@@ -145,20 +101,7 @@ pub async fn find(
     let copy = workshop.join("found");
     let (from, to) = (repo.canonicalize()?, copy.to_string_lossy());
     let from = from.to_string_lossy();
-    git(
-        workshop,
-        &[
-            "clone",
-            "--quiet",
-            "--template=",
-            "--branch",
-            &branch,
-            "--",
-            &from,
-            &to,
-        ],
-    )
-    .await?;
+    git(workshop, &["clone", "--quiet", "--template=", "--branch", &branch, "--", &from, &to]).await?;
     let outcome = suite::run(&copy, &[], false, suite::PATIENCE).await?;
     if !outcome.passed {
         return Err(RepairError::BranchTaken(branch));
@@ -172,9 +115,7 @@ pub async fn find(
         line,
         before,
         after,
-        candidates_tried: trailer("Candidates-Tried:")
-            .and_then(|n| n.parse().ok())
-            .unwrap_or(0),
+        candidates_tried: trailer("Candidates-Tried:").and_then(|n| n.parse().ok()).unwrap_or(0),
         tests_passed: outcome.ran,
     }))
 }

@@ -21,10 +21,7 @@ const REPLACED: &[(&str, &[(&str, f64)])] = &[
     ("!=", &[("==", 0.9), ("<", 0.4), (">", 0.4)]),
     ("+", &[("-", 0.9), ("*", 0.6)]),
     ("-", &[("+", 0.9), ("*", 0.4)]),
-    (
-        "*",
-        &[("/", 0.7), ("+", 0.7), ("//", 0.6), ("-", 0.4), ("**", 0.4)],
-    ),
+    ("*", &[("/", 0.7), ("+", 0.7), ("//", 0.6), ("-", 0.4), ("**", 0.4)]),
     ("/", &[("*", 0.8), ("//", 0.8), ("-", 0.4)]),
     ("//", &[("/", 0.8), ("%", 0.7), ("*", 0.6)]),
     ("%", &[("//", 0.8), ("*", 0.4)]),
@@ -57,10 +54,7 @@ const REPLACED: &[(&str, &[(&str, f64)])] = &[
 #[must_use]
 pub fn mutations(line: &str, literals: &[String]) -> Vec<Mutation> {
     let tokens = tokens(line);
-    let mut out = Changes {
-        line,
-        made: Vec::new(),
-    };
+    let mut out = Changes { line, made: Vec::new() };
     for at in 0..tokens.len() {
         replace(&mut out, &tokens, at);
         negate(&mut out, &tokens, at);
@@ -69,9 +63,7 @@ pub fn mutations(line: &str, literals: &[String]) -> Vec<Mutation> {
         }
     }
     // The parameters of a definition are not its arguments.
-    let definition = tokens
-        .first()
-        .is_some_and(|token| matches!(token.text, "def" | "async" | "class"));
+    let definition = tokens.first().is_some_and(|token| matches!(token.text, "def" | "async" | "class"));
     for group in groups(&tokens).iter().filter(|_| !definition) {
         swap(&mut out, &tokens, group);
         shift(&mut out, &tokens, group);
@@ -137,11 +129,7 @@ fn negate(out: &mut Changes<'_>, tokens: &[Token<'_>], at: usize) {
 
 /// Whether the `in` after these tokens belongs to a `for`.
 fn in_loop(before: &[Token<'_>]) -> bool {
-    before
-        .iter()
-        .rev()
-        .find(|token| matches!(token.text, "for" | "in"))
-        .is_some_and(|t| t.text == "for")
+    before.iter().rev().find(|token| matches!(token.text, "for" | "in")).is_some_and(|t| t.text == "for")
 }
 
 fn number(out: &mut Changes<'_>, tokens: &[Token<'_>], at: usize, literals: &[String]) {
@@ -160,15 +148,7 @@ fn number(out: &mut Changes<'_>, tokens: &[Token<'_>], at: usize, literals: &[St
             out.put(tokens[at - 2].end(), end, "", 0.9);
         }
     } else if let Ok(value) = token.text.parse::<f64>() {
-        for value in [
-            value + 1.0,
-            value - 1.0,
-            value * 2.0,
-            value / 2.0,
-            value * 10.0,
-            value / 10.0,
-            0.0,
-        ] {
+        for value in [value + 1.0, value - 1.0, value * 2.0, value / 2.0, value * 10.0, value / 10.0, 0.0] {
             out.put(start, end, &format!("{value:?}"), 0.5);
         }
     }
@@ -185,16 +165,11 @@ fn swap(out: &mut Changes<'_>, tokens: &[Token<'_>], group: &Group) {
     }
     let plain = |(first, last): &(usize, usize)| {
         let inside = &tokens[*first..=*last];
-        !inside
-            .iter()
-            .any(|token| matches!(token.text, "=" | "for" | "lambda"))
+        !inside.iter().any(|token| matches!(token.text, "=" | "for" | "lambda"))
             && !matches!(inside[0].text, "*" | "**")
     };
     if called && tokens[group.open - 1].text == "range" && group.parts.len() > 1 {
-        let (from, to) = (
-            tokens[group.parts[0].0].start,
-            tokens[group.parts[1].0].start,
-        );
+        let (from, to) = (tokens[group.parts[0].0].start, tokens[group.parts[1].0].start);
         out.put(from, to, "", 0.9);
     }
     let text = |(first, last): (usize, usize)| &out.line[tokens[first].start..tokens[last].end()];
@@ -216,11 +191,7 @@ fn swap(out: &mut Changes<'_>, tokens: &[Token<'_>], group: &Group) {
 
 /// A range, an index, a slice or a sum in brackets becomes one longer or one shorter.
 fn shift(out: &mut Changes<'_>, tokens: &[Token<'_>], group: &Group) {
-    let before = group
-        .open
-        .checked_sub(1)
-        .map(|at| tokens[at])
-        .filter(Token::ends_value);
+    let before = group.open.checked_sub(1).map(|at| tokens[at]).filter(Token::ends_value);
     let weight = match (tokens[group.open].text, before) {
         ("(", Some(name)) if name.text == "range" => 0.8,
         ("[", Some(_)) => 0.75,
@@ -229,11 +200,7 @@ fn shift(out: &mut Changes<'_>, tokens: &[Token<'_>], group: &Group) {
     };
     for (first, last) in &group.parts {
         let inside = &tokens[*first..=*last];
-        if !inside
-            .iter()
-            .any(|token| matches!(token.text, "for" | "if"))
-            && inside[0].kind != Lexeme::Text
-        {
+        if !inside.iter().any(|token| matches!(token.text, "for" | "if")) && inside[0].kind != Lexeme::Text {
             let end = tokens[*last].end();
             out.put(end, end, " + 1", weight);
             out.put(end, end, " - 1", weight);

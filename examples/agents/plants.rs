@@ -112,12 +112,7 @@ pub const CATALOGUE: &[Plant] = &[
 ];
 
 const fn plant(kind: Kind, file: &'static str, before: &'static str, after: &'static str) -> Plant {
-    Plant {
-        kind,
-        file,
-        before,
-        after,
-    }
+    Plant { kind, file, before, after }
 }
 
 impl Plant {
@@ -126,13 +121,8 @@ impl Plant {
     pub fn drawn(seed: u64) -> Self {
         let mut dice = StdRng::seed_from_u64(seed);
         let kind = Kind::ALL[dice.random_range(0..Kind::ALL.len())];
-        let places: Vec<&Self> = CATALOGUE
-            .iter()
-            .filter(|plant| plant.kind == kind)
-            .collect();
-        places
-            .choose(&mut dice)
-            .map_or(CATALOGUE[0], |plant| **plant)
+        let places: Vec<&Self> = CATALOGUE.iter().filter(|plant| plant.kind == kind).collect();
+        places.choose(&mut dice).map_or(CATALOGUE[0], |plant| **plant)
     }
 
     /// The source with the bug in it; `None` unless `before` occurs exactly once.
@@ -153,10 +143,7 @@ mod tests {
     fn every_kind_is_in_every_module() {
         for kind in Kind::ALL {
             for file in [BOOKINGS, WORDS, STOCK] {
-                assert!(
-                    CATALOGUE.iter().any(|p| p.kind == kind && p.file == file),
-                    "{kind:?} is missing from {file}"
-                );
+                assert!(CATALOGUE.iter().any(|p| p.kind == kind && p.file == file), "{kind:?} is missing from {file}");
             }
         }
     }
@@ -164,14 +151,8 @@ mod tests {
     #[test]
     fn a_seed_always_draws_the_same_and_seeds_differ() {
         assert_eq!(Plant::drawn(7), Plant::drawn(7));
-        let drawn: HashSet<_> = (0..200)
-            .map(|s| (Plant::drawn(s).file, Plant::drawn(s).after))
-            .collect();
-        assert!(
-            drawn.len() > CATALOGUE.len() / 2,
-            "only {} different bugs",
-            drawn.len()
-        );
+        let drawn: HashSet<_> = (0..200).map(|s| (Plant::drawn(s).file, Plant::drawn(s).after)).collect();
+        assert!(drawn.len() > CATALOGUE.len() / 2, "only {} different bugs", drawn.len());
     }
 
     #[test]

@@ -30,10 +30,7 @@ pub struct Finished {
 /// # Errors
 /// When the program cannot be started or waited for.
 pub async fn run(mut command: Command, limit: Duration) -> io::Result<Finished> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.process_group(0).kill_on_drop(true);
     let mut child = command.spawn()?;
     let mut group = Group(child.id());
@@ -43,17 +40,9 @@ pub async fn run(mut command: Command, limit: Duration) -> io::Result<Finished> 
         Ok(done) => {
             let (stdout, stderr, status) = done?;
             group.0 = None;
-            Ok(Finished {
-                code: status.code(),
-                stdout,
-                stderr,
-                timed_out: false,
-            })
+            Ok(Finished { code: status.code(), stdout, stderr, timed_out: false })
         }
-        Err(_) => Ok(Finished {
-            timed_out: true,
-            ..Finished::default()
-        }),
+        Err(_) => Ok(Finished { timed_out: true, ..Finished::default() }),
     }
 }
 
@@ -93,13 +82,8 @@ mod tests {
 
     #[tokio::test]
     async fn output_and_code_are_kept() {
-        let done = run(sh("echo out; echo err >&2; exit 3"), Duration::from_secs(5))
-            .await
-            .expect("runs");
-        assert_eq!(
-            (done.stdout.as_str(), done.stderr.as_str()),
-            ("out\n", "err\n")
-        );
+        let done = run(sh("echo out; echo err >&2; exit 3"), Duration::from_secs(5)).await.expect("runs");
+        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"));
         assert_eq!((done.code, done.timed_out), (Some(3), false));
     }
 
@@ -107,12 +91,7 @@ mod tests {
     async fn a_limit_ends_the_whole_group() {
         let started = Instant::now();
         let mark = format!("30.{:09}", rand::random::<u32>() >> 3);
-        let done = run(
-            sh(&format!("sleep {mark} & wait")),
-            Duration::from_millis(200),
-        )
-        .await
-        .expect("runs");
+        let done = run(sh(&format!("sleep {mark} & wait")), Duration::from_millis(200)).await.expect("runs");
         assert!(done.timed_out && started.elapsed() < Duration::from_secs(5));
         let mut alive = true;
         for _ in 0..50 {
@@ -131,11 +110,8 @@ mod tests {
             return false;
         };
         entries.flatten().any(|entry| {
-            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| {
-                line.split(|byte| *byte == 0)
-                    .skip(1)
-                    .any(|arg| arg == mark.as_bytes())
-            })
+            std::fs::read(entry.path().join("cmdline"))
+                .is_ok_and(|line| line.split(|byte| *byte == 0).skip(1).any(|arg| arg == mark.as_bytes()))
         })
     }
 

@@ -37,9 +37,7 @@ impl Plan {
             hints: Vec::new(),
             candidates: 500,
             limit: Duration::from_secs(120),
-            lanes: std::thread::available_parallelism()
-                .map_or(1, usize::from)
-                .min(4),
+            lanes: std::thread::available_parallelism().map_or(1, usize::from).min(4),
         }
     }
 
@@ -47,20 +45,9 @@ impl Plan {
     #[must_use]
     pub fn branch(&self) -> String {
         let part = |c: char| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
+            if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }
         };
-        format!(
-            "fix/{}",
-            self.task
-                .chars()
-                .map(part)
-                .collect::<String>()
-                .trim_matches('-')
-        )
+        format!("fix/{}", self.task.chars().map(part).collect::<String>().trim_matches('-'))
     }
 }
 
@@ -129,9 +116,7 @@ pub enum RepairError {
     #[error("the suite gives no verdict: {0}")]
     NoVerdict(String),
     /// No change helped.
-    #[error(
-        "no single change repairs it: {tried} tried in {seconds} s, {suspects} lines suspected"
-    )]
+    #[error("no single change repairs it: {tried} tried in {seconds} s, {suspects} lines suspected")]
     NotFound {
         /// How many were tried.
         tried: usize,
@@ -182,39 +167,21 @@ pub async fn repair(repo: &Path, plan: &Plan, tell: Listener<'_>) -> Result<Repa
     let first = suite::run(&lanes[0], &[], false, suite::PATIENCE).await?;
     let failing = failing(&first)?;
     let usual = started.elapsed();
-    tell(Progress::Ran {
-        tests: first.ran,
-        failing: failing.clone(),
-    });
+    tell(Progress::Ran { tests: first.ran, failing: failing.clone() });
 
     let found = suspects::find(&lanes[0], &first.failures, &plan.hints, suite::PATIENCE).await?;
     let candidates = candidates::all(&lanes[0], &found, plan.candidates);
-    tell(Progress::Planned {
-        suspects: found.lines.len(),
-        candidates: candidates.len(),
-    });
+    tell(Progress::Planned { suspects: found.lines.len(), candidates: candidates.len() });
     let patience = (usual * 8).clamp(Duration::from_secs(2), suite::PATIENCE);
     let mut hunt = Hunt::new(failing, lanes.clone(), patience);
     let until = started + plan.limit;
     let Some((best, tests)) = hunt.run(&candidates, until, tell).await? else {
         let (tried, seconds) = (hunt.tried, started.elapsed().as_secs());
-        return Err(RepairError::NotFound {
-            tried,
-            seconds,
-            suspects: found.lines.len(),
-        });
+        return Err(RepairError::NotFound { tried, seconds, suspects: found.lines.len() });
     };
     let (tried, failing) = (hunt.tried, hunt.failing);
-    tell(Progress::Found {
-        file: best.file.clone(),
-        line: best.line,
-    });
-    let change = landing::Change {
-        candidate: best,
-        repaired: &failing,
-        tried,
-        tests,
-    };
+    tell(Progress::Found { file: best.file.clone(), line: best.line });
+    let change = landing::Change { candidate: best, repaired: &failing, tried, tests };
     landing::land(repo, &lanes[0], &head, plan, &change).await
 }
 
@@ -229,11 +196,7 @@ fn failing(outcome: &Outcome) -> Result<Vec<String>, RepairError> {
     if outcome.failures.is_empty() {
         return Err(RepairError::NoVerdict(outcome.last_words.clone()));
     }
-    Ok(outcome
-        .failures
-        .iter()
-        .map(|failure| failure.test.clone())
-        .collect())
+    Ok(outcome.failures.iter().map(|failure| failure.test.clone()).collect())
 }
 
 /// Copies of the repository to try changes in.
@@ -243,19 +206,7 @@ async fn copies(repo: &Path, workshop: &Path, count: usize) -> Result<Vec<PathBu
     for number in 0..count {
         let lane = workshop.join(number.to_string());
         let (from, to) = (from.to_string_lossy(), lane.to_string_lossy());
-        git(
-            workshop,
-            &[
-                "clone",
-                "--quiet",
-                "--no-hardlinks",
-                "--template=",
-                "--",
-                &from,
-                &to,
-            ],
-        )
-        .await?;
+        git(workshop, &["clone", "--quiet", "--no-hardlinks", "--template=", "--", &from, &to]).await?;
         lanes.push(lane);
     }
     Ok(lanes)

@@ -14,22 +14,10 @@ const FILES: [(&str, &str); 10] = [
     ("shop/bookings.py", include_str!("scratch/shop/bookings.py")),
     ("shop/stock.py", include_str!("scratch/shop/stock.py")),
     ("shop/words.py", include_str!("scratch/shop/words.py")),
-    (
-        "tests/__init__.py",
-        include_str!("scratch/tests/__init__.py"),
-    ),
-    (
-        "tests/test_bookings.py",
-        include_str!("scratch/tests/test_bookings.py"),
-    ),
-    (
-        "tests/test_stock.py",
-        include_str!("scratch/tests/test_stock.py"),
-    ),
-    (
-        "tests/test_words.py",
-        include_str!("scratch/tests/test_words.py"),
-    ),
+    ("tests/__init__.py", include_str!("scratch/tests/__init__.py")),
+    ("tests/test_bookings.py", include_str!("scratch/tests/test_bookings.py")),
+    ("tests/test_stock.py", include_str!("scratch/tests/test_stock.py")),
+    ("tests/test_words.py", include_str!("scratch/tests/test_words.py")),
 ];
 
 /// A repository whose tests fail because of one planted bug.
@@ -76,22 +64,9 @@ pub async fn make_with(dir: &Path, plant: Plant) -> Result<Scratch, ScratchError
     write_files(dir, plant)?;
     git(dir, &["init", "--quiet", "--template="]).await?;
     git(dir, &["add", "--all"]).await?;
-    git(
-        dir,
-        &[
-            "commit",
-            "--quiet",
-            "-m",
-            "The shop: bookings, words and stock",
-        ],
-    )
-    .await?;
+    git(dir, &["commit", "--quiet", "-m", "The shop: bookings, words and stock"]).await?;
     let commit = git(dir, &["rev-parse", "HEAD"]).await?;
-    Ok(Scratch {
-        path: dir.to_owned(),
-        plant,
-        commit,
-    })
+    Ok(Scratch { path: dir.to_owned(), plant, commit })
 }
 
 fn write_files(dir: &Path, plant: Plant) -> Result<(), ScratchError> {
@@ -100,11 +75,7 @@ fn write_files(dir: &Path, plant: Plant) -> Result<(), ScratchError> {
         move |error| ScratchError::File(path, error)
     };
     std::fs::create_dir_all(dir).map_err(failed(dir))?;
-    if std::fs::read_dir(dir)
-        .map_err(failed(dir))?
-        .next()
-        .is_some()
-    {
+    if std::fs::read_dir(dir).map_err(failed(dir))?.next().is_some() {
         return Err(ScratchError::NotEmpty(dir.to_owned()));
     }
     for (name, source) in FILES {
@@ -132,16 +103,9 @@ mod tests {
     async fn the_only_commit_has_the_bug() {
         let dir = TempDir::new("orchestrator-scratch").expect("made");
         let scratch = make(dir.path(), 3).await.expect("made");
-        let log = git(dir.path(), &["log", "--all", "--format=%H"])
-            .await
-            .expect("log");
+        let log = git(dir.path(), &["log", "--all", "--format=%H"]).await.expect("log");
         assert_eq!(log, scratch.commit);
-        assert_eq!(
-            git(dir.path(), &["status", "--porcelain"])
-                .await
-                .expect("status"),
-            ""
-        );
+        assert_eq!(git(dir.path(), &["status", "--porcelain"]).await.expect("status"), "");
         let source = std::fs::read_to_string(dir.path().join(scratch.plant.file)).expect("read");
         assert!(source.contains(scratch.plant.after));
     }
@@ -158,10 +122,7 @@ mod tests {
     #[test]
     fn every_bug_of_the_catalogue_fits_its_module() {
         for plant in CATALOGUE {
-            let (_, source) = FILES
-                .iter()
-                .find(|(name, _)| *name == plant.file)
-                .expect("a module");
+            let (_, source) = FILES.iter().find(|(name, _)| *name == plant.file).expect("a module");
             assert!(plant.in_source(source).is_some(), "{plant:?}");
         }
     }

@@ -8,14 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// Directories that hold no source of the tree's own.
-const SKIPPED: [&str; 6] = [
-    ".git",
-    "target",
-    "node_modules",
-    "__pycache__",
-    ".venv",
-    ".hg",
-];
+const SKIPPED: [&str; 6] = [".git", "target", "node_modules", "__pycache__", ".venv", ".hg"];
 
 /// How far a search goes and how much it brings back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,12 +26,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            files: 5000,
-            bytes_per_file: 512 * 1024,
-            hits: 10,
-            lines_per_file: 5,
-        }
+        Self { files: 5000, bytes_per_file: 512 * 1024, hits: 10, lines_per_file: 5 }
     }
 }
 
@@ -110,8 +98,7 @@ pub fn search(root: &Path, term: &str, bounds: Bounds) -> Result<Found, SearchEr
         };
         if about.is_dir() {
             let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
-            let own =
-                entries.filter(|e| e.file_name().to_str().is_none_or(|n| !SKIPPED.contains(&n)));
+            let own = entries.filter(|e| e.file_name().to_str().is_none_or(|n| !SKIPPED.contains(&n)));
             waiting.extend(own.map(|entry| Reverse(entry.path())));
         } else if about.is_file() {
             if found.files_searched == bounds.files {
@@ -123,9 +110,7 @@ pub fn search(root: &Path, term: &str, bounds: Bounds) -> Result<Found, SearchEr
             look_into(&path, root, &term, bounds, &mut found);
         }
     }
-    found
-        .hits
-        .sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.path.cmp(&b.path)));
+    found.hits.sort_by(|a, b| b.score.cmp(&a.score).then_with(|| a.path.cmp(&b.path)));
     found.hits.truncate(bounds.hits);
     Ok(found)
 }
@@ -139,11 +124,7 @@ fn look_into(path: &Path, root: &Path, term: &str, bounds: Bounds, found: &mut F
         .enumerate()
         .filter_map(|(at, line)| {
             let score = line_score(line, term)?;
-            Some(Line {
-                number: at + 1,
-                text: line.trim().chars().take(160).collect(),
-                score,
-            })
+            Some(Line { number: at + 1, text: line.trim().chars().take(160).collect(), score })
         })
         .collect();
     if lines.is_empty() {
@@ -151,11 +132,7 @@ fn look_into(path: &Path, root: &Path, term: &str, bounds: Bounds, found: &mut F
     }
     found.files_matching += 1;
     found.lines_matching += lines.len();
-    let name = path
-        .file_stem()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .to_lowercase();
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let by_name = if name.contains(term) { 20 } else { 0 };
     let score = by_name + lines.iter().map(|line| line.score).sum::<u32>();
     lines.sort_by_key(|line| (Reverse(line.score), line.number));
@@ -173,11 +150,7 @@ fn look_into(path: &Path, root: &Path, term: &str, bounds: Bounds, found: &mut F
 /// The text of a file, or `None` for what is no text.
 fn readable(path: &Path, most: u64) -> Option<String> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
-        .ok()?
-        .take(most)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    std::fs::File::open(path).ok()?.take(most).read_to_end(&mut bytes).ok()?;
     let binary = bytes.iter().take(8000).any(|byte| *byte == 0);
     (!binary).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -187,24 +160,16 @@ fn line_score(line: &str, term: &str) -> Option<u32> {
     let lower = line.to_lowercase();
     let at = lower.find(term)?;
     let edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');
-    let whole =
-        edge(lower[..at].chars().next_back()) && edge(lower[at + term.len()..].chars().next());
+    let whole = edge(lower[..at].chars().next_back()) && edge(lower[at + term.len()..].chars().next());
     let start = lower.trim_start();
-    let comment = ["//", "#", "*", "/*", "--", "\"\"\""]
-        .iter()
-        .any(|mark| start.starts_with(mark));
+    let comment = ["//", "#", "*", "/*", "--", "\"\"\""].iter().any(|mark| start.starts_with(mark));
     if comment {
         return Some(1);
     }
     let before = lower[..at].trim_end();
-    let defines = [
-        "fn", "def", "class", "struct", "enum", "trait", "type", "mod", "const", "let",
-    ];
-    let definition = defines.iter().any(|word| {
-        before
-            .strip_suffix(word)
-            .is_some_and(|rest| edge(rest.chars().next_back()))
-    });
+    let defines = ["fn", "def", "class", "struct", "enum", "trait", "type", "mod", "const", "let"];
+    let definition =
+        defines.iter().any(|word| before.strip_suffix(word).is_some_and(|rest| edge(rest.chars().next_back())));
     Some(match (definition, whole) {
         (true, true) => 10,
         (true, false) => 6,

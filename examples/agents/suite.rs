@@ -58,23 +58,11 @@ pub struct Frame {
 pub fn python(dir: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("sh");
     let script = format!("ulimit -v {MEMORY_KIB} 2>/dev/null; exec python3 \"$@\"");
-    command
-        .args(["-c", &script, "sh"])
-        .args(args)
-        .current_dir(dir);
-    for name in [
-        "PYTHONPATH",
-        "PYTHONSTARTUP",
-        "PYTHONHOME",
-        "PYTHONOPTIMIZE",
-        "PYTHONWARNINGS",
-    ] {
+    command.args(["-c", &script, "sh"]).args(args).current_dir(dir);
+    for name in ["PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONWARNINGS"] {
         command.env_remove(name);
     }
-    command
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env("PYTHONHASHSEED", "0")
-        .env("NO_COLOR", "1");
+    command.env("PYTHONDONTWRITEBYTECODE", "1").env("PYTHONHASHSEED", "0").env("NO_COLOR", "1");
     command
 }
 
@@ -83,12 +71,7 @@ pub fn python(dir: &Path, args: &[&str]) -> Command {
 ///
 /// # Errors
 /// When Python cannot be started.
-pub async fn run(
-    dir: &Path,
-    tests: &[String],
-    stop_early: bool,
-    limit: Duration,
-) -> io::Result<Outcome> {
+pub async fn run(dir: &Path, tests: &[String], stop_early: bool, limit: Duration) -> io::Result<Outcome> {
     let mut args = vec!["-m", "unittest"];
     args.extend(stop_early.then_some("-f"));
     args.extend(tests.iter().map(String::as_str));
@@ -102,22 +85,11 @@ pub async fn run(
 fn parse(report: &str) -> Outcome {
     let mut outcome = Outcome::default();
     for line in report.lines() {
-        if let Some(name) = line
-            .strip_prefix("FAIL: ")
-            .or_else(|| line.strip_prefix("ERROR: "))
-        {
-            let failure = Failure {
-                test: full_name(name),
-                message: String::new(),
-                frames: vec![],
-            };
+        if let Some(name) = line.strip_prefix("FAIL: ").or_else(|| line.strip_prefix("ERROR: ")) {
+            let failure = Failure { test: full_name(name), message: String::new(), frames: vec![] };
             outcome.failures.push(failure);
         } else if let Some(rest) = line.strip_prefix("Ran ") {
-            outcome.ran = rest
-                .split(' ')
-                .next()
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0);
+            outcome.ran = rest.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
         } else if let Some(failure) = outcome.failures.last_mut().filter(|_| outcome.ran == 0) {
             take_line(failure, line);
         }
@@ -127,9 +99,7 @@ fn parse(report: &str) -> Outcome {
     }
     // A test whose subtests fail is reported once for each.
     let mut seen = std::collections::HashSet::new();
-    outcome
-        .failures
-        .retain(|failure| seen.insert(failure.test.clone()));
+    outcome.failures.retain(|failure| seen.insert(failure.test.clone()));
     outcome
 }
 
@@ -139,11 +109,7 @@ fn take_line(failure: &mut Failure, line: &str) {
         failure.frames.push(frame);
     } else if line.starts_with("    ") {
         let says_nothing = line.trim_start().starts_with(['^', '~']);
-        if let Some(frame) = failure
-            .frames
-            .last_mut()
-            .filter(|f| f.source.is_empty() && !says_nothing)
-        {
+        if let Some(frame) = failure.frames.last_mut().filter(|f| f.source.is_empty() && !says_nothing) {
             frame.source = line.trim().to_owned();
         }
     } else if failure.message.is_empty() && !failure.frames.is_empty() && !line.starts_with(' ') {
@@ -155,11 +121,7 @@ fn take_line(failure: &mut Failure, line: &str) {
 fn frame(line: &str) -> Option<Frame> {
     let (file, rest) = line.strip_prefix("  File \"")?.split_once("\", line ")?;
     let line = rest.split(',').next()?.parse().ok()?;
-    Some(Frame {
-        file: file.to_owned(),
-        line,
-        source: String::new(),
-    })
+    Some(Frame { file: file.to_owned(), line, source: String::new() })
 }
 
 /// `test_a (tests.test_b.C.test_a)`, or without the last part before Python 3.11.
@@ -215,25 +177,11 @@ FAILED (failures=1, errors=1)
         let outcome = parse(REPORT);
         assert_eq!(outcome.ran, 3);
         let names: Vec<_> = outcome.failures.iter().map(|f| f.test.as_str()).collect();
-        assert_eq!(
-            names,
-            ["tests.test_x.XTest.test_b", "tests.test_x.XTest.test_a"]
-        );
-        let [first, second] = &outcome.failures[..] else {
-            panic!("two failures")
-        };
-        assert_eq!(
-            (first.message.as_str(), first.frames.len()),
-            ("ZeroDivisionError: division by zero", 2)
-        );
-        assert_eq!(
-            (first.frames[1].line, first.frames[1].source.as_str()),
-            (2, "return 1 / n")
-        );
-        assert_eq!(
-            (second.message.as_str(), second.frames.len()),
-            ("AssertionError: 3 != 2", 1)
-        );
+        assert_eq!(names, ["tests.test_x.XTest.test_b", "tests.test_x.XTest.test_a"]);
+        let [first, second] = &outcome.failures[..] else { panic!("two failures") };
+        assert_eq!((first.message.as_str(), first.frames.len()), ("ZeroDivisionError: division by zero", 2));
+        assert_eq!((first.frames[1].line, first.frames[1].source.as_str()), (2, "return 1 / n"));
+        assert_eq!((second.message.as_str(), second.frames.len()), ("AssertionError: 3 != 2", 1));
         assert_eq!(outcome.last_words, "FAILED (failures=1, errors=1)");
     }
 
@@ -247,33 +195,23 @@ FAILED (failures=1, errors=1)
     #[tokio::test]
     async fn a_real_suite_runs_whole_and_in_part() {
         let dir = TempDir::new("orchestrator-suite").expect("made");
-        scratch::make_with(dir.path(), CATALOGUE[0])
-            .await
-            .expect("made");
+        scratch::make_with(dir.path(), CATALOGUE[0]).await.expect("made");
         let limit = Duration::from_secs(30);
         let whole = run(dir.path(), &[], false, limit).await.expect("runs");
         assert!(whole.ran > 50 && !whole.passed && !whole.failures.is_empty());
-        let names: Vec<String> = whole
-            .failures
-            .into_iter()
-            .map(|failure| failure.test)
-            .collect();
+        let names: Vec<String> = whole.failures.into_iter().map(|failure| failure.test).collect();
         let part = run(dir.path(), &names, false, limit).await.expect("runs");
-        assert_eq!(
-            (part.ran as usize, part.failures.len()),
-            (names.len(), names.len())
-        );
+        assert_eq!((part.ran as usize, part.failures.len()), (names.len(), names.len()));
         assert!(!dir.path().join("shop/__pycache__").exists());
     }
 
     #[tokio::test]
     async fn a_suite_that_never_ends_is_ended() {
         let dir = TempDir::new("orchestrator-suite").expect("made");
-        let source = "import time, unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        time.sleep(60)\n";
+        let source =
+            "import time, unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        time.sleep(60)\n";
         std::fs::write(dir.path().join("test_slow.py"), source).expect("written");
-        let outcome = run(dir.path(), &[], false, Duration::from_millis(700))
-            .await
-            .expect("runs");
+        let outcome = run(dir.path(), &[], false, Duration::from_millis(700)).await.expect("runs");
         assert!(outcome.timed_out && !outcome.passed);
     }
 }

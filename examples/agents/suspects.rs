@@ -52,57 +52,28 @@ struct Ran {
 ///
 /// # Errors
 /// When Python cannot be started.
-pub async fn find(
-    dir: &Path,
-    failures: &[Failure],
-    hints: &[PathBuf],
-    limit: Duration,
-) -> io::Result<Suspects> {
+pub async fn find(dir: &Path, failures: &[Failure], hints: &[PathBuf], limit: Duration) -> io::Result<Suspects> {
     let dir = dir.canonicalize()?;
     let done = process::run(python(&dir, &["-c", SPECTRUM]), limit).await?;
-    let ran: Vec<Ran> = done
-        .stdout
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect();
+    let ran: Vec<Ran> = done.stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let mut suspects = weigh(&ran);
     let in_traceback: BTreeSet<(PathBuf, usize)> = failures
         .iter()
         .flat_map(|failure| &failure.frames)
-        .filter_map(|frame| {
-            Some((
-                Path::new(&frame.file).strip_prefix(&dir).ok()?.to_owned(),
-                frame.line,
-            ))
-        })
+        .filter_map(|frame| Some((Path::new(&frame.file).strip_prefix(&dir).ok()?.to_owned(), frame.line)))
         .filter(|(file, _)| !is_test(file))
         .collect();
     for suspect in &mut suspects {
         let place = (suspect.file.clone(), suspect.line);
-        suspect.suspicion *= if in_traceback.contains(&place) {
-            IN_TRACEBACK
-        } else {
-            1.0
-        };
-        suspect.suspicion *= if hints.contains(&suspect.file) {
-            HINTED
-        } else {
-            1.0
-        };
+        suspect.suspicion *= if in_traceback.contains(&place) { IN_TRACEBACK } else { 1.0 };
+        suspect.suspicion *= if hints.contains(&suspect.file) { HINTED } else { 1.0 };
     }
     if suspects.is_empty() {
-        let alone = |(file, line)| Suspect {
-            file,
-            line,
-            suspicion: 1.0,
-        };
+        let alone = |(file, line)| Suspect { file, line, suspicion: 1.0 };
         suspects.extend(in_traceback.into_iter().map(alone));
     }
     suspects.sort_by(|a, b| b.suspicion.total_cmp(&a.suspicion));
-    Ok(Suspects {
-        lines: suspects,
-        literals: literals(&dir, &ran),
-    })
+    Ok(Suspects { lines: suspects, literals: literals(&dir, &ran) })
 }
 
 /// Ochiai's measure of every line that some failing test stands on.
@@ -135,13 +106,8 @@ fn literals(dir: &Path, ran: &[Ran]) -> Vec<String> {
             let Ok(text) = std::fs::read_to_string(dir.join(file)) else {
                 continue;
             };
-            let lines = lines
-                .iter()
-                .filter_map(|line| text.lines().nth(line.checked_sub(1)?));
-            for token in lines
-                .flat_map(tokens)
-                .filter(|token| token.kind == Lexeme::Number)
-            {
+            let lines = lines.iter().filter_map(|line| text.lines().nth(line.checked_sub(1)?));
+            for token in lines.flat_map(tokens).filter(|token| token.kind == Lexeme::Number) {
                 if !found.iter().any(|known| known == token.text) {
                     found.push(token.text.to_owned());
                 }
@@ -156,21 +122,13 @@ fn literals(dir: &Path, ran: &[Ran]) -> Vec<String> {
 #[must_use]
 pub fn is_test(file: &Path) -> bool {
     let name = file.file_stem().unwrap_or_default().to_string_lossy();
-    let in_tests = file
-        .components()
-        .any(|part| matches!(part.as_os_str().to_str(), Some("test" | "tests")));
+    let in_tests = file.components().any(|part| matches!(part.as_os_str().to_str(), Some("test" | "tests")));
     in_tests || name.starts_with("test_") || name.ends_with("_test") || name == "conftest"
 }
 
 impl std::fmt::Display for Suspect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "{}:{} ({:.2})",
-            self.file.display(),
-            self.line,
-            self.suspicion
-        )
+        write!(f, "{}:{} ({:.2})", self.file.display(), self.line, self.suspicion)
     }
 }
 
@@ -181,20 +139,14 @@ mod tests {
     use crate::{scratch, suite, tempdir::TempDir};
 
     fn ran(passed: bool, lines: &[usize]) -> Ran {
-        let lines = BTreeMap::from([
-            ("a.py".into(), lines.to_vec()),
-            ("test_a.py".into(), vec![1]),
-        ]);
+        let lines = BTreeMap::from([("a.py".into(), lines.to_vec()), ("test_a.py".into(), vec![1])]);
         Ran { passed, lines }
     }
 
     #[test]
     fn lines_of_failing_tests_weigh_more_than_shared_ones() {
         let suspects = weigh(&[ran(false, &[1, 2]), ran(true, &[1, 3]), ran(true, &[1])]);
-        let weights: Vec<_> = suspects
-            .iter()
-            .map(|s| (s.line, (s.suspicion * 100.0).round()))
-            .collect();
+        let weights: Vec<_> = suspects.iter().map(|s| (s.line, (s.suspicion * 100.0).round())).collect();
         assert_eq!(weights, [(1, 58.0), (2, 100.0)]);
     }
 
@@ -212,27 +164,12 @@ mod tests {
             let dir = TempDir::new("orchestrator-suspects").expect("made");
             scratch::make_with(dir.path(), *plant).await.expect("made");
             let limit = Duration::from_secs(30);
-            let failures = suite::run(dir.path(), &[], false, limit)
-                .await
-                .expect("runs")
-                .failures;
-            let suspects = find(dir.path(), &failures, &[], limit)
-                .await
-                .expect("found");
+            let failures = suite::run(dir.path(), &[], false, limit).await.expect("runs").failures;
+            let suspects = find(dir.path(), &failures, &[], limit).await.expect("found");
             let source = std::fs::read_to_string(dir.path().join(plant.file)).expect("read");
-            let at = source
-                .lines()
-                .position(|line| line.contains(plant.after))
-                .expect("planted")
-                + 1;
-            let place = suspects
-                .lines
-                .iter()
-                .position(|s| s.file == Path::new(plant.file) && s.line == at);
-            assert!(
-                place.is_some_and(|place| place < 30),
-                "{plant:?} at {at} is number {place:?}"
-            );
+            let at = source.lines().position(|line| line.contains(plant.after)).expect("planted") + 1;
+            let place = suspects.lines.iter().position(|s| s.file == Path::new(plant.file) && s.line == at);
+            assert!(place.is_some_and(|place| place < 30), "{plant:?} at {at} is number {place:?}");
         }
     }
 }

@@ -44,14 +44,14 @@ impl Token<'_> {
 
 /// Keywords that no value ends with.
 const KEYWORDS: [&str; 19] = [
-    "and", "as", "assert", "await", "def", "del", "elif", "else", "for", "from", "if", "import",
-    "in", "is", "lambda", "not", "or", "return", "while",
+    "and", "as", "assert", "await", "def", "del", "elif", "else", "for", "from", "if", "import", "in", "is", "lambda",
+    "not", "or", "return", "while",
 ];
 
 /// Marks of more than one character, the longest first.
 const LONG_MARKS: [&str; 25] = [
-    "**=", "//=", ">>=", "<<=", "...", "!=", ">=", "<=", "==", "->", "+=", "-=", "*=", "/=", "%=",
-    "&=", "|=", "^=", ":=", "@=", "**", "//", "<<", ">>", "<>",
+    "**=", "//=", ">>=", "<<=", "...", "!=", ">=", "<=", "==", "->", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=",
+    ":=", "@=", "**", "//", "<<", ">>", "<>",
 ];
 
 /// Splits a line; a comment ends it. A string that does not end on the line goes to its end.
@@ -69,11 +69,7 @@ pub fn tokens(line: &str) -> Vec<Token<'_>> {
         }
         let rest = &line[at..];
         let (kind, length) = token(rest, first);
-        found.push(Token {
-            kind,
-            text: &rest[..length],
-            start: at,
-        });
+        found.push(Token { kind, text: &rest[..length], start: at });
         at += length;
     }
     found
@@ -98,32 +94,21 @@ fn token(rest: &str, first: char) -> (Lexeme, usize) {
         return (Lexeme::Text, quoted_length(rest));
     }
     let long = LONG_MARKS.iter().find(|mark| rest.starts_with(**mark));
-    (
-        Lexeme::Mark,
-        long.map_or(first.len_utf8(), |mark| mark.len()),
-    )
+    (Lexeme::Mark, long.map_or(first.len_utf8(), |mark| mark.len()))
 }
 
 /// The length of the string that `rest` begins with.
 fn quoted_length(rest: &str) -> usize {
     let single = &rest[..1];
     let triple = single.repeat(3);
-    let quote = if rest.starts_with(&triple) {
-        triple.as_str()
-    } else {
-        single
-    };
+    let quote = if rest.starts_with(&triple) { triple.as_str() } else { single };
     let mut at = quote.len();
     while at < rest.len() {
         if rest[at..].starts_with(quote) {
             return at + quote.len();
         }
         let escaped = rest[at..].starts_with('\\');
-        at += rest[at..]
-            .chars()
-            .take(if escaped { 2 } else { 1 })
-            .map(char::len_utf8)
-            .sum::<usize>();
+        at += rest[at..].chars().take(if escaped { 2 } else { 1 }).map(char::len_utf8).sum::<usize>();
     }
     rest.len()
 }
@@ -143,19 +128,9 @@ pub fn groups(tokens: &[Token<'_>]) -> Vec<Group> {
     let mut found = Vec::new();
     // The groups that are open, each with the place where its next part begins.
     let mut open: Vec<(Group, usize)> = Vec::new();
-    for (at, token) in tokens
-        .iter()
-        .enumerate()
-        .filter(|(_, token)| token.kind == Lexeme::Mark)
-    {
+    for (at, token) in tokens.iter().enumerate().filter(|(_, token)| token.kind == Lexeme::Mark) {
         match token.text {
-            "(" | "[" | "{" => open.push((
-                Group {
-                    open: at,
-                    parts: Vec::new(),
-                },
-                at + 1,
-            )),
+            "(" | "[" | "{" => open.push((Group { open: at, parts: Vec::new() }, at + 1)),
             ")" | "]" | "}" => {
                 if let Some((mut group, from)) = open.pop() {
                     group.parts.extend((from < at).then(|| (from, at - 1)));
@@ -186,24 +161,15 @@ mod tests {
 
     #[test]
     fn a_line_falls_into_its_tokens() {
-        assert_eq!(
-            texts("    if a<=b[-1]: # why"),
-            ["if", "a", "<=", "b", "[", "-", "1", "]", ":"]
-        );
-        assert_eq!(
-            texts("x //= 2.5e3 ** y_1"),
-            ["x", "//=", "2.5e3", "**", "y_1"]
-        );
+        assert_eq!(texts("    if a<=b[-1]: # why"), ["if", "a", "<=", "b", "[", "-", "1", "]", ":"]);
+        assert_eq!(texts("x //= 2.5e3 ** y_1"), ["x", "//=", "2.5e3", "**", "y_1"]);
         assert_eq!(texts("é = 'ü#' + ß"), ["é", "=", "'ü#'", "+", "ß"]);
     }
 
     #[test]
     fn strings_stay_whole() {
         assert_eq!(texts(r#"f(rb'a', "it's \" #", f"{x}")"#).len(), 8);
-        assert_eq!(
-            texts(r#"x = """doc, < """ < 1"#),
-            ["x", "=", r#""""doc, < """"#, "<", "1"]
-        );
+        assert_eq!(texts(r#"x = """doc, < """ < 1"#), ["x", "=", r#""""doc, < """"#, "<", "1"]);
         assert_eq!(texts("x = 'open"), ["x", "=", "'open"]);
         assert_eq!(texts("x = '\\"), ["x", "=", "'\\"]);
     }
@@ -215,16 +181,11 @@ mod tests {
         let parts: Vec<Vec<&str>> = groups(&tokens)
             .iter()
             .map(|group| {
-                let part = |(first, last): &(usize, usize)| {
-                    &line[tokens[*first].start..tokens[*last].end()]
-                };
+                let part = |(first, last): &(usize, usize)| &line[tokens[*first].start..tokens[*last].end()];
                 group.parts.iter().map(part).collect()
             })
             .collect();
-        assert_eq!(
-            parts,
-            [vec!["b"], vec!["1", "n"], vec!["a", "g(b)[1:n]", "c=2"]]
-        );
+        assert_eq!(parts, [vec!["b"], vec!["1", "n"], vec!["a", "g(b)[1:n]", "c=2"]]);
         assert_eq!(groups(&super::tokens(")(")), []);
     }
 }

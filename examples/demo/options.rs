@@ -35,28 +35,18 @@ pub(crate) enum Asked {
 
 /// Reads the arguments; both `--seed 7` and `--seed=7` will do.
 pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String> {
-    let mut options = Options {
-        seed: u64::from(rand::random::<u16>()),
-        dir: None,
-    };
+    let mut options = Options { seed: u64::from(rand::random::<u16>()), dir: None };
     let mut args = args;
     while let Some(arg) = args.next() {
         let (name, inline) = match arg.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (arg.as_str(), None),
         };
-        let mut value = || {
-            inline
-                .clone()
-                .or_else(|| args.next())
-                .ok_or(format!("{name} needs a value"))
-        };
+        let mut value = || inline.clone().or_else(|| args.next()).ok_or(format!("{name} needs a value"));
         match name {
             "--seed" => {
                 let text = value()?;
-                options.seed = text
-                    .parse()
-                    .map_err(|_| format!("`{text}` is no seed: give a whole number from 0"))?;
+                options.seed = text.parse().map_err(|_| format!("`{text}` is no seed: give a whole number from 0"))?;
             }
             "--dir" => options.dir = Some(PathBuf::from(value()?)),
             "--help" | "-h" => return Ok(Asked::Help),
@@ -76,25 +66,16 @@ mod tests {
 
     #[test]
     fn both_ways_of_giving_a_value_are_understood() {
-        let wanted = Asked::Run(Options {
-            seed: 7,
-            dir: Some("/x".into()),
-        });
+        let wanted = Asked::Run(Options { seed: 7, dir: Some("/x".into()) });
         assert_eq!(asked("--seed 7 --dir=/x"), Ok(wanted));
-        assert!(matches!(
-            asked(""),
-            Ok(Asked::Run(Options { dir: None, .. }))
-        ));
+        assert!(matches!(asked(""), Ok(Asked::Run(Options { dir: None, .. }))));
         assert_eq!(asked("--seed 7 -h"), Ok(Asked::Help));
     }
 
     #[test]
     fn mistakes_are_named() {
         assert_eq!(asked("--seed"), Err("--seed needs a value".into()));
-        assert_eq!(
-            asked("--seed x"),
-            Err("`x` is no seed: give a whole number from 0".into())
-        );
+        assert_eq!(asked("--seed x"), Err("`x` is no seed: give a whole number from 0".into()));
         assert_eq!(asked("--sed=1"), Err("`--sed=1` is not understood".into()));
     }
 }

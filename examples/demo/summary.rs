@@ -19,37 +19,18 @@ pub(crate) fn table(tasks: &[Task]) -> String {
     rows.extend(tasks.iter().map(|task| {
         let took = took_ms(task).map_or_else(String::new, |took| format!("{took} ms"));
         let (id, attempts) = (short(task.task_id), task.attempt.to_string());
-        [
-            id,
-            task.task_type.clone(),
-            task.status.to_string(),
-            attempts,
-            took,
-            outcome(task),
-        ]
+        [id, task.task_type.clone(), task.status.to_string(), attempts, took, outcome(task)]
     }));
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths = [0, 1, 2, 3, 4].map(width);
     let mut lines: Vec<String> = rows
         .iter()
         .map(|row| {
-            let cells = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:<width$}  "));
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}  "));
             cells.collect::<String>() + &row[5]
         })
         .collect();
-    let longest = lines
-        .iter()
-        .map(|line| line.chars().count())
-        .max()
-        .unwrap_or(0);
+    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
     lines.insert(1, "-".repeat(longest));
     lines.join("\n")
 }
@@ -77,27 +58,16 @@ fn health_words(health: &Health) -> String {
     let [load, ..] = figures.load;
     let memory = figures.memory_available_kib as f64 / f64::from(1 << 20);
     let disk = figures.disk_free_kib as f64 / f64::from(1 << 20);
-    let findings: Vec<&str> = health
-        .findings
-        .iter()
-        .map(|found| found.message.as_str())
-        .collect();
-    let findings = if findings.is_empty() {
-        "nothing to report".to_owned()
-    } else {
-        findings.join("; ")
-    };
+    let findings: Vec<&str> = health.findings.iter().map(|found| found.message.as_str()).collect();
+    let findings = if findings.is_empty() { "nothing to report".to_owned() } else { findings.join("; ") };
     let cores = figures.cores;
-    format!(
-        "load {load:.2} on {cores} cores, {memory:.1} GiB memory, {disk:.1} GiB disk: {findings}"
-    )
+    format!("load {load:.2} on {cores} cores, {memory:.1} GiB memory, {disk:.1} GiB disk: {findings}")
 }
 
 fn report_words(report: &Report) -> String {
     if report.bugfix.is_some() {
         let suspect = report.suspects.first();
-        let suspect =
-            suspect.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
+        let suspect = suspect.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
         return match report.failing.len() {
             1 => format!("1 failing test leads to {suspect}"),
             many => format!("{many} failing tests lead to {suspect}"),
@@ -108,10 +78,7 @@ fn report_words(report: &Report) -> String {
         let best = best.map_or_else(String::new, |hit| format!(", first {}", hit.path.display()));
         let found = &clue.found;
         let (lines, files) = (found.lines_matching, found.files_matching);
-        format!(
-            "`{}`: {lines} lines in {files} of {} files{best}",
-            clue.name, found.files_searched
-        )
+        format!("`{}`: {lines} lines in {files} of {} files{best}", clue.name, found.files_searched)
     };
     report.clues.iter().map(clue).collect::<Vec<_>>().join("; ")
 }
@@ -119,20 +86,13 @@ fn report_words(report: &Report) -> String {
 /// Why this task did not complete, if it did not.
 pub(crate) fn failure(task: &Task) -> Option<String> {
     let error = task.error.as_deref().unwrap_or("no error was recorded");
-    (task.status != Status::Completed).then(|| {
-        format!(
-            "{} {} is {}: {error}",
-            task.task_type, task.task_id, task.status
-        )
-    })
+    (task.status != Status::Completed)
+        .then(|| format!("{} {} is {}: {error}", task.task_type, task.task_id, task.status))
 }
 
 /// The story of the repair, or what is wrong with it.
 pub(crate) fn story(tasks: &[Task], planted: &Scratch) -> Result<String, Failure> {
-    let bugfix = tasks
-        .iter()
-        .find(|task| task.task_type == "bugfix")
-        .ok_or("no bugfix was asked for")?;
+    let bugfix = tasks.iter().find(|task| task.task_type == "bugfix").ok_or("no bugfix was asked for")?;
     let parent = tasks
         .iter()
         .find(|task| Some(task.task_id) == bugfix.parent_task_id)
@@ -168,18 +128,9 @@ pub(crate) fn story(tasks: &[Task], planted: &Scratch) -> Result<String, Failure
 
 /// A path as a shell takes it.
 fn quoted(path: &Path) -> String {
-    let path = std::path::absolute(path)
-        .unwrap_or_else(|_| path.to_owned())
-        .display()
-        .to_string();
-    let plain = path
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
-    if plain {
-        path
-    } else {
-        format!("'{}'", path.replace('\'', "'\\''"))
-    }
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string();
+    let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c));
+    if plain { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]

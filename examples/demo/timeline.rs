@@ -52,10 +52,7 @@ pub(crate) async fn follow(
             let before = tasks.get(at);
             if !before.is_some_and(|task| task.status.is_terminal()) {
                 let task = orch.get(id).await?;
-                let strangers = task
-                    .child_task_ids
-                    .iter()
-                    .filter(|child| !known.contains(child));
+                let strangers = task.child_task_ids.iter().filter(|child| !known.contains(child));
                 let strangers: Vec<TaskId> = strangers.copied().collect();
                 known.extend(strangers);
                 lines.extend(changes(before, &task).into_iter().map(|change| {
@@ -69,15 +66,8 @@ pub(crate) async fn follow(
             }
             at += 1;
         }
-        let open: Vec<&Task> = tasks
-            .iter()
-            .filter(|task| !task.status.is_terminal())
-            .collect();
-        let settled = if open.is_empty() {
-            i64::MAX
-        } else {
-            now_ms() - SETTLED_MS
-        };
+        let open: Vec<&Task> = tasks.iter().filter(|task| !task.status.is_terminal()).collect();
+        let settled = if open.is_empty() { i64::MAX } else { now_ms() - SETTLED_MS };
         lines.sort_by_key(|(at, _)| *at);
         let ripe = lines.partition_point(|(at, _)| *at <= settled);
         lines.drain(..ripe).for_each(|(_, line)| tell(&line));
@@ -95,78 +85,38 @@ pub(crate) async fn follow(
 fn line(elapsed_ms: i64, task: &Task, change: &Change) -> String {
     let elapsed = elapsed_ms as f64 / 1000.0;
     let (kind, id) = (&task.task_type, short(task.task_id));
-    format!(
-        "{elapsed:>7.3} s  {kind:<11}  {id}  {:<11}  {}",
-        change.status, change.more
-    )
+    format!("{elapsed:>7.3} s  {kind:<11}  {id}  {:<11}  {}", change.status, change.more)
 }
 
 /// What happened to a task since it was last looked at.
 fn changes(before: Option<&Task>, now: &Task) -> Vec<Change> {
     let mut found = Vec::new();
     if before.is_none() {
-        let status = if now.run_at.is_some() {
-            Status::Pending
-        } else {
-            Status::Assigned
-        };
-        let parent = now
-            .parent_task_id
-            .map(|parent| format!(", child of {}", short(parent)));
-        let more = format!(
-            "in {}, {}{}",
-            now.queue,
-            now.priority,
-            parent.unwrap_or_default()
-        );
-        found.push(Change {
-            at: now.created_at.timestamp_millis(),
-            status,
-            more,
-        });
+        let status = if now.run_at.is_some() { Status::Pending } else { Status::Assigned };
+        let parent = now.parent_task_id.map(|parent| format!(", child of {}", short(parent)));
+        let more = format!("in {}, {}{}", now.queue, now.priority, parent.unwrap_or_default());
+        found.push(Change { at: now.created_at.timestamp_millis(), status, more });
     }
     if before.map_or(0, |task| task.attempt) < now.attempt {
         // Of an attempt that goes on, the server does not always know yet when it began.
-        let at = now
-            .started_at
-            .map_or_else(now_ms, |started| started.timestamp_millis());
+        let at = now.started_at.map_or_else(now_ms, |started| started.timestamp_millis());
         let more = format!("attempt {}", now.attempt);
-        found.push(Change {
-            at,
-            status: Status::InProgress,
-            more,
-        });
+        found.push(Change { at, status: Status::InProgress, more });
     }
     let error = || now.error.clone().unwrap_or_default();
     if let Some(ended) = now.completed_at {
         let took = took_ms(now).map(|took| format!("after {took} ms"));
         let well = now.status == Status::Completed;
-        let more = if well {
-            took.unwrap_or_default()
-        } else {
-            error()
-        };
-        found.push(Change {
-            at: ended.timestamp_millis(),
-            status: now.status,
-            more,
-        });
-    } else if now.status != Status::InProgress
-        && before.is_some_and(|task| task.changes != now.changes)
-    {
-        found.push(Change {
-            at: now_ms(),
-            status: now.status,
-            more: error(),
-        });
+        let more = if well { took.unwrap_or_default() } else { error() };
+        found.push(Change { at: ended.timestamp_millis(), status: now.status, more });
+    } else if now.status != Status::InProgress && before.is_some_and(|task| task.changes != now.changes) {
+        found.push(Change { at: now_ms(), status: now.status, more: error() });
     }
     found
 }
 
 /// Unix milliseconds now.
 fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

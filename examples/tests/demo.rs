@@ -19,10 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn passes(repo: &Path) -> bool {
-    let run = Command::new("python3")
-        .args(["-B", "-m", "unittest", "-q"])
-        .current_dir(repo)
-        .output();
+    let run = Command::new("python3").args(["-B", "-m", "unittest", "-q"]).current_dir(repo).output();
     run.expect("python3").status.success()
 }
 
@@ -34,26 +31,11 @@ fn the_bug_is_repaired_and_the_story_told() {
     let done = demo(&["--seed", "4", "--dir", path], None);
     let (out, err) = (text(&done.stdout), text(&done.stderr));
     assert!(done.status.success(), "{out}\n{err}");
-    let told = [
-        "seed 4",
-        "bugfix",
-        "in_progress",
-        "attempt 1",
-        "child of",
-        "all 61 tests passed",
-        "branch fix/",
-        path,
-    ];
+    let told = ["seed 4", "bugfix", "in_progress", "attempt 1", "child of", "all 61 tests passed", "branch fix/", path];
     for words in told {
         assert!(out.contains(words), "`{words}` is missing in:\n{out}");
     }
-    assert_eq!(
-        out.lines()
-            .filter(|line| line.contains(" s  ") && line.contains("  completed "))
-            .count(),
-        4,
-        "{out}"
-    );
+    assert_eq!(out.lines().filter(|line| line.contains(" s  ") && line.contains("  completed ")).count(), 4, "{out}");
     assert!(passes(&repo));
 }
 
@@ -64,10 +46,7 @@ fn what_stands_in_the_way_is_said() {
     let path = dir.path().to_str().expect("utf-8");
     let in_use = demo(&["--dir", path], None);
     assert_eq!(in_use.status.code(), Some(1));
-    assert_eq!(
-        text(&in_use.stderr),
-        format!("demo: {path} is not an empty directory\n")
-    );
+    assert_eq!(text(&in_use.stderr), format!("demo: {path} is not an empty directory\n"));
     let no_redis = demo(&[], Some("/nowhere/redis-server"));
     assert_eq!(no_redis.status.code(), Some(1));
     assert!(text(&no_redis.stderr).contains("/nowhere/redis-server"));

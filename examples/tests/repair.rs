@@ -33,9 +33,7 @@ async fn plant_and_repair(plant: Plant) -> (Repair, bool, Duration) {
     assert!(!passes(repo), "no test notices {plant:?}");
     let started = Instant::now();
     let plan = Plan::new("01-Test");
-    let done = repair(repo, &plan, &|_| {})
-        .await
-        .unwrap_or_else(|error| panic!("{plant:?}: {error}"));
+    let done = repair(repo, &plan, &|_| {}).await.unwrap_or_else(|error| panic!("{plant:?}: {error}"));
     let took = started.elapsed();
     assert!(passes(repo), "{plant:?} was not repaired by {done:?}");
     assert_eq!(done.branch, "fix/01-test");
@@ -46,10 +44,7 @@ async fn plant_and_repair(plant: Plant) -> (Repair, bool, Duration) {
     let numbers = say(repo, &["diff", "--numstat", "HEAD^", "HEAD"]).await;
     assert_eq!(numbers, format!("1\t1\t{}", done.file.display()));
     let message = say(repo, &["log", "-1", "--format=%B"]).await;
-    assert!(
-        message.contains(done.after.trim()) && message.contains("tests.test_"),
-        "{message}"
-    );
+    assert!(message.contains(done.after.trim()) && message.contains("tests.test_"), "{message}");
     let exact = done.after.contains(plant.before) && done.file == Path::new(plant.file);
     (done, exact, took)
 }
@@ -63,19 +58,11 @@ async fn repair_all(plants: impl Iterator<Item = Plant>) {
         count += 1;
         exact += usize::from(same);
         let (tried, file) = (done.candidates_tried, done.file.display());
-        eprintln!(
-            "{:?} {file}:{} {tried} tried, {took:.1?}, {}",
-            plant.kind,
-            done.line,
-            done.after.trim()
-        );
+        eprintln!("{:?} {file}:{} {tried} tried, {took:.1?}, {}", plant.kind, done.line, done.after.trim());
         assert!(took < Duration::from_secs(90), "{plant:?} took {took:?}");
     }
     eprintln!("{count} repaired, {exact} to the very line that was there");
-    assert!(
-        exact * 5 >= count * 4,
-        "only {exact} of {count} are what was there"
-    );
+    assert!(exact * 5 >= count * 4, "only {exact} of {count} are what was there");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,16 +82,9 @@ async fn progress_is_told_in_order() {
     scratch::make(dir.path(), 5).await.expect("made");
     let told = Mutex::new(Vec::new());
     let note = |progress| told.lock().expect("not poisoned").push(progress);
-    let done = repair(dir.path(), &Plan::new("progress"), &note)
-        .await
-        .expect("repaired");
+    let done = repair(dir.path(), &Plan::new("progress"), &note).await.expect("repaired");
     let told = told.into_inner().expect("not poisoned");
-    let [
-        Progress::Ran { tests, failing },
-        Progress::Planned { .. },
-        ..,
-        Progress::Found { file, line },
-    ] = &told[..]
+    let [Progress::Ran { tests, failing }, Progress::Planned { .. }, .., Progress::Found { file, line }] = &told[..]
     else {
         panic!("{told:?}")
     };
@@ -116,21 +96,12 @@ async fn progress_is_told_in_order() {
 async fn a_second_attempt_finds_the_repair_of_the_first() {
     let dir = TempDir::new("orchestrator-again").expect("made");
     scratch::make(dir.path(), 8).await.expect("made");
-    let first = repair(dir.path(), &Plan::new("t1"), &|_| {})
-        .await
-        .expect("repaired");
+    let first = repair(dir.path(), &Plan::new("t1"), &|_| {}).await.expect("repaired");
     say(dir.path(), &["switch", "--quiet", "main"]).await;
-    let second = repair(dir.path(), &Plan::new("t1"), &|_| {})
-        .await
-        .expect("found again");
+    let second = repair(dir.path(), &Plan::new("t1"), &|_| {}).await.expect("found again");
     assert_eq!(first, second);
-    assert_eq!(
-        say(dir.path(), &["branch", "--show-current"]).await,
-        "fix/t1"
-    );
-    let other = repair(dir.path(), &Plan::new("t2"), &|_| {})
-        .await
-        .expect_err("all pass");
+    assert_eq!(say(dir.path(), &["branch", "--show-current"]).await, "fix/t1");
+    let other = repair(dir.path(), &Plan::new("t2"), &|_| {}).await.expect_err("all pass");
     assert!(matches!(other, RepairError::AllPass(61)), "{other}");
 }
 
@@ -146,13 +117,8 @@ async fn what_cannot_be_repaired_is_left_as_it_was() {
     say(repo, &["add", "--all"]).await;
     say(repo, &["commit", "--quiet", "-m", "hopeless"]).await;
     let head = say(repo, &["rev-parse", "HEAD"]).await;
-    let error = repair(repo, &Plan::new("t"), &|_| {})
-        .await
-        .expect_err("hopeless");
-    assert!(
-        matches!(error, RepairError::NotFound { tried: 1.., .. }) && error.is_final(),
-        "{error}"
-    );
+    let error = repair(repo, &Plan::new("t"), &|_| {}).await.expect_err("hopeless");
+    assert!(matches!(error, RepairError::NotFound { tried: 1.., .. }) && error.is_final(), "{error}");
     assert_eq!(
         say(repo, &["for-each-ref", "--format=%(objectname) %(refname)"]).await,
         format!("{head} refs/heads/main")
@@ -160,32 +126,18 @@ async fn what_cannot_be_repaired_is_left_as_it_was() {
     assert_eq!(say(repo, &["status", "--porcelain", "--ignored"]).await, "");
 
     std::fs::write(repo.join("one.py"), "mine\n").expect("written");
-    let error = repair(repo, &Plan::new("t"), &|_| {})
-        .await
-        .expect_err("in use");
+    let error = repair(repo, &Plan::new("t"), &|_| {}).await.expect_err("in use");
     assert!(matches!(error, RepairError::Unclean(_)), "{error}");
-    assert_eq!(
-        std::fs::read_to_string(repo.join("one.py")).expect("read"),
-        "mine\n"
-    );
+    assert_eq!(std::fs::read_to_string(repo.join("one.py")).expect("read"), "mine\n");
 }
 
 #[tokio::test]
 async fn without_a_suite_there_is_no_verdict() {
     let dir = TempDir::new("orchestrator-untested").expect("made");
     say(dir.path(), &["init", "--quiet", "--template="]).await;
-    say(
-        dir.path(),
-        &["commit", "--quiet", "--allow-empty", "-m", "nothing"],
-    )
-    .await;
-    let error = repair(dir.path(), &Plan::new("t"), &|_| {})
-        .await
-        .expect_err("no tests");
-    assert!(
-        matches!(error, RepairError::AllPass(0) | RepairError::NoVerdict(_)),
-        "{error}"
-    );
+    say(dir.path(), &["commit", "--quiet", "--allow-empty", "-m", "nothing"]).await;
+    let error = repair(dir.path(), &Plan::new("t"), &|_| {}).await.expect_err("no tests");
+    assert!(matches!(error, RepairError::AllPass(0) | RepairError::NoVerdict(_)), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -196,10 +148,7 @@ async fn a_repair_that_is_called_off_leaves_nothing_behind() {
     for milliseconds in [50, 250, 450] {
         let limit = Duration::from_millis(milliseconds);
         let plan = Plan::new("called-off");
-        if tokio::time::timeout(limit, repair(repo, &plan, &|_| {}))
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(limit, repair(repo, &plan, &|_| {})).await.is_ok() {
             break;
         }
         assert_eq!(say(repo, &["rev-parse", "HEAD"]).await, head);

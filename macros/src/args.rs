@@ -53,10 +53,7 @@ pub(crate) fn task_handler(tokens: TokenStream, name: &str, mistakes: &mut Mista
             None
         }
     };
-    Args {
-        kind,
-        ..settings(list, options::HANDLER, mistakes)
-    }
+    Args { kind, ..settings(list, options::HANDLER, mistakes) }
 }
 
 /// Reads the arguments of an attribute which knows `crate` only.
@@ -67,19 +64,13 @@ pub(crate) fn plain(tokens: TokenStream, mistakes: &mut Mistakes) -> Args {
 
 fn kind(expr: &Expr, name: &str) -> Result<LitStr> {
     match options::bare(expr) {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => {
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
             options::check_name(text, "task type")?;
             Ok(text.clone())
         }
         other => Err(Error::new_spanned(
             other,
-            format!(
-                "the task type is a string: #[task_handler(\"{}\")]",
-                options::suggest_name(name)
-            ),
+            format!("the task type is a string: #[task_handler(\"{}\")]", options::suggest_name(name)),
         )),
     }
 }
@@ -125,10 +116,7 @@ fn split(tokens: TokenStream, known: &[Opt], mistakes: &mut Mistakes) -> Vec<Arg
                 Some(error) => Err(error),
                 None => input.parse::<Argument>(),
             };
-            let good = mistakes
-                .check(good)
-                .map(|argument| list.push(argument))
-                .is_some();
+            let good = mistakes.check(good).map(|argument| list.push(argument)).is_some();
             if good && !input.is_empty() && !input.peek(Token![,]) {
                 mistakes.add(input.error("expected a `,` before this"));
             }
@@ -149,13 +137,7 @@ fn option_without_value(input: ParseStream<'_>, known: &[Opt]) -> Option<Error> 
     }
     let key = input.fork().call(Ident::parse_any).ok()?;
     let option = known.iter().find(|option| key == option.name)?;
-    Some(Error::new(
-        key.span(),
-        format!(
-            "write this option as `{} = {}`",
-            option.name, option.example
-        ),
-    ))
+    Some(Error::new(key.span(), format!("write this option as `{} = {}`", option.name, option.example)))
 }
 
 /// Sorts out the `key = value` arguments: those known, unknown and repeated.
@@ -170,19 +152,11 @@ fn settings(list: Vec<Argument>, known: &[Opt], mistakes: &mut Mistakes) -> Args
                 continue;
             }
         };
-        let taken = (key == "crate" && krate.is_some())
-            || found.iter().any(|(option, _)| key == option.name);
+        let taken = (key == "crate" && krate.is_some()) || found.iter().any(|(option, _)| key == option.name);
         if taken {
-            mistakes.add(Error::new(
-                key.span(),
-                format!("the option `{key}` is given twice"),
-            ));
+            mistakes.add(Error::new(key.span(), format!("the option `{key}` is given twice")));
         } else if key == "crate" {
-            krate = Some(
-                mistakes
-                    .check(crate_path(&expr))
-                    .unwrap_or_else(default_crate),
-            );
+            krate = Some(mistakes.check(crate_path(&expr)).unwrap_or_else(default_crate));
         } else if let Some(option) = known.iter().find(|option| key == option.name) {
             found.push((option, expr));
         } else {
@@ -191,18 +165,10 @@ fn settings(list: Vec<Argument>, known: &[Opt], mistakes: &mut Mistakes) -> Args
     }
     let krate = krate.unwrap_or_else(default_crate);
     let settings = found.into_iter().filter_map(|(option, expr)| {
-        let value = Value {
-            option,
-            expr: options::bare(&expr),
-            krate: &krate,
-        };
+        let value = Value { option, expr: options::bare(&expr), krate: &krate };
         Some((option.name, mistakes.check((option.read)(&value))?))
     });
-    Args {
-        settings: settings.collect(),
-        kind: None,
-        krate: krate.clone(),
-    }
+    Args { settings: settings.collect(), kind: None, krate: krate.clone() }
 }
 
 fn misplaced(expr: &Expr, known: &[Opt]) -> Error {
@@ -218,18 +184,12 @@ fn misplaced(expr: &Expr, known: &[Opt]) -> Error {
 
 fn crate_path(expr: &Expr) -> Result<Path> {
     let wrong = |at: &dyn ToTokens| {
-        Error::new_spanned(
-            at,
-            "`crate` takes the path of the worker crate: crate = \"my_crate::worker\"",
-        )
+        Error::new_spanned(at, "`crate` takes the path of the worker crate: crate = \"my_crate::worker\"")
     };
     match options::bare(expr) {
-        Expr::Lit(ExprLit {
-            lit: Lit::Str(text),
-            ..
-        }) => text
-            .parse_with(Path::parse_mod_style)
-            .map_err(|_| wrong(text)),
+        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
+            text.parse_with(Path::parse_mod_style).map_err(|_| wrong(text))
+        }
         other => Err(wrong(other)),
     }
 }

@@ -10,9 +10,7 @@ use crate::mistakes::Mistakes;
 
 /// What is wrong, and what is right.
 fn explain(what: &str) -> String {
-    format!(
-        "{what}\n\n#[main] goes on a function with the signature:\n\n    async fn main() [-> Result<(), Error>]"
-    )
+    format!("{what}\n\n#[main] goes on a function with the signature:\n\n    async fn main() [-> Result<(), Error>]")
 }
 
 /// Expands `#[main(args)] item`.
@@ -20,13 +18,7 @@ pub(crate) fn main(args: TokenStream, item: &TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
     let krate = args::plain(args, &mut mistakes).krate;
     let otherwise = |word: &str| explain(&format!("this is `{word}`, not a function"));
-    let Some(Function {
-        attrs,
-        vis,
-        sig,
-        body,
-    }) = mistakes.check(Function::parse(item.clone(), otherwise))
-    else {
+    let Some(Function { attrs, vis, sig, body }) = mistakes.check(Function::parse(item.clone(), otherwise)) else {
         let errors = mistakes.into_tokens();
         return quote!(#errors #item);
     };
@@ -54,15 +46,11 @@ fn check(sig: &Signature, mistakes: &mut Mistakes) {
         mistakes.add(Error::new_spanned(sig.fn_token, text));
     }
     if sig.ident != "main" {
-        let text = explain(&format!(
-            "this function is named `{}`, not `main`",
-            sig.ident
-        ));
+        let text = explain(&format!("this function is named `{}`, not `main`", sig.ident));
         mistakes.add(Error::new(sig.ident.span(), text));
     }
     if !sig.inputs.is_empty() {
-        let text =
-            explain("there are no parameters: read the command line with `std::env::args()`");
+        let text = explain("there are no parameters: read the command line with `std::env::args()`");
         mistakes.add(Error::new_spanned(&sig.inputs, text));
     }
     if !sig.generics.params.is_empty() {

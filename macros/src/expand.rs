@@ -13,8 +13,7 @@ use crate::signature::{self, Shape};
 /// Expands `#[task_handler(args)] item`.
 pub(crate) fn task_handler(args: TokenStream, item: &TokenStream) -> TokenStream {
     let mut mistakes = Mistakes::default();
-    let otherwise =
-        |word: &str| format!("{}\n\nfound `{word}` instead", signature::expected("name"));
+    let otherwise = |word: &str| format!("{}\n\nfound `{word}` instead", signature::expected("name"));
     let Some(function) = mistakes.check(Function::parse(item.clone(), otherwise)) else {
         let errors = mistakes.into_tokens();
         return quote!(#errors #item);
@@ -23,13 +22,7 @@ pub(crate) fn task_handler(args: TokenStream, item: &TokenStream) -> TokenStream
     let shape = signature::check(&function.sig, &mut mistakes);
     let generated = match (&args.kind, &shape.payload, &shape.output) {
         (Some(kind), Some(payload), Some(output)) if mistakes.none() => {
-            let parts = Parts {
-                function: &function,
-                args: &args,
-                extractors: &shape.extractors,
-                payload,
-                output,
-            };
+            let parts = Parts { function: &function, args: &args, extractors: &shape.extractors, payload, output };
             let marker = parts.marker();
             let registration = parts.registration(&kind.value());
             quote!(#marker #registration)
@@ -52,9 +45,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     /// The type which has the name of the function.
     fn marker(&self) -> TokenStream {
-        let Parts {
-            payload, output, ..
-        } = self;
+        let Parts { payload, output, .. } = self;
         let private = self.args.private(here(payload));
         let args = format_ident!("args", span = Span::mixed_site());
         let body = quote_spanned!(here(payload)=> #private::new_task::<Self>(&#args));
@@ -70,9 +61,7 @@ impl Parts<'_> {
 
     /// What the worker finds at run time.
     fn registration(&self, kind: &str) -> TokenStream {
-        let Parts {
-            payload, output, ..
-        } = self;
+        let Parts { payload, output, .. } = self;
         let private = self.args.private(Span::call_site());
         let name = &self.function.sig.ident;
         let cfgs = self.function.cfgs();
@@ -129,18 +118,14 @@ impl Parts<'_> {
 
     /// Each step is placed where the mistake is which keeps it from compiling.
     fn call(&self) -> TokenStream {
-        let Parts {
-            payload, output, ..
-        } = self;
+        let Parts { payload, output, .. } = self;
         let name = &self.function.sig.ident;
         let [ctx, args, out] = ["ctx", "args", "out"].map(local);
         let private = self.args.private(here(payload));
         let read = quote_spanned! {here(payload)=>
             let #args: #payload = #private::payload(&#ctx)?;
         };
-        let values: Vec<_> = (0..self.extractors.len())
-            .map(|i| local(&i.to_string()))
-            .collect();
+        let values: Vec<_> = (0..self.extractors.len()).map(|i| local(&i.to_string())).collect();
         let extract = self.extractors.iter().zip(&values).map(|(ty, value)| {
             let private = self.args.private(here(ty));
             quote_spanned! {here(ty)=>
@@ -180,15 +165,7 @@ fn stub(function: &Function, args: &Args, shape: &Shape) -> TokenStream {
     let output = shape.output.iter();
     let task = quote!(#private::NewTask<#(#output)*>);
     let body = quote!(::core::unimplemented!());
-    marker(
-        function,
-        &With {
-            generics,
-            parameter,
-            task,
-            body,
-        },
-    )
+    marker(function, &With { generics, parameter, task, body })
 }
 
 /// The one function of the type.
@@ -201,16 +178,10 @@ struct With {
 
 fn marker(function: &Function, with: &With) -> TokenStream {
     let Function { vis, sig, .. } = function;
-    let With {
-        generics,
-        parameter,
-        task,
-        body,
-    } = with;
+    let With { generics, parameter, task, body } = with;
     let cfgs: Vec<_> = function.cfgs().collect();
     let name = &sig.ident;
-    let doc =
-        format!("The tasks which the function of this name handles: `{name}::with(args)` is one.");
+    let doc = format!("The tasks which the function of this name handles: `{name}::with(args)` is one.");
     quote_spanned! {here(name)=>
         #(#cfgs)*
         #[doc = #doc]

@@ -3,9 +3,7 @@
 use proc_macro2::{Span, TokenStream, TokenTree};
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
-use syn::{
-    Attribute, Error, Expr, ExprLit, GenericArgument, Lit, Meta, PathArguments, PathSegment,
-};
+use syn::{Attribute, Error, Expr, ExprLit, GenericArgument, Lit, Meta, PathArguments, PathSegment};
 use syn::{Result, ReturnType, Signature, Type, Visibility};
 
 /// A function, all but its body.
@@ -29,12 +27,7 @@ impl Function {
                 }
                 _ => error,
             })?;
-            Ok(Function {
-                attrs,
-                vis,
-                sig,
-                body: input.parse()?,
-            })
+            Ok(Function { attrs, vis, sig, body: input.parse()? })
         };
         read.parse2(item)
     }
@@ -61,17 +54,12 @@ impl Function {
     pub(crate) fn doc(&self) -> String {
         let lines = self.attrs.iter().filter_map(|attr| match &attr.meta {
             Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
-                Expr::Lit(ExprLit {
-                    lit: Lit::Str(line),
-                    ..
-                }) => Some(line.value()),
+                Expr::Lit(ExprLit { lit: Lit::Str(line), .. }) => Some(line.value()),
                 _ => None,
             },
             _ => None,
         });
-        let lines: Vec<_> = lines
-            .map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned())
-            .collect();
+        let lines: Vec<_> = lines.map(|line| line.strip_prefix(' ').unwrap_or(&line).to_owned()).collect();
         lines.join("\n").trim().to_owned()
     }
 }

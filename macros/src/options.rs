@@ -25,22 +25,12 @@ pub(crate) const HANDLER: &[Opt] = &[
 ];
 
 const fn opt(name: &'static str, example: &'static str, read: Read) -> Opt {
-    Opt {
-        name,
-        example,
-        read,
-    }
+    Opt { name, example, read }
 }
 
 const PRIORITIES: [&str; 4] = ["P0", "P1", "P2", "P3"];
 const DAY: u64 = 24 * 60 * 60 * 1000;
-const UNITS: [(&str, u64); 5] = [
-    ("ms", 1),
-    ("s", 1000),
-    ("m", 60_000),
-    ("h", 60 * 60_000),
-    ("d", DAY),
-];
+const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 60 * 60_000), ("d", DAY)];
 
 /// The value of an option, as written.
 pub(crate) struct Value<'a> {
@@ -52,10 +42,7 @@ pub(crate) struct Value<'a> {
 impl Value<'_> {
     fn string(&self) -> Result<&LitStr> {
         match self.expr {
-            Expr::Lit(ExprLit {
-                lit: Lit::Str(text),
-                ..
-            }) => Ok(text),
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text),
             _ => Err(self.wrong("takes a string")),
         }
     }
@@ -78,25 +65,16 @@ fn queue(value: &Value<'_>) -> Result<TokenStream> {
 }
 
 fn priority(value: &Value<'_>) -> Result<TokenStream> {
-    if value
-        .string()
-        .is_ok_and(|text| PRIORITIES.contains(&text.value().as_str()))
-    {
+    if value.string().is_ok_and(|text| PRIORITIES.contains(&text.value().as_str())) {
         return Err(value.wrong("is written without quotes"));
     }
     let name = match value.expr {
-        Expr::Path(path) => path
-            .path
-            .get_ident()
-            .filter(|name| PRIORITIES.iter().any(|known| name == known)),
+        Expr::Path(path) => path.path.get_ident().filter(|name| PRIORITIES.iter().any(|known| name == known)),
         _ => None,
     };
     let Some(name) = name else {
-        let text = format!(
-            "`{}` is not a priority; choose one of {}",
-            value.expr.to_token_stream(),
-            PRIORITIES.join(", ")
-        );
+        let text =
+            format!("`{}` is not a priority; choose one of {}", value.expr.to_token_stream(), PRIORITIES.join(", "));
         return Err(Error::new_spanned(value.expr, text));
     };
     let krate = value.krate;
@@ -105,10 +83,7 @@ fn priority(value: &Value<'_>) -> Result<TokenStream> {
 
 fn retries(value: &Value<'_>) -> Result<TokenStream> {
     let number = match value.expr {
-        Expr::Lit(ExprLit {
-            lit: Lit::Int(number),
-            ..
-        }) => number.base10_parse::<u8>().ok(),
+        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse::<u8>().ok(),
         _ => None,
     };
     let number = number.ok_or_else(|| value.wrong("takes a whole number from 0 to 255"))?;
@@ -117,9 +92,7 @@ fn retries(value: &Value<'_>) -> Result<TokenStream> {
 
 fn timeout(value: &Value<'_>) -> Result<TokenStream> {
     let text = value.string()?;
-    duration(&text.value(), 7 * DAY)
-        .map(|millis| value.millis(millis))
-        .map_err(|why| Error::new_spanned(text, why))
+    duration(&text.value(), 7 * DAY).map(|millis| value.millis(millis)).map_err(|why| Error::new_spanned(text, why))
 }
 
 fn backoff(value: &Value<'_>) -> Result<TokenStream> {
@@ -127,10 +100,7 @@ fn backoff(value: &Value<'_>) -> Result<TokenStream> {
     let text = literal.value();
     let wrong = |why: String| Error::new_spanned(literal, why);
     let delay = |text: &str| duration(text, 30 * DAY).map_err(wrong);
-    let (shape, inner) = text
-        .strip_suffix(')')
-        .and_then(|text| text.split_once('('))
-        .unwrap_or_default();
+    let (shape, inner) = text.strip_suffix(')').and_then(|text| text.split_once('(')).unwrap_or_default();
     let delays: Vec<_> = inner.split(',').map(str::trim).collect();
     let krate = value.krate;
     match (shape, delays.as_slice()) {
@@ -159,21 +129,12 @@ fn backoff(value: &Value<'_>) -> Result<TokenStream> {
 fn duration(text: &str, longest: u64) -> std::result::Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
-    let unit = UNITS
-        .iter()
-        .find(|(name, _)| *name == unit)
-        .filter(|_| digits > 0);
+    let unit = UNITS.iter().find(|(name, _)| *name == unit).filter(|_| digits > 0);
     let Some((_, unit)) = unit else {
-        return Err(format!(
-            "`{text}` is not a duration; write a number and a unit: 250ms, 2s, 15m, 1h, 1d"
-        ));
+        return Err(format!("`{text}` is not a duration; write a number and a unit: 250ms, 2s, 15m, 1h, 1d"));
     };
     // Digits only, so the one thing that may be wrong with the number is its size.
-    match number
-        .parse()
-        .ok()
-        .and_then(|number: u64| number.checked_mul(*unit))
-    {
+    match number.parse().ok().and_then(|number: u64| number.checked_mul(*unit)) {
         Some(0) => Err(format!("`{text}` is no time at all; at least 1ms")),
         Some(millis) if millis <= longest => Ok(millis),
         _ => Err(format!("`{text}` is too long; at most {}d", longest / DAY)),
@@ -185,11 +146,9 @@ pub(crate) fn check_name(literal: &LitStr, what: &str) -> Result<()> {
     let name = literal.value();
     let rule = "1 to 64 characters of a-z, 0-9, `_`, `.` and `-`";
     let text = match name.chars().find(|&c| !good_in_name(c)) {
-        Some(bad) => format!(
-            "`{}` is not allowed in a {what}: {rule}, such as \"{}\"",
-            bad.escape_debug(),
-            suggest_name(&name)
-        ),
+        Some(bad) => {
+            format!("`{}` is not allowed in a {what}: {rule}, such as \"{}\"", bad.escape_debug(), suggest_name(&name))
+        }
         None if name.is_empty() => format!("this {what} is empty: {rule}"),
         None if name.len() > 64 => format!("this {what} has {} characters: {rule}", name.len()),
         None => return Ok(()),
@@ -220,9 +179,7 @@ pub(crate) fn bare(expr: &Expr) -> &Expr {
 
 /// Whether a task type was meant by this key, for which there is none.
 pub(crate) fn means_type(key: &Ident) -> bool {
-    ["type", "task_type", "name", "kind"]
-        .iter()
-        .any(|name| key == name)
+    ["type", "task_type", "name", "kind"].iter().any(|name| key == name)
 }
 
 /// An option that there is not.
@@ -230,22 +187,13 @@ pub(crate) fn unknown(key: &Ident, known: &[Opt]) -> Error {
     let names = || known.iter().map(|option| option.name).chain(["crate"]);
     let written = key.to_string();
     if !known.is_empty() && means_type(key) {
-        let text =
-            format!("unknown option `{key}`; the task type is the first argument, without a name");
+        let text = format!("unknown option `{key}`; the task type is the first argument, without a name");
         return Error::new(key.span(), text);
     }
-    let near = names()
-        .map(|name| (distance(&written, name), name))
-        .min()
-        .filter(|(d, name)| *d <= name.len() / 2);
-    let hint = near
-        .map(|(_, name)| format!("; did you mean `{name}`?"))
-        .unwrap_or_else(|| ";".to_owned());
+    let near = names().map(|name| (distance(&written, name), name)).min().filter(|(d, name)| *d <= name.len() / 2);
+    let hint = near.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_else(|| ";".to_owned());
     let list = names().collect::<Vec<_>>().join(", ");
-    Error::new(
-        key.span(),
-        format!("unknown option `{key}`{hint} supported options: {list}"),
-    )
+    Error::new(key.span(), format!("unknown option `{key}`{hint} supported options: {list}"))
 }
 
 /// How many letters to insert, remove or replace to get from one word to the other; few if one

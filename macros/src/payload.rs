@@ -28,14 +28,10 @@ pub(crate) fn payload(args: TokenStream, item: &TokenStream) -> TokenStream {
         ("Serialize", quote!(#serde::Serialize)),
         ("Deserialize", quote!(#serde::Deserialize)),
     ];
-    let wanted = wanted
-        .into_iter()
-        .filter(|(name, _)| missing(name))
-        .map(|(_, path)| path);
+    let wanted = wanted.into_iter().filter(|(name, _)| missing(name)).map(|(_, path)| path);
     // Where serde is not ours, neither are the paths in the code it derives.
     let path = serde.to_string().replace(' ', "");
-    let ours =
-        (missing("Serialize") && missing("Deserialize")).then(|| quote!(#[serde(crate = #path)]));
+    let ours = (missing("Serialize") && missing("Deserialize")).then(|| quote!(#[serde(crate = #path)]));
     quote!(#errors #[derive(#(#wanted),*)] #ours #item)
 }
 
@@ -47,23 +43,15 @@ fn check(input: ParseStream<'_>) -> Result<Vec<Attribute>> {
     input.parse::<TokenStream>()?;
     match word.to_string().as_str() {
         "struct" | "enum" => Ok(attrs),
-        other => Err(Error::new_spanned(
-            &word,
-            format!("#[payload] goes on a struct or an enum, not on `{other}`"),
-        )),
+        other => Err(Error::new_spanned(&word, format!("#[payload] goes on a struct or an enum, not on `{other}`"))),
     }
 }
 
 /// The last names in `#[derive(…)]`.
 fn derived(attr: &Attribute) -> Vec<Ident> {
     let paths = match attr.path().is_ident("derive") {
-        true => attr
-            .parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated)
-            .unwrap_or_default(),
+        true => attr.parse_args_with(Punctuated::<Path, Token![,]>::parse_terminated).unwrap_or_default(),
         false => Punctuated::new(),
     };
-    paths
-        .iter()
-        .filter_map(|path| Some(path.segments.last()?.ident.clone()))
-        .collect()
+    paths.iter().filter_map(|path| Some(path.segments.last()?.ident.clone())).collect()
 }

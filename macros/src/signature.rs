@@ -46,38 +46,22 @@ pub(crate) fn check(sig: &Signature, mistakes: &mut Mistakes) -> Shape {
 
 fn modifiers(sig: &Signature, wrong: &mut Vec<Error>) {
     if sig.asyncness.is_none() {
-        wrong.push(Error::new_spanned(
-            sig.fn_token,
-            "this function is not async: write `async fn`",
-        ));
+        wrong.push(Error::new_spanned(sig.fn_token, "this function is not async: write `async fn`"));
     }
     let extra = [
-        sig.constness
-            .as_ref()
-            .map(|token| (token.to_token_stream(), "const")),
-        sig.unsafety
-            .as_ref()
-            .map(|token| (token.to_token_stream(), "unsafe")),
-        sig.abi
-            .as_ref()
-            .map(|token| (token.to_token_stream(), "extern")),
+        sig.constness.as_ref().map(|token| (token.to_token_stream(), "const")),
+        sig.unsafety.as_ref().map(|token| (token.to_token_stream(), "unsafe")),
+        sig.abi.as_ref().map(|token| (token.to_token_stream(), "extern")),
     ];
     for (token, word) in extra.into_iter().flatten() {
-        wrong.push(Error::new_spanned(
-            token,
-            format!("a task handler cannot be `{word}`: remove this"),
-        ));
+        wrong.push(Error::new_spanned(token, format!("a task handler cannot be `{word}`: remove this")));
     }
     if !sig.generics.params.is_empty() {
-        let text =
-            "a task handler has no generic parameters: it is registered once, for one payload type";
+        let text = "a task handler has no generic parameters: it is registered once, for one payload type";
         wrong.push(Error::new_spanned(&sig.generics, text));
     }
     if let Some(clause) = &sig.generics.where_clause {
-        wrong.push(Error::new_spanned(
-            clause,
-            "a task handler has no generic parameters, so no `where` either",
-        ));
+        wrong.push(Error::new_spanned(clause, "a task handler has no generic parameters, so no `where` either"));
     }
 }
 
@@ -88,8 +72,7 @@ fn parameters(sig: &Signature, wrong: &mut Vec<Error>) -> Shape {
         match input {
             FnArg::Receiver(this) => {
                 shape.method = true;
-                let text =
-                    "a task handler is a function, not a method: take shared state as `Data<T>`";
+                let text = "a task handler is a function, not a method: take shared state as `Data<T>`";
                 wrong.push(Error::new_spanned(this, text));
             }
             FnArg::Typed(parameter) => types.push((*parameter.ty).clone()),
@@ -121,10 +104,7 @@ fn not_a_payload(ty: &Type) -> Option<Error> {
         return None;
     };
     let taken = only.ident == "TaskContext" || (only.ident == "Data" && !only.arguments.is_none());
-    let text = format!(
-        "the first parameter is the payload; `{}` goes after it",
-        only.ident
-    );
+    let text = format!("the first parameter is the payload; `{}` goes after it", only.ident);
     taken.then(|| Error::new_spanned(ty, text))
 }
 
@@ -135,20 +115,13 @@ fn not_owned(ty: &Type) -> Option<Error> {
             let owned = match &*reference.elem {
                 Type::Path(path) if path.path.is_ident("str") => "`String`".to_owned(),
                 Type::Slice(slice) => format!("`Vec<{}>`", slice.elem.to_token_stream()),
-                Type::Path(path) => path
-                    .path
-                    .segments
-                    .last()
-                    .map_or_else(String::new, |s| format!("`{}`", s.ident)),
+                Type::Path(path) => path.path.segments.last().map_or_else(String::new, |s| format!("`{}`", s.ident)),
                 _ => "an owned type".to_owned(),
             };
             format!("a parameter is taken by value: {owned} instead of a reference")
         }
-        Type::ImplTrait(_) => {
-            "name the type; a task handler is registered once, for one payload type".to_owned()
-        }
-        _ => borrowed(ty.to_token_stream())
-            .then(|| "this type borrows; use an owned one".to_owned())?,
+        Type::ImplTrait(_) => "name the type; a task handler is registered once, for one payload type".to_owned(),
+        _ => borrowed(ty.to_token_stream()).then(|| "this type borrows; use an owned one".to_owned())?,
     };
     Some(Error::new_spanned(ty, text))
 }
@@ -190,12 +163,7 @@ fn output(sig: &Signature) -> Result<Type> {
         let text = "the result is missing: write `-> TaskResult` or `-> TaskResult<Output>`";
         return Err(Error::new(sig.paren_token.span.close(), text));
     };
-    let wrong = || {
-        Error::new_spanned(
-            ty,
-            "a task handler returns a `TaskResult` or a `Result<Output, Error>`",
-        )
-    };
+    let wrong = || Error::new_spanned(ty, "a task handler returns a `TaskResult` or a `Result<Output, Error>`");
     let found = match &type_arguments(ty)[..] {
         [first, ..] => *first,
         [] if last_segment(ty).is_some_and(|last| last.ident == "TaskResult") => {
@@ -204,10 +172,7 @@ fn output(sig: &Signature) -> Result<Type> {
         [] => return Err(wrong()),
     };
     match not_owned(found) {
-        Some(_) => Err(Error::new_spanned(
-            found,
-            "the output of a task is an owned type",
-        )),
+        Some(_) => Err(Error::new_spanned(found, "the output of a task is an owned type")),
         None => Ok(found.clone()),
     }
 }

@@ -33,10 +33,7 @@ fn errors(expansion: TokenStream) -> Vec<String> {
 #[track_caller]
 fn one(expansion: TokenStream, start: &str) {
     let errors = errors(expansion);
-    assert!(
-        errors.len() == 1 && errors[0].starts_with(start),
-        "{errors:#?}, not {start}"
-    );
+    assert!(errors.len() == 1 && errors[0].starts_with(start), "{errors:#?}, not {start}");
 }
 
 #[track_caller]

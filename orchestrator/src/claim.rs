@@ -175,6 +175,13 @@ impl Claim {
         Arc::clone(&self.0)
     }
 
+    /// A second copy of this claim, as a call that was sent twice would carry it.
+    #[cfg(feature = "test-clock")]
+    #[doc(hidden)]
+    pub fn duplicate_for_tests(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+
     /// It is done; `result` is one MessagePack value.
     pub fn complete(self, result: &[u8]) -> Finish {
         self.finish(letter::COMPLETED, None, None, result)

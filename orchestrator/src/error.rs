@@ -1,12 +1,13 @@
 //! What can go wrong, sorted by what the caller can do about it.
 
 use std::error::Error as StdError;
+use std::fmt;
 
 /// The result of every fallible call of this crate.
 pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 
 /// Why a call failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The caller's input is wrong; the text says what is right. Repeating the call cannot help.
@@ -80,6 +81,13 @@ pub enum Error {
         /// The recorded error.
         error: String,
     },
+}
+
+/// The text for people: it is what a `main` that returns this error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

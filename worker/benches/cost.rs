@@ -131,7 +131,8 @@ async fn idle(url: &str, link: &mut MultiplexedConnection, span: Duration) -> BT
         let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
         Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
     };
-    let commands = text.lines().filter_map(count).filter(|(name, _)| !name.contains("config") && name != "info").collect();
+    let commands =
+        text.lines().filter_map(count).filter(|(name, _)| !name.contains("config") && name != "info").collect();
     stop.drain();
     running.await.unwrap().unwrap();
     commands
@@ -171,7 +172,7 @@ async fn profile(url: &str, link: &mut MultiplexedConnection, batch: usize) {
         let before = cpu_us(link).await;
         if part == "bare" {
             bare::round(link, batch, 1).await;
-        } else if part == "enqueue" { 
+        } else if part == "enqueue" {
             enqueue(&orch, TASKS, batch).await;
         } else {
             work_off(&orch, batch).await;
@@ -179,9 +180,15 @@ async fn profile(url: &str, link: &mut MultiplexedConnection, batch: usize) {
         println!("{part}: {:.1} µs a task", (cpu_us(link).await - before) / TASKS as f64);
         let text: String = redis::cmd("INFO").arg("commandstats").query_async(link).await.unwrap();
         for line in text.lines().filter_map(|line| line.strip_prefix("cmdstat_")) {
-            let field = |name: &str| line.split([':', ',']).find_map(|f| f.strip_prefix(name)?.parse::<f64>().ok()).unwrap_or(0.0);
+            let field = |name: &str| {
+                line.split([':', ',']).find_map(|f| f.strip_prefix(name)?.parse::<f64>().ok()).unwrap_or(0.0)
+            };
             let name = line.split(':').next().unwrap_or_default();
-            println!("  {name:<20} {:>7.2} calls  {:>7.2} µs a task", field("calls=") / TASKS as f64, field("usec=") / TASKS as f64);
+            println!(
+                "  {name:<20} {:>7.2} calls  {:>7.2} µs a task",
+                field("calls=") / TASKS as f64,
+                field("usec=") / TASKS as f64
+            );
         }
     }
 }
@@ -203,7 +210,11 @@ async fn main() {
             for (name, bare) in [("ours", false), ("bare", true)] {
                 fresh(&mut link).await;
                 let before = cpu_us(&mut link).await;
-                if bare { bare::round(&link, batch, flight).await } else { ours(&url, batch, flight).await }
+                if bare {
+                    bare::round(&link, batch, flight).await
+                } else {
+                    ours(&url, batch, flight).await
+                }
                 let cost = (cpu_us(&mut link).await - before) / TASKS as f64;
                 let best = figures.entry(format!("{name}_us_batch_{batch}_in_flight_{flight}")).or_insert(f64::MAX);
                 *best = best.min(cost);
@@ -227,7 +238,10 @@ async fn main() {
     let finished = info(&mut link, "memory", "used_memory").await;
     figures.insert("bytes_envelope".into(), (record - PAYLOAD) as f64);
     figures.insert("bytes_queued_above_record".into(), (queued - empty) / STORED as f64 - record as f64);
-    figures.insert("bytes_finished_above_record_and_result".into(), (finished - empty) / STORED as f64 - (record + RESULT) as f64);
+    figures.insert(
+        "bytes_finished_above_record_and_result".into(),
+        (finished - empty) / STORED as f64 - (record + RESULT) as f64,
+    );
     let (p50, p99) = pick_up(&url).await;
     figures.insert("pick_up_p50_us".into(), p50.as_micros() as f64);
     figures.insert("pick_up_p99_us".into(), p99.as_micros() as f64);
@@ -237,7 +251,9 @@ async fn main() {
         println!("{}", serde_json::json!({"figures": figures, "idle_worker_commands_in_10_s": idle}));
         return;
     }
-    println!("Redis CPU a task, enqueue + claim + complete, {PAYLOAD}-byte payload, events on (min of {ROUNDS} rounds)");
+    println!(
+        "Redis CPU a task, enqueue + claim + complete, {PAYLOAD}-byte payload, events on (min of {ROUNDS} rounds)"
+    );
     println!("{:>7} {:>10} {:>10} {:>16} {:>7}", "batch", "in flight", "ours, µs", "hash a task, µs", "ratio");
     for (batch, flight) in ways {
         let of = |name: &str| figures[&format!("{name}_us_batch_{batch}_in_flight_{flight}")];
@@ -246,7 +262,10 @@ async fn main() {
     println!("\nenvelope above the payload            {:>8.0} bytes", figures["bytes_envelope"]);
     println!("queued, above the record              {:>8.0} bytes", figures["bytes_queued_above_record"]);
     println!("finished, above record and result     {:>8.0} bytes", figures["bytes_finished_above_record_and_result"]);
-    println!("pick-up by an idle worker  p50 {:>6.0} µs   p99 {:>6.0} µs", figures["pick_up_p50_us"], figures["pick_up_p99_us"]);
+    println!(
+        "pick-up by an idle worker  p50 {:>6.0} µs   p99 {:>6.0} µs",
+        figures["pick_up_p50_us"], figures["pick_up_p99_us"]
+    );
     println!("\ncommands of an idle worker in 10 s (inside scripts too):");
     for (name, calls) in idle {
         println!("  {name:<20} {calls:>6}");

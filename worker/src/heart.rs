@@ -66,11 +66,7 @@ impl Heart {
         }
     }
 
-    pub(crate) fn start(
-        life: Incarnation,
-        task_types: Vec<String>,
-        roster: Roster,
-    ) -> Result<Self> {
+    pub(crate) fn start(life: Incarnation, task_types: Vec<String>, roster: Roster) -> Result<Self> {
         let stop = CancellationToken::new();
         let alarm = Arc::new(Alarm::default());
         let beating = Beating {
@@ -82,7 +78,8 @@ impl Heart {
             reported: HashMap::new(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Error::Unfit { what: format!("no runtime for the heartbeat: {error}") })?;
+        let runtime =
+            runtime.map_err(|error| Error::Unfit { what: format!("no runtime for the heartbeat: {error}") })?;
         let thread = std::thread::Builder::new()
             .name("orchestrator-heart".into())
             .spawn(move || runtime.block_on(beating.run()))

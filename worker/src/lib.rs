@@ -37,3 +37,8 @@ pub mod __private {
     pub use serde;
     pub use std::time::Duration;
 }
+
+/// The project's README, so that its example is built with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -61,7 +61,12 @@ impl Life {
         let incarnation = Incarnation::join(&worker.orch, &worker.queues, &offers, worker.lease).await?;
         let roster = Roster::default();
         let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster))?;
-        tracing::info!(worker = incarnation.name(), queues = worker.queues.join(","), slots = worker.slots, "worker is up");
+        tracing::info!(
+            worker = incarnation.name(),
+            queues = worker.queues.join(","),
+            slots = worker.slots,
+            "worker is up"
+        );
         Ok(Self { doorbell: incarnation.doorbell(), incarnation, roster, heart })
     }
 }
@@ -202,7 +207,8 @@ impl Run {
             tracing::warn!(task = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
         }
         if want > 0 {
-            self.hungry = stepped.again || stepped.claims.len() + stepped.unreadable.len() >= want.min(orchestrator::CLAIM_MAX);
+            self.hungry =
+                stepped.again || stepped.claims.len() + stepped.unreadable.len() >= want.min(orchestrator::CLAIM_MAX);
         }
         if let Some(wait) = stepped.due {
             self.life.heart.expect(wait);

@@ -42,7 +42,8 @@ impl Stop {
     /// [`Error::Unfit`] when the signals cannot be listened to.
     pub fn on_signals() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        let listen = |kind| signal(kind).map_err(|error| Error::Unfit { what: format!("no signals can be heard: {error}") });
+        let listen =
+            |kind| signal(kind).map_err(|error| Error::Unfit { what: format!("no signals can be heard: {error}") });
         let (mut terminate, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
         let stop = Self::new();
         let told = stop.clone();

@@ -44,7 +44,9 @@ impl WorkerBuilder {
     pub fn data<T: Send + Sync + 'static>(mut self, value: T) -> Self {
         if !self.state.put(value) {
             let name = std::any::type_name::<T>();
-            self.fail(Error::Invalid { what: format!("two values of type {name} were given to one worker by `.data`") });
+            self.fail(Error::Invalid {
+                what: format!("two values of type {name} were given to one worker by `.data`"),
+            });
         }
         self
     }
@@ -130,7 +132,11 @@ impl WorkerBuilder {
             check_name("queue", queue)?;
         }
         if queues.is_empty() || queues.len() > QUEUES_MAX {
-            return invalid(format!("a worker serves 1 to {QUEUES_MAX} queues, not {}: {}", queues.len(), queues.join(", ")));
+            return invalid(format!(
+                "a worker serves 1 to {QUEUES_MAX} queues, not {}: {}",
+                queues.len(),
+                queues.join(", ")
+            ));
         }
         Ok(Worker {
             orch: self.orch,

@@ -16,10 +16,7 @@ fn contains(expansion: &TokenStream, code: &str) {
 
 #[track_caller]
 fn lacks(expansion: &TokenStream, word: &str) {
-    assert!(
-        !expansion.to_string().contains(word),
-        "{word}\nin {expansion}"
-    );
+    assert!(!expansion.to_string().contains(word), "{word}\nin {expansion}");
 }
 
 #[test]
@@ -35,27 +32,15 @@ fn a_handler_becomes_a_function_a_type_and_a_registration() {
         backoff = "exp(2s, 10m)", timeout = "15m""#;
     let all = handler(args, item);
     none(all.clone());
-    assert!(
-        all.to_string().starts_with(&tokens(item).to_string()),
-        "the function is as it was"
-    );
+    assert!(all.to_string().starts_with(&tokens(item).to_string()), "the function is as it was");
 
     let file: File = syn::parse2(all.clone()).expect("items");
-    let [
-        Item::Fn(_),
-        Item::Struct(marker),
-        Item::Impl(with),
-        Item::Const(hidden),
-    ] = &file.items[..]
-    else {
+    let [Item::Fn(_), Item::Struct(marker), Item::Impl(with), Item::Const(hidden)] = &file.items[..] else {
         panic!("{all}");
     };
     assert_eq!(marker.ident, "bugfix");
     for attrs in [&marker.attrs, &with.attrs, &hidden.attrs] {
-        assert!(
-            attrs.iter().any(|attr| attr.path().is_ident("cfg")),
-            "{all}"
-        );
+        assert!(attrs.iter().any(|attr| attr.path().is_ident("cfg")), "{all}");
     }
     for code in [
         "pub(crate) struct bugfix {}",
@@ -83,23 +68,14 @@ fn only_what_is_given_is_set() {
     let all = handler("\"a\"", "async fn f(args: u8) -> TaskResult {}");
     lacks(&all, "__spec .");
     contains(&all, "type Output = ();");
-    let all = handler(
-        r#""a", backoff = "fixed(1d)""#,
-        "async fn f(args: u8) -> TaskResult {}",
-    );
-    contains(
-        &all,
-        "Backoff::fixed(::orchestrator_worker::__private::Duration::from_millis(86400000u64))",
-    );
+    let all = handler(r#""a", backoff = "fixed(1d)""#, "async fn f(args: u8) -> TaskResult {}");
+    contains(&all, "Backoff::fixed(::orchestrator_worker::__private::Duration::from_millis(86400000u64))");
 }
 
 #[test]
 fn the_crate_may_have_another_name() {
     let args = r#""a", priority = P0, backoff = "fixed(1s)", crate = "my::worker""#;
-    let all = handler(
-        args,
-        "async fn f(args: u8, ctx: TaskContext) -> TaskResult {}",
-    );
+    let all = handler(args, "async fn f(args: u8, ctx: TaskContext) -> TaskResult {}");
     contains(&all, "my::worker::__private::Priority::P0");
     lacks(&all, "orchestrator_worker");
     let all = payload::payload(tokens("crate = \"my::worker\""), &tokens("struct P;"));
@@ -110,21 +86,12 @@ fn the_crate_may_have_another_name() {
 
 #[test]
 fn a_wrong_handler_still_has_its_type() {
-    let all = handler(
-        "\"a\", oops = 1",
-        "pub async fn f(args: Bug) -> TaskResult<Fix> {}",
-    );
+    let all = handler("\"a\", oops = 1", "pub async fn f(args: Bug) -> TaskResult<Fix> {}");
     contains(&all, "pub struct f {}");
-    contains(
-        &all,
-        "pub fn with(_: Bug) -> ::orchestrator_worker::__private::NewTask<Fix>",
-    );
+    contains(&all, "pub fn with(_: Bug) -> ::orchestrator_worker::__private::NewTask<Fix>");
     lacks(&all, "submit");
     let all = handler("\"a\"", "async fn f<T>(args: T) -> TaskResult<Vec<T>> {}");
-    contains(
-        &all,
-        "fn with<__Payload>(_: __Payload) -> ::orchestrator_worker::__private::NewTask<>",
-    );
+    contains(&all, "fn with<__Payload>(_: __Payload) -> ::orchestrator_worker::__private::NewTask<>");
     let all = handler("\"a\"", "async fn f(&self, args: u8) -> TaskResult {}");
     lacks(&all, "struct");
 }
@@ -134,43 +101,25 @@ fn a_payload_derives_what_it_lacks() {
     let all = payload::payload(tokens(""), &tokens("pub struct P<T>(T);"));
     let serde = "::orchestrator_worker::__private::serde";
     let serde = format!("{serde}::Serialize, {serde}::Deserialize");
-    contains(
-        &all,
-        &format!("#[derive(::core::fmt::Debug, ::core::clone::Clone, {serde})]"),
-    );
-    contains(
-        &all,
-        "#[serde(crate = \"::orchestrator_worker::__private::serde\")] pub struct P<T>(T);",
-    );
+    contains(&all, &format!("#[derive(::core::fmt::Debug, ::core::clone::Clone, {serde})]"));
+    contains(&all, "#[serde(crate = \"::orchestrator_worker::__private::serde\")] pub struct P<T>(T);");
     let all = payload::payload(tokens(""), &tokens("#[derive(PartialEq, Debug)] enum P {}"));
     contains(&all, &format!("#[derive(::core::clone::Clone, {serde})]"));
-    let all = payload::payload(
-        tokens(""),
-        &tokens("#[derive(serde::Serialize, serde::Deserialize)] enum P {}"),
-    );
+    let all = payload::payload(tokens(""), &tokens("#[derive(serde::Serialize, serde::Deserialize)] enum P {}"));
     lacks(&all, "orchestrator_worker");
 
     let wrong = "#[payload] goes on a struct or an enum, not on `fn`";
-    one(
-        payload::payload(tokens(""), &tokens("pub fn p() {}")),
-        wrong,
-    );
+    one(payload::payload(tokens(""), &tokens("pub fn p() {}")), wrong);
     one(
         payload::payload(tokens("queue = 1"), &tokens("struct P;")),
         "unknown option `queue`; supported options: crate",
     );
-    one(
-        payload::payload(tokens("\"a\""), &tokens("struct P;")),
-        "this attribute takes no arguments",
-    );
+    one(payload::payload(tokens("\"a\""), &tokens("struct P;")), "this attribute takes no arguments");
 }
 
 #[test]
 fn main_runs_on_a_runtime() {
-    let all = entry::main(
-        tokens(""),
-        &tokens("/// Doc\nasync fn main() -> Result<(), Oops> { work().await }"),
-    );
+    let all = entry::main(tokens(""), &tokens("/// Doc\nasync fn main() -> Result<(), Oops> { work().await }"));
     let wanted = "
         /// Doc
         fn main() -> Result<(), Oops> {
