@@ -13,9 +13,11 @@ use crate::{Error, Result};
 /// Longest wait for the child to answer.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Runs `$1` on the configuration `$2` until standard input closes. It and its child are in a process group of their
+/// Runs `$1` on the configuration `$2` until standard input closes, then removes the socket `$3` and the temporary folder
+/// `$4`, if there is one. It and its child are in a process group of their
 /// own, so that Ctrl-C reaches the owner first, who then stops the server in order.
-const SHELL: &str = r#""$1" "$2" >/dev/null 2>&1 & server=$!; read -r _; kill "$server" 2>/dev/null; wait "$server""#;
+const SHELL: &str = r#""$1" "$2" >/dev/null 2>&1 & server=$!; read -r _; kill "$server" 2>/dev/null; wait "$server"
+rm -f "$3"; [ -z "$4" ] || rm -rf "$4""#;
 
 /// A private server. Stopped when dropped; its folder is removed unless the caller chose it.
 #[derive(Debug)]
@@ -23,7 +25,6 @@ pub struct Embedded {
     shell: Child,
     socket: PathBuf,
     folder: PathBuf,
-    temporary: bool,
     program: PathBuf,
 }
 
@@ -60,12 +61,13 @@ impl Embedded {
         );
         std::fs::write(&config, text).map_err(|error| unfit("cannot write the configuration of Redis in", &error))?;
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", SHELL, "sh"]).arg(program).arg(&config);
+        let removed = if temporary { folder.as_os_str() } else { "".as_ref() };
+        command.args(["-c", SHELL, "sh"]).arg(program).arg(&config).arg(&socket).arg(removed);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let shell = command.spawn().map_err(|error| unfit("cannot start Redis in", &error))?;
-        Ok(Self { shell, socket, folder, temporary, program: program.into() })
+        Ok(Self { shell, socket, folder, program: program.into() })
     }
 
     /// Where clients reach it.
@@ -109,10 +111,6 @@ impl Drop for Embedded {
         drop(self.shell.stdin.take());
         // The shell ends when the server has saved and stopped.
         let _ = self.shell.wait();
-        let _ = std::fs::remove_file(&self.socket);
-        if self.temporary {
-            let _ = std::fs::remove_dir_all(&self.folder);
-        }
     }
 }
 

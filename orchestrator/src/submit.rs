@@ -42,6 +42,7 @@ pub(crate) async fn submit<T>(orch: &Orchestrator, tasks: impl Iterator<Item = N
     let mut handles = Vec::new();
     let mut tasks = tasks.peekable();
     while tasks.peek().is_some() {
+        orch.store.freshen_time().await?;
         let now_ms = orch.store.now_ms();
         let mut batches: Vec<(String, Vec<(usize, Draft)>)> = Vec::new();
         let mut own_ids = true;

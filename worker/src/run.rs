@@ -22,6 +22,8 @@ use crate::{Stop, Worker};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before trying again what Redis did not take.
 const BREATH: Duration = Duration::from_millis(100);
+/// Longest time for leaving in order.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long handlers are given to notice that they were aborted.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
@@ -120,6 +122,7 @@ impl Run {
     pub(crate) async fn until(mut self, stop: Stop) -> Result {
         let mut grace: OptionFuture<BoxFuture<'static, ()>> = None.into();
         loop {
+            let draining = self.draining;
             let exchange = async {
                 if std::mem::take(&mut self.woe) {
                     return self.begin_again().await;
@@ -132,7 +135,14 @@ impl Run {
             let sent = tokio::select! {
                 biased;
                 () = stop.immediate() => break,
-                sent = exchange => sent,
+                Some(()) = &mut grace => break,
+                () = stop.draining(), if !draining => None,
+                sent = exchange => Some(sent),
+            };
+            let Some(sent) = sent else {
+                // What was under way may have been taken; reconciling tells.
+                grace = self.drain();
+                continue;
             };
             if let Err(error) = sent {
                 tracing::warn!(%error, "Redis did not take what this worker sent; it tries again");
@@ -156,10 +166,7 @@ impl Run {
                 biased;
                 () = stop.immediate() => break,
                 Some(()) = &mut grace => break,
-                () = stop.draining(), if !self.draining => {
-                    self.draining = true;
-                    grace = Some(tokio::time::sleep(self.worker.grace).boxed()).into();
-                }
+                () = stop.draining(), if !draining => grace = self.drain(),
                 () = self.life.heart.lost() => self.woe = true,
                 Some(ended) = self.attempts.join_next_with_id(), if !self.attempts.is_empty() => {
                     self.note(ended);
@@ -171,6 +178,12 @@ impl Run {
             }
         }
         self.leave().await
+    }
+
+    /// Claims nothing more; what it returns ends with the grace.
+    fn drain(&mut self) -> OptionFuture<BoxFuture<'static, ()>> {
+        self.draining = true;
+        Some(tokio::time::sleep(self.worker.grace).boxed()).into()
     }
 
     fn free(&self) -> usize {
@@ -196,12 +209,13 @@ impl Run {
             return Ok(());
         }
         let sent = self.finishes.len().min(FINISH_MAX);
-        let woken = self.woken.take();
+        let woken = self.woken.clone();
         // Until an answer came, the outcome is unknown; this holds also when this future is dropped here.
         (self.unsure, self.hungry) = (true, true);
         let step = self.life.incarnation.step(&self.finishes[..sent], want, &self.worker.queues, woken.as_deref());
         let stepped = step.await?;
         self.unsure = false;
+        self.woken = None;
         self.finishes.drain(..sent);
         for ticket in &stepped.stale {
             tracing::warn!(task = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
@@ -279,6 +293,11 @@ impl Run {
     fn note(&mut self, ended: Result<(Id, (Ticket, Outcome)), JoinError>) {
         let (slot, outcome) = match ended {
             Ok((slot, (_, outcome))) => (slot, Some(outcome)),
+            // Its destructor panicked after its time was over.
+            Err(error) if error.is_panic() => {
+                let outcome = Outcome::Failed { error: "the handler panicked while it was dropped".into(), delay: BREATH };
+                (error.id(), Some(outcome))
+            }
             // Aborted: whoever aborted it sees to its claim.
             Err(error) => (error.id(), None),
         };
@@ -421,8 +440,18 @@ impl Run {
         Ok(())
     }
 
-    /// Lets go of everything and ends this life in order.
-    async fn leave(mut self) -> Result {
+    /// Lets go of everything and ends this life in order, if Redis answers in time; else its tasks are rescued.
+    async fn leave(self) -> Result {
+        match tokio::time::timeout(LEAVE_TIMEOUT, self.let_go_of_all()).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::Unavailable {
+                reason: format!("no answer for {LEAVE_TIMEOUT:?} while leaving; what was held will be rescued"),
+                source: None,
+            }),
+        }
+    }
+
+    async fn let_go_of_all(mut self) -> Result {
         self.draining = true;
         for running in self.running.values() {
             running.abort.abort();

@@ -33,6 +33,41 @@ impl Keys {
         format!("{}h", self.base)
     }
 
+    /// ZSET of the slices that hold live tasks.
+    pub(crate) fn slices(&self) -> String {
+        format!("{}T", self.base)
+    }
+
+    /// HASH of one slice: id → record of a live task.
+    pub(crate) fn slice(&self, slice: [u8; 4]) -> Vec<u8> {
+        [self.base.as_bytes(), b"t", &slice].concat()
+    }
+
+    /// ZSET of the buckets of finished tasks.
+    pub(crate) fn buckets(&self) -> String {
+        format!("{}B", self.base)
+    }
+
+    /// HASH of one bucket: id → finished value.
+    pub(crate) fn bucket(&self, n: u64) -> String {
+        format!("{}D{n}", self.base)
+    }
+
+    /// ZSET of the dead letters: id → milliseconds of the failure.
+    pub(crate) fn dead(&self) -> String {
+        format!("{}X", self.base)
+    }
+
+    /// ZSET of the workers with a lease.
+    pub(crate) fn workers(&self) -> String {
+        format!("{}W", self.base)
+    }
+
+    /// SET of what a worker holds: id ‖ epoch.
+    pub(crate) fn held(&self, worker: &str) -> String {
+        format!("{}w:{worker}", self.base)
+    }
+
     /// HASH with the test clock's `s` and `us`.
     #[cfg(feature = "test-clock")]
     pub(crate) fn test_clock(&self) -> String {

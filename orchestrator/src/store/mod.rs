@@ -4,6 +4,7 @@ mod bell;
 mod fitness;
 mod keys;
 mod scripts;
+mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,6 +16,7 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 pub(crate) use self::bell::{Bell, Rung};
 use self::keys::Keys;
 use self::scripts::Scripts;
+pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Found, Hash, Place, Slice};
 use crate::{Config, Error, Result};
 
 /// Longest wait for a connection.
@@ -23,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call that may be repeated safely is repeated before the caller is told.
 const REPEAT_FOR: Duration = Duration::from_secs(15);
+
+/// How long our idea of the server's clock is taken as good, in milliseconds.
+const CLOCK_FRESH_MS: i64 = 60_000;
 
 /// Why one command brought no reply.
 #[derive(Debug)]
@@ -129,6 +134,8 @@ struct Shared {
     /// Server milliseconds at `started`, as last learnt.
     clock_ms: AtomicI64,
     started: Instant,
+    /// Milliseconds after `started` when the server's clock was last heard.
+    heard_ms: AtomicI64,
 }
 
 impl Store {
@@ -147,6 +154,7 @@ impl Store {
             config,
             clock_ms: AtomicI64::new(0),
             started: Instant::now(),
+            heard_ms: AtomicI64::new(0),
         };
         let store = Self { link, shared: Arc::new(shared) };
         store.load_scripts().await.map_err(Fault::into_error)?;
@@ -184,14 +192,27 @@ impl Store {
 
     /// The server's clock, as this process knows it: learnt from replies, carried on by the monotonic clock.
     pub(crate) fn now_ms(&self) -> u64 {
-        let elapsed = i64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
-        u64::try_from(self.shared.clock_ms.load(Ordering::Relaxed) + elapsed).unwrap_or(0)
+        u64::try_from(self.shared.clock_ms.load(Ordering::Relaxed) + self.elapsed_ms()).unwrap_or(0)
     }
 
     /// Notes what the server's clock said just now.
     pub(crate) fn set_now_ms(&self, now_ms: u64) {
-        let elapsed = i64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(0);
+        let elapsed = self.elapsed_ms();
+        self.shared.heard_ms.store(elapsed, Ordering::Relaxed);
         self.shared.clock_ms.store(i64::try_from(now_ms).unwrap_or(i64::MAX) - elapsed, Ordering::Relaxed);
+    }
+
+    /// Asks the server for its time unless it was heard within the last minute.
+    pub(crate) async fn freshen_time(&self) -> Result {
+        let heard = self.shared.heard_ms.load(Ordering::Relaxed);
+        match self.elapsed_ms() - heard > CLOCK_FRESH_MS {
+            true => self.learn_time().await,
+            false => Ok(()),
+        }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Asks the server for its time.

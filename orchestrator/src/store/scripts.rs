@@ -42,7 +42,7 @@ macro_rules! scripts {
 }
 
 scripts!(
-    await_end, beat, cancel, enqueue, get, join, leave, mend, pause, reconcile, release, rescue, retry, revive, shelve, stats,
+    await_end, beat, cancel, enqueue, get, join, leave, list, mend, pause, reconcile, release, rescue, retry, revive, shelve, stats,
     step, tick, unshelve,
 );
 

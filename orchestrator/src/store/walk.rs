@@ -1,0 +1,175 @@
+//! What a listing reads: ids in some order from the keys that hold them, and tasks by id. A key of the wrong type reads
+//! as empty here; the next script that meets it sets it aside.
+
+use redis::Cmd;
+
+use super::{Call, Store, read};
+use crate::{Error, Result, TaskId};
+
+/// Fields that one step through a hash asks for. Small, because a value may have two megabytes.
+const SCAN_COUNT: usize = 20;
+/// Workers whose tasks are looked at; as many as the counts look at.
+const WORKERS_MAX: usize = 10_000;
+/// Bytes of records after which one look-up takes no further ids.
+const LOOKUP_BYTES: usize = 4 << 20;
+/// Width of a bucket of finished tasks in milliseconds, as in `head.lua`.
+pub(crate) const BUCKET_MS: u64 = 14_400_000;
+
+/// First four bytes of the ids in one slice.
+pub(crate) type Slice = [u8; 4];
+/// Milliseconds and sequence number of an entry of the event stream.
+pub(crate) type EntryId = (u64, u64);
+
+/// Where tasks are looked up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// Among the live ones.
+    Live,
+    /// Among the ended ones, first in this bucket.
+    Ended(u64),
+}
+
+/// What a look-up found for one id, as the script tells it.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) id: TaskId,
+    /// Where, record or value, children, number.
+    pub(crate) parts: [Vec<u8>; 4],
+}
+
+/// A hash to be stepped through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Hash {
+    /// Live tasks of a slice.
+    Slice(Slice),
+    /// Finished tasks of a bucket.
+    Bucket(u64),
+}
+
+impl Store {
+    async fn glance<T: redis::FromRedisValue + Default>(&self, command: &Cmd) -> Result<T> {
+        match self.repeat(|_| Call { command: command.clone(), mend: None }).await {
+            Ok(reply) => read(reply),
+            Err(Error::Corrupt { what }) => {
+                tracing::warn!(what, "a key cannot be read; a listing goes on without it");
+                Ok(T::default())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn hash_key(&self, hash: Hash) -> Vec<u8> {
+        match hash {
+            Hash::Slice(slice) => self.keys().slice(slice),
+            Hash::Bucket(n) => self.keys().bucket(n).into_bytes(),
+        }
+    }
+
+    /// Up to `count` slices from `newest` down to `oldest`, newest first.
+    pub(crate) async fn slices(&self, newest: Slice, oldest: Slice, count: usize) -> Result<Vec<Slice>> {
+        let bound = |slice: Slice| [b"[".as_slice(), &slice].concat();
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys().slices()).arg(bound(newest)).arg(bound(oldest)).arg("BYLEX").arg("REV");
+        command.arg("LIMIT").arg(0).arg(count);
+        let members: Vec<Vec<u8>> = self.glance(&command).await?;
+        Ok(members.iter().filter_map(|member| member.as_slice().try_into().ok()).collect())
+    }
+
+    /// Number of tasks in a slice.
+    pub(crate) async fn slice_length(&self, slice: Slice) -> Result<usize> {
+        self.glance(redis::cmd("HLEN").arg(self.keys().slice(slice))).await
+    }
+
+    /// All ids in a slice, in no order.
+    pub(crate) async fn slice_ids(&self, slice: Slice) -> Result<Vec<TaskId>> {
+        let fields: Vec<Vec<u8>> = self.glance(redis::cmd("HKEYS").arg(self.keys().slice(slice))).await?;
+        Ok(fields.iter().filter_map(|field| TaskId::from_slice(field)).collect())
+    }
+
+    /// The ids at one place of a hash, in no order, and the next place; 0 is the first place, and next after the last.
+    pub(crate) async fn hash_step(&self, hash: Hash, place: u64) -> Result<(u64, Vec<TaskId>)> {
+        let mut command = redis::cmd("HSCAN");
+        command.arg(self.hash_key(hash)).arg(place).arg("COUNT").arg(SCAN_COUNT);
+        let (next, fields): (u64, Vec<Vec<u8>>) = self.glance(&command).await?;
+        // Names and values alternate; the sentinel of a bucket is no id.
+        Ok((next, fields.chunks(2).filter_map(|pair| TaskId::from_slice(&pair[0])).collect()))
+    }
+
+    /// The ids of all tasks that workers hold, in no order.
+    pub(crate) async fn held_ids(&self) -> Result<Vec<TaskId>> {
+        let workers: Vec<String> =
+            self.glance(redis::cmd("ZRANGE").arg(self.keys().workers()).arg(0).arg(WORKERS_MAX - 1)).await?;
+        let mut ids = Vec::new();
+        for worker in workers {
+            let members: Vec<Vec<u8>> = self.glance(redis::cmd("SMEMBERS").arg(self.keys().held(&worker))).await?;
+            ids.extend(members.iter().filter_map(|member| TaskId::from_slice(member.get(..14)?)));
+        }
+        Ok(ids)
+    }
+
+    /// The numbers of the buckets of finished tasks, newest first.
+    pub(crate) async fn buckets(&self) -> Result<Vec<u64>> {
+        let members: Vec<String> = self.glance(redis::cmd("ZRANGE").arg(self.keys().buckets()).arg(0).arg(-1)).await?;
+        let mut numbers: Vec<u64> = members.iter().filter_map(|member| member.parse().ok()).collect();
+        numbers.sort_unstable_by(|a, b| b.cmp(a));
+        Ok(numbers)
+    }
+
+    /// Dead letters that failed between the milliseconds `newest` and `oldest`, newest first, then by id downwards;
+    /// `count` of them from the `skip`-th on.
+    pub(crate) async fn dead(&self, newest: u64, oldest: u64, skip: usize, count: usize) -> Result<Vec<(u64, TaskId)>> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys().dead()).arg(newest).arg(oldest).arg("BYSCORE").arg("REV");
+        command.arg("LIMIT").arg(skip).arg(count).arg("WITHSCORES");
+        let members: Vec<(Vec<u8>, f64)> = self.glance(&command).await?;
+        // What is no id was not written by us; it is told as an id that nobody knows, so that counts stay right.
+        let nobody = TaskId::from_slice(&[0; 14]);
+        Ok(members.iter().filter_map(|(id, ms)| Some((*ms as u64, TaskId::from_slice(id).or(nobody)?))).collect())
+    }
+
+    /// Up to `count` entries of the event stream from `newest` (included) backwards.
+    pub(crate) async fn events_back(&self, newest: EntryId, count: usize) -> Result<Vec<(EntryId, Fields)>> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(self.keys().events()).arg(format!("{}-{}", newest.0, newest.1)).arg("-").arg("COUNT").arg(count);
+        Ok(entries(self.glance(&command).await?))
+    }
+
+    /// The oldest entry of the event stream.
+    pub(crate) async fn events_begin(&self) -> Result<Option<EntryId>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().events()).arg("-").arg("+").arg("COUNT").arg(1);
+        Ok(entries(self.glance(&command).await?).first().map(|(id, _)| *id))
+    }
+
+    /// Looks tasks up, for a listing: returns how many of `ids` were looked at, from the first on, and what was found.
+    pub(crate) async fn look_up(&self, ids: &[TaskId], place: Place) -> Result<(usize, Vec<Found>)> {
+        let place = match place {
+            Place::Live => "live".to_owned(),
+            Place::Ended(bucket) => bucket.to_string(),
+        };
+        let script = &self.scripts().list;
+        let call = |_| self.call(script).arg(LOOKUP_BYTES).arg(&place).args(ids.iter().map(TaskId::as_bytes));
+        let mut items = read::<Vec<redis::Value>>(self.repeat(call).await?)?.into_iter();
+        let looked = read(items.next().unwrap_or_default())?;
+        let parts: Vec<Vec<u8>> = items.map(read).collect::<Result<_>>()?;
+        let found = parts.chunks_exact(5).filter_map(|told| {
+            let [id, rest @ ..] = told else { return None };
+            Some(Found { id: TaskId::from_slice(id)?, parts: rest.to_vec().try_into().ok()? })
+        });
+        Ok((looked, found.collect()))
+    }
+}
+
+/// Name and value of an entry's fields.
+pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// Entries of a stream as Redis tells them. One whose id cannot be read is left out.
+pub(super) fn entries(told: Vec<(String, Vec<Vec<u8>>)>) -> Vec<(EntryId, Fields)> {
+    let entry = |(id, fields): (String, Vec<Vec<u8>>)| {
+        let (ms, seq) = id.split_once('-')?;
+        let mut fields = fields.into_iter();
+        let pairs = std::iter::from_fn(|| Some((fields.next()?, fields.next()?))).collect();
+        Some(((ms.parse().ok()?, seq.parse().ok()?), pairs))
+    };
+    told.into_iter().filter_map(entry).collect()
+}
