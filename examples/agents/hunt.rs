@@ -18,18 +18,31 @@ pub struct Hunt {
     pub tried: usize,
     patience: Duration,
     idle: Vec<PathBuf>,
-    running: JoinSet<io::Result<(usize, PathBuf, Option<u32>)>>,
+    running: JoinSet<io::Result<(usize, PathBuf, Verdict)>>,
+    /// Candidates of the present run that were given up on: the machine may just have been busy.
+    unsettled: Vec<usize>,
+}
+
+/// What the tests said to one change.
+enum Verdict {
+    /// All of that many pass.
+    Passes(u32),
+    Fails,
+    /// They took longer than the patience.
+    Unsettled,
 }
 
 impl Hunt {
     /// A hunt in these copies of the repository; one run of the suite may take `patience`.
     #[must_use]
     pub fn new(failing: Vec<String>, copies: Vec<PathBuf>, patience: Duration) -> Self {
-        Self { failing, tried: 0, patience, idle: copies, running: JoinSet::new() }
+        Self { failing, tried: 0, patience, idle: copies, running: JoinSet::new(), unsettled: Vec::new() }
     }
 
     /// Tries the candidates in their order; gives the first that makes all tests pass, and their
-    /// number. Of several that run at the same time, the first in order wins.
+    /// number. Of several that run at the same time, the first in order wins. When none does, those
+    /// that were given up on get ten times the patience: a change may loop for ever, but a busy
+    /// machine must not decide what is a repair.
     ///
     /// # Errors
     /// When a copy or Python is out of reach.
@@ -39,7 +52,25 @@ impl Hunt {
         until: Instant,
         tell: Listener<'_>,
     ) -> io::Result<Option<(&'a Candidate, u32)>> {
-        let mut waiting = candidates.iter().enumerate();
+        let order: Vec<usize> = (0..candidates.len()).collect();
+        let found = self.pass(candidates, &order, until, tell).await?;
+        let unsettled = std::mem::take(&mut self.unsettled);
+        if found.is_some() || unsettled.is_empty() {
+            return Ok(found);
+        }
+        self.patience *= 10;
+        self.pass(candidates, &unsettled, until, tell).await
+    }
+
+    /// Tries the candidates at these places once.
+    async fn pass<'a>(
+        &mut self,
+        candidates: &'a [Candidate],
+        order: &[usize],
+        until: Instant,
+        tell: Listener<'_>,
+    ) -> io::Result<Option<(&'a Candidate, u32)>> {
+        let mut waiting = order.iter().map(|at| (*at, &candidates[*at]));
         let mut best: Option<(usize, u32)> = None;
         loop {
             while best.is_none() && Instant::now() < until && !self.idle.is_empty() {
@@ -60,7 +91,8 @@ impl Hunt {
             let (at, lane, verdict) = ended.map_err(io::Error::other)??;
             self.idle.push(lane);
             match verdict {
-                Some(tests) if best.is_none_or(|(known, _)| at < known) => best = Some((at, tests)),
+                Verdict::Passes(tests) if best.is_none_or(|(known, _)| at < known) => best = Some((at, tests)),
+                Verdict::Unsettled => self.unsettled.push(at),
                 _ => tell(Progress::Tried { candidates: self.tried }),
             }
         }
@@ -68,14 +100,9 @@ impl Hunt {
     }
 }
 
-/// Tries one change: first on the failing tests alone, then on the whole suite. Gives the number
-/// of tests when all of them pass, and leaves the copy as it was.
-async fn attempt(
-    lane: &Path,
-    candidate: &Candidate,
-    failing: &[String],
-    patience: Duration,
-) -> io::Result<Option<u32>> {
+/// Tries one change: first on the failing tests alone, then on the whole suite. Leaves the copy as
+/// it was.
+async fn attempt(lane: &Path, candidate: &Candidate, failing: &[String], patience: Duration) -> io::Result<Verdict> {
     let path = lane.join(&candidate.file);
     let original = std::fs::read_to_string(&path)?;
     // Blocks for a moment only: the file is one of source, and local.
@@ -85,5 +112,9 @@ async fn attempt(
         passed = suite::run(lane, &[], true, patience).await?;
     }
     std::fs::write(&path, original)?;
-    Ok(passed.passed.then_some(passed.ran))
+    Ok(match passed {
+        suite::Outcome { passed: true, ran, .. } => Verdict::Passes(ran),
+        suite::Outcome { timed_out: true, .. } => Verdict::Unsettled,
+        _ => Verdict::Fails,
+    })
 }
