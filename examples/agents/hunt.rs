@@ -41,7 +41,7 @@ impl Hunt {
 
     /// Tries the candidates in their order; gives the first that makes all tests pass, and their
     /// number. Of several that run at the same time, the first in order wins. When none does, those
-    /// that were given up on get ten times the patience: a change may loop for ever, but a busy
+    /// that were given up on get ten times the patience, and so on up to a minute: a change may loop for ever, but a busy
     /// machine must not decide what is a repair.
     ///
     /// # Errors
@@ -52,14 +52,16 @@ impl Hunt {
         until: Instant,
         tell: Listener<'_>,
     ) -> io::Result<Option<(&'a Candidate, u32)>> {
-        let order: Vec<usize> = (0..candidates.len()).collect();
-        let found = self.pass(candidates, &order, until, tell).await?;
-        let unsettled = std::mem::take(&mut self.unsettled);
-        if found.is_some() || unsettled.is_empty() {
-            return Ok(found);
+        let mut order: Vec<usize> = (0..candidates.len()).collect();
+        loop {
+            let found = self.pass(candidates, &order, until, tell).await?;
+            order = std::mem::take(&mut self.unsettled);
+            if found.is_some() || order.is_empty() || self.patience >= suite::PATIENCE {
+                return Ok(found);
+            }
+            order.sort_unstable();
+            self.patience = (self.patience * 10).min(suite::PATIENCE);
         }
-        self.patience *= 10;
-        self.pass(candidates, &unsettled, until, tell).await
     }
 
     /// Tries the candidates at these places once.
@@ -117,4 +119,30 @@ async fn attempt(lane: &Path, candidate: &Candidate, failing: &[String], patienc
         suite::Outcome { timed_out: true, .. } => Verdict::Unsettled,
         _ => Verdict::Fails,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tempdir::TempDir;
+
+    #[tokio::test]
+    async fn a_repair_is_found_however_slow_the_machine() {
+        let dir = TempDir::new("orchestrator-hunt").expect("made");
+        let test = "import unittest\nfrom sums import add\n\nclass T(unittest.TestCase):\n    \
+                    def test_add(self):\n        self.assertEqual(add(1, 2), 3)\n";
+        std::fs::write(dir.path().join("sums.py"), "def add(a, b):\n    return a - b\n").expect("written");
+        std::fs::write(dir.path().join("test_sums.py"), test).expect("written");
+        let file = PathBuf::from("sums.py");
+        let (before, after) = ("    return a - b".into(), "    return a + b".into());
+        let candidate = Candidate { file, line: 2, before, after, promise: 1.0 };
+        // No Python starts in a millisecond: the first look settles nothing.
+        let lanes = vec![dir.path().to_owned()];
+        let mut hunt = Hunt::new(vec!["test_sums.T.test_add".into()], lanes, Duration::from_millis(1));
+        let until = Instant::now() + Duration::from_secs(60);
+        let candidates = [candidate];
+        let found = hunt.run(&candidates, until, &|_| {}).await.expect("Python runs");
+        assert_eq!(found.map(|(_, tests)| tests), Some(1));
+        assert!(hunt.tried > 1, "the first look settled it");
+    }
 }
