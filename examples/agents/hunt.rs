@@ -76,9 +76,8 @@ impl Hunt {
         let mut best: Option<(usize, u32)> = None;
         loop {
             while best.is_none() && Instant::now() < until && !self.idle.is_empty() {
-                let (Some((at, candidate)), Some(lane)) = (waiting.next(), self.idle.pop()) else {
-                    break;
-                };
+                let Some((at, candidate)) = waiting.next() else { break };
+                let Some(lane) = self.idle.pop() else { break };
                 let (candidate, failing) = (candidate.clone(), self.failing.clone());
                 let patience = self.patience;
                 self.running.spawn(async move {
