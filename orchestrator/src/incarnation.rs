@@ -7,10 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use redis::Value;
-
 use crate::claim::{Claim, Finish, Ticket, cancelled_tail, poison_tail};
-use crate::store::{Fault, Store, read};
+use crate::store::{Fault, Items, Store, read};
 use crate::{Error, Orchestrator, Result, TaskId};
 
 /// How long a worker's tasks stay its own without a heartbeat.
@@ -205,13 +203,13 @@ impl Incarnation {
         let mut slices: Vec<&[u8]> = finishes.iter().map(|finish| &finish.ticket.id.as_bytes()[..4]).collect();
         slices.dedup();
         let call = call.mended_by(self.store.mend(&self.life.name, queues, &slices));
-        let mut items = items(self.store.send(&call).await.map_err(Fault::into_error)?)?.into_iter();
-        let (now_ms, due_ms): (u64, i64) = (next(&mut items)?, next(&mut items)?);
+        let mut items = Items::of(self.store.send(&call).await.map_err(Fault::into_error)?)?;
+        let (now_ms, due_ms): (u64, i64) = (items.next()?, items.next()?);
         self.store.set_now_ms(now_ms);
-        let (stale, tickets): (Vec<u8>, Vec<u8>) = (next(&mut items)?, next(&mut items)?);
+        let (stale, tickets): (Vec<u8>, Vec<u8>) = (items.next()?, items.next()?);
         let mut stepped = Stepped { stale: Ticket::list(&stale), ..Stepped::default() };
-        for (ticket, record) in Ticket::list(&tickets).into_iter().zip(items) {
-            match Claim::read(ticket, &read::<Vec<u8>>(record)?, now_ms) {
+        for ticket in Ticket::list(&tickets) {
+            match Claim::read(ticket, &items.next::<Vec<u8>>()?, now_ms) {
                 Ok(claim) => stepped.claims.push(claim),
                 Err(error) => stepped.unreadable.push(Finish::unreadable(ticket, &error)),
             }
@@ -235,14 +233,14 @@ impl Incarnation {
             });
             call.args(left.iter().map(|id| id.as_bytes()))
         };
-        let mut items = items(self.store.send(&call(false)).await.map_err(Fault::into_error)?)?.into_iter();
-        if next::<u8>(&mut items)? == 0 {
+        let mut items = Items::of(self.store.send(&call(false)).await.map_err(Fault::into_error)?)?;
+        if items.next::<u8>()? == 0 {
             return Err(Error::LeaseLost);
         }
-        self.store.set_now_ms(next(&mut items)?);
-        let (due_ms, shelves): (i64, u64) = (next(&mut items)?, next(&mut items)?);
+        self.store.set_now_ms(items.next()?);
+        let (due_ms, shelves): (i64, u64) = (items.next()?, items.next()?);
         let mut leases = Vec::new();
-        while let (Ok(worker), Ok(lease)) = (next::<String>(&mut items), next::<String>(&mut items)) {
+        while let (Ok(worker), Ok(lease)) = (items.next::<String>(), items.next::<String>()) {
             leases.push((worker, lease));
         }
         self.watch_leases(leases);
@@ -395,15 +393,16 @@ impl Incarnation {
             })
             .await?;
         self.life.generation.store(generation, Ordering::Release);
-        let mut items = items(reply)?.into_iter();
-        let now_ms: u64 = next(&mut items)?;
-        let tickets = Ticket::list(&next::<Vec<u8>>(&mut items)?);
+        let mut items = Items::of(reply)?;
+        let now_ms: u64 = items.next()?;
+        let tickets = Ticket::list(&items.next::<Vec<u8>>()?);
         let mut held = Held::default();
-        for (ticket, record) in tickets.iter().zip(items) {
+        for ticket in &tickets {
+            let record: Vec<u8> = items.next()?;
             if known(*ticket) {
                 continue;
             }
-            match Claim::read(*ticket, &read::<Vec<u8>>(record)?, now_ms) {
+            match Claim::read(*ticket, &record, now_ms) {
                 Ok(claim) => held.adopted.push(claim),
                 Err(error) => held.unreadable.push(Finish::unreadable(*ticket, &error)),
             }
@@ -479,15 +478,4 @@ impl Doorbell {
     pub async fn put_back(&self, queue: &str) -> Result {
         self.bell.put_back(queue).await.map_err(Fault::into_error)
     }
-}
-
-fn items(value: Value) -> Result<Vec<Value>> {
-    match value {
-        Value::Array(items) => Ok(items),
-        other => Err(Error::corrupt(format!("a script's reply is no list: {other:?}"))),
-    }
-}
-
-fn next<T: redis::FromRedisValue>(items: &mut impl Iterator<Item = Value>) -> Result<T> {
-    read(items.next().ok_or_else(|| Error::corrupt("a script's reply is too short"))?)
 }

@@ -6,9 +6,12 @@ mod config;
 mod embedded;
 mod error;
 pub mod event;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 mod handle;
 mod id;
 mod incarnation;
+mod listing;
 mod new_task;
 mod orchestrator;
 mod record;
@@ -21,6 +24,7 @@ mod store;
 mod submit;
 mod task;
 mod waiters;
+mod watch;
 
 pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
@@ -33,6 +37,7 @@ pub use incarnation::{
     BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
     Stepped, Wake,
 };
+pub use listing::{LIST_MAX, TaskFilter, TaskPage};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
@@ -42,6 +47,7 @@ pub use stats::{QueueStats, Stats};
 pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
 pub use submit::BATCH_MAX;
 pub use task::{Priority, Sla, Source, Task};
+pub use watch::TaskWatch;
 
 #[cfg(all(feature = "test-clock", not(debug_assertions)))]
 compile_error!("the feature `test-clock` lets anybody with access to Redis move the time: never in a release build");

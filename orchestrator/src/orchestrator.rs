@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::embedded::Embedded;
 use crate::handle::TaskHandle;
 use crate::stats::Stats;
-use crate::store::{Store, read};
-use crate::task::{Task, Whereabouts};
+use crate::store::{Items, Store, read};
+use crate::task::Task;
 use crate::waiters::Waiters;
-use crate::{Config, Error, NewTask, Offer, Result, Status, TaskId};
+use crate::{Config, Error, NewTask, Offer, Result, Status, TaskFilter, TaskId, TaskPage, TaskWatch};
 
 /// A connection to one namespace. Clones are cheap and share it.
 #[derive(Clone, Debug)]
@@ -115,18 +115,22 @@ impl Orchestrator {
         let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes())).await?;
         let parts: Vec<Vec<u8>> = read(reply)?;
         let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
-        let children = part(2).chunks(14).filter_map(TaskId::from_slice).collect();
-        let number = || std::str::from_utf8(part(3)).ok()?.split(' ').next()?.parse::<u64>().ok();
-        let at = |status| Whereabouts { status: Some(status), ..Whereabouts::default() };
-        let at = match part(0) {
-            b"ended" => return Task::finished(id, part(1), children),
-            b"ready" => at(Status::Assigned),
-            b"shelf" => at(Status::Pending),
-            b"timer" => Whereabouts { due_ms: number(), ..at(Status::Pending) },
-            b"running" => Whereabouts { started_at_ms: number(), ..at(Status::InProgress) },
-            _ => return Err(Error::NotFound { what: format!("task {id}") }),
-        };
-        Task::live(id, part(1), Whereabouts { children, ..at })
+        Task::told(id, [part(0), part(1), part(2), part(3)])?.ok_or_else(|| Error::NotFound { what: format!("task {id}") })
+    }
+
+    /// One page of the namespace's tasks; [`TaskPage`] tells the order. `cursor` comes from the page before, `limit` is
+    /// 1 to [`LIST_MAX`](crate::LIST_MAX) tasks.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a limit out of its bounds and for a text that is no cursor; [`Error::Unavailable`].
+    pub async fn list(&self, filter: &TaskFilter, cursor: Option<&str>, limit: usize) -> Result<TaskPage> {
+        crate::listing::page(&self.store, filter, cursor, limit).await
+    }
+
+    /// Follows one task until it has ended, without polling.
+    #[must_use]
+    pub fn watch(&self, id: TaskId) -> TaskWatch {
+        TaskWatch::new(self, id)
     }
 
     /// A handle for a task submitted elsewhere, whose result is to be read as `T`.
@@ -203,7 +207,7 @@ impl Orchestrator {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn stats(&self) -> Result<Stats> {
-        Stats::read(self.store.repeat(|_| self.store.call(&self.store.scripts().stats)).await?)
+        Stats::read(Items::of(self.store.repeat(|_| self.store.call(&self.store.scripts().stats)).await?)?)
     }
 
     /// What workers have published: the handler table by task type.
@@ -217,6 +221,20 @@ impl Orchestrator {
             read(self.store.plain(&command).await.map_err(crate::store::Fault::into_error)?)?;
         // An entry that cannot be read was not written by us; the others still hold.
         Ok(table.into_iter().filter_map(|(k, v)| Some((k, crate::codec::decode("an offer", &v).ok()?))).collect())
+    }
+
+    /// Proves that Redis would take a new task now, by a write that changes nothing. Asks once.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Unavailable`] with what the server said: loading, read-only, failing disk …
+    pub async fn check_writable(&self) -> Result {
+        let mut command = redis::cmd("SETRANGE");
+        command.arg(self.store.keys().probe()).arg(0).arg("");
+        match self.store.plain(&command).await {
+            // A key of another type under this name is found only after the write was let through.
+            Ok(_) | Err(crate::store::Fault::WrongType(_)) => Ok(()),
+            Err(fault) => Err(fault.into_error()),
+        }
     }
 
     /// How far this process's idea of the server's clock is from what the server says now.

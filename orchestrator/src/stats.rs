@@ -1,10 +1,9 @@
 //! Counts of a namespace, all taken at one instant.
 
-use redis::Value;
 use serde::Serialize;
 
-use crate::store::read;
-use crate::{Error, Result};
+use crate::Result;
+use crate::store::Items;
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,23 +42,17 @@ pub struct QueueStats {
 }
 
 impl Stats {
-    pub(crate) fn read(reply: Value) -> Result<Self> {
-        let Value::Array(items) = reply else {
-            return Err(Error::corrupt("the reply to stats is no list"));
+    pub(crate) fn read(mut reply: Items) -> Result<Self> {
+        let [scheduled, dead, set_aside, workers, processing, shelved] = {
+            let mut counts = [0u64; 6];
+            for count in &mut counts {
+                *count = reply.next()?;
+            }
+            counts
         };
-        if items.len() < 6 {
-            return Err(Error::corrupt("the reply to stats is too short"));
-        }
-        let count = |i: usize| read::<u64>(items[i].clone());
-        let (scheduled, processing) = (count(0)?, count(4)?);
         let mut queues = Vec::new();
-        for item in items[6..].chunks_exact(3) {
-            let queue = QueueStats {
-                queue: read(item[0].clone())?,
-                ready: read(item[1].clone())?,
-                paused: read(item[2].clone())?,
-            };
-            queues.push(queue);
+        while !reply.is_empty() {
+            queues.push(QueueStats { queue: reply.next()?, ready: reply.next()?, paused: reply.next()? });
         }
         queues.sort_by(|a, b| a.queue.cmp(&b.queue));
         let pending = queues.iter().map(|queue| queue.ready).sum::<u64>() + scheduled;
@@ -68,10 +61,10 @@ impl Stats {
             processing_tasks: processing,
             total_tasks: pending + processing,
             scheduled_tasks: scheduled,
-            shelved_tasks: count(5)?,
-            dead_tasks: count(1)?,
-            set_aside: count(2)?,
-            workers: count(3)?,
+            shelved_tasks: shelved,
+            dead_tasks: dead,
+            set_aside,
+            workers,
             queues,
         })
     }

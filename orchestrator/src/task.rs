@@ -175,6 +175,23 @@ pub(crate) struct Whereabouts {
 }
 
 impl Task {
+    /// A task as the scripts `get` and `list` tell it: where it is, its record or finished value, its children, and the
+    /// milliseconds when it is due or was started. `None` when it is unknown.
+    pub(crate) fn told(id: TaskId, [place, record, children, number]: [&[u8]; 4]) -> Result<Option<Self>> {
+        let children = children.chunks(14).filter_map(TaskId::from_slice).collect();
+        let number = || std::str::from_utf8(number).ok()?.split(' ').next()?.parse::<u64>().ok();
+        let at = |status| Whereabouts { status: Some(status), ..Whereabouts::default() };
+        let at = match place {
+            b"ended" => return Self::finished(id, record, children).map(Some),
+            b"ready" => at(Status::Assigned),
+            b"shelf" => at(Status::Pending),
+            b"timer" => Whereabouts { due_ms: number(), ..at(Status::Pending) },
+            b"running" => Whereabouts { started_at_ms: number(), ..at(Status::InProgress) },
+            _ => return Ok(None),
+        };
+        Self::live(id, record, Whereabouts { children, ..at }).map(Some)
+    }
+
     /// A live task from its record.
     pub(crate) fn live(id: TaskId, record: &[u8], at: Whereabouts) -> Result<Self> {
         let (header, rest) = Header::read(record)?;

@@ -9,6 +9,7 @@ use bb8_redis::bb8;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError};
 
+use super::walk::{EntryId, Fields, entries};
 use super::{CONNECT_TIMEOUT, Fault, Store};
 use crate::{Error, Result};
 
@@ -42,25 +43,39 @@ impl Bell {
 
     /// Waits up to `patience` for the token of one of `queues` (in order of preference) or a note for `owner`.
     pub(crate) async fn wait(&self, queues: &[String], owner: &str, patience: Duration) -> Result<Option<Rung>> {
-        let unavailable = |error: &dyn std::fmt::Display| Error::Unavailable { reason: error.to_string(), source: None };
-        let mut link = self.pool.get().await.map_err(|error| unavailable(&error))?;
         let inbox = self.store.keys().inbox(owner);
         let tokens: Vec<String> = queues.iter().map(|queue| self.store.keys().token(queue)).collect();
         let mut command = redis::cmd("BZPOPMIN");
         command.arg(&inbox).arg(&tokens).arg(patience.as_secs_f64());
-        let grace = patience + Duration::from_secs(5);
-        // Broken until an answer came: a wait that is given up on leaves a pop behind on the server.
-        link.broken = true;
-        let reply: Option<(String, Vec<u8>, f64)> =
-            match tokio::time::timeout(grace, command.query_async(&mut link.connection)).await {
-                Ok(reply) => reply.map_err(|error| Fault::from(error).into_error())?,
-                Err(_) => return Err(unavailable(&"no answer to a blocking read")),
-            };
-        link.broken = false;
+        let reply: Option<(String, Vec<u8>, f64)> = self.block(&command, patience).await?;
         Ok(reply.map(|(key, member, _)| match tokens.iter().position(|token| *token == key) {
             Some(i) => Rung::Token(queues[i].clone()),
             None => Rung::Note(member),
         }))
+    }
+
+    /// Waits up to `patience` for entries of the event stream behind `seen`; at most 1,000, oldest first.
+    pub(crate) async fn events(&self, seen: EntryId, patience: Duration) -> Result<Vec<(EntryId, Fields)>> {
+        type Stream = (Vec<u8>, Vec<(String, Vec<Vec<u8>>)>);
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(1000).arg("BLOCK").arg(patience.as_millis() as u64);
+        command.arg("STREAMS").arg(self.store.keys().events()).arg(format!("{}-{}", seen.0, seen.1));
+        let reply: Option<Vec<Stream>> = self.block(&command, patience).await?;
+        Ok(entries(reply.into_iter().flatten().flat_map(|(_, told)| told).collect()))
+    }
+
+    async fn block<T: redis::FromRedisValue>(&self, command: &redis::Cmd, patience: Duration) -> Result<T> {
+        let unavailable = |error: &dyn std::fmt::Display| Error::Unavailable { reason: error.to_string(), source: None };
+        let mut link = self.pool.get().await.map_err(|error| unavailable(&error))?;
+        let grace = patience + Duration::from_secs(5);
+        // Broken until an answer came: a wait that is given up on leaves a pop behind on the server.
+        link.broken = true;
+        let reply = match tokio::time::timeout(grace, command.query_async(&mut link.connection)).await {
+            Ok(reply) => reply.map_err(|error| Fault::from(error).into_error())?,
+            Err(_) => return Err(unavailable(&"no answer to a blocking read")),
+        };
+        link.broken = false;
+        Ok(reply)
     }
 
     /// Puts the token of `queue` back.

@@ -33,6 +33,11 @@ impl Keys {
         format!("{}h", self.base)
     }
 
+    /// Never there: named by a write that changes nothing.
+    pub(crate) fn probe(&self) -> String {
+        format!("{}probe", self.base)
+    }
+
     /// ZSET of the slices that hold live tasks.
     pub(crate) fn slices(&self) -> String {
         format!("{}T", self.base)

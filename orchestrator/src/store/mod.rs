@@ -3,6 +3,7 @@
 mod bell;
 mod fitness;
 mod keys;
+mod reply;
 mod scripts;
 mod walk;
 
@@ -14,9 +15,10 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
 pub(crate) use self::bell::{Bell, Rung};
+pub(crate) use self::reply::{Items, read};
 use self::keys::Keys;
 use self::scripts::Scripts;
-pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Found, Hash, Place, Slice};
+pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice};
 use crate::{Config, Error, Result};
 
 /// Longest wait for a connection.
@@ -308,9 +310,4 @@ impl Store {
         }
         pipe.query_async::<()>(&mut self.link.clone()).await.map_err(Fault::from)
     }
-}
-
-/// Reads a reply as `T`.
-pub(crate) fn read<T: redis::FromRedisValue>(value: Value) -> Result<T> {
-    redis::from_redis_value(value).map_err(|error| Error::corrupt(format!("a script's reply: {error}")))
 }

@@ -115,16 +115,21 @@ impl Store {
         Ok(numbers)
     }
 
-    /// Dead letters that failed between the milliseconds `newest` and `oldest`, newest first, then by id downwards;
-    /// `count` of them from the `skip`-th on.
-    pub(crate) async fn dead(&self, newest: u64, oldest: u64, skip: usize, count: usize) -> Result<Vec<(u64, TaskId)>> {
+    /// Dead letters that failed between the milliseconds `newest` and `oldest`, newest first, then by id downwards:
+    /// `count` of them from the `skip`-th on. Returns how many were read beside those that are ids.
+    pub(crate) async fn dead(
+        &self,
+        newest: u64,
+        oldest: u64,
+        skip: usize,
+        count: usize,
+    ) -> Result<(usize, Vec<(u64, TaskId)>)> {
         let mut command = redis::cmd("ZRANGE");
         command.arg(self.keys().dead()).arg(newest).arg(oldest).arg("BYSCORE").arg("REV");
         command.arg("LIMIT").arg(skip).arg(count).arg("WITHSCORES");
         let members: Vec<(Vec<u8>, f64)> = self.glance(&command).await?;
-        // What is no id was not written by us; it is told as an id that nobody knows, so that counts stay right.
-        let nobody = TaskId::from_slice(&[0; 14]);
-        Ok(members.iter().filter_map(|(id, ms)| Some((*ms as u64, TaskId::from_slice(id).or(nobody)?))).collect())
+        let ids = members.iter().filter_map(|(id, ms)| Some((*ms as u64, TaskId::from_slice(id)?)));
+        Ok((members.len(), ids.collect()))
     }
 
     /// Up to `count` entries of the event stream from `newest` (included) backwards.
@@ -139,6 +144,11 @@ impl Store {
         let mut command = redis::cmd("XRANGE");
         command.arg(self.keys().events()).arg("-").arg("+").arg("COUNT").arg(1);
         Ok(entries(self.glance(&command).await?).first().map(|(id, _)| *id))
+    }
+
+    /// The newest entry of the event stream; (0, 0) when there is none.
+    pub(crate) async fn events_end(&self) -> Result<EntryId> {
+        Ok(self.events_back((u64::MAX, u64::MAX), 1).await?.first().map_or((0, 0), |(id, _)| *id))
     }
 
     /// Looks tasks up, for a listing: returns how many of `ids` were looked at, from the first on, and what was found.

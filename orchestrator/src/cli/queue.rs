@@ -1,0 +1,61 @@
+//! `queue list`, `queue pause` and `queue resume`.
+
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use orchestrator::{Orchestrator, QueueStats};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::output::{Output, cell};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Queue {
+    /// Show the queues, the tasks that are ready in each, and whether it is paused
+    List,
+    /// Stop handing out a queue's tasks; what runs goes on
+    Pause(Name),
+    /// Go on handing out a queue's tasks
+    Resume(Name),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Name {
+    /// The queue
+    #[arg(value_name = "NAME")]
+    queue: String,
+}
+
+pub(super) async fn run(orch: &Orchestrator, command: &Queue, out: &mut Output) -> Result<(), Failure> {
+    let (queue, paused, changed) = match command {
+        Queue::List => {
+            let queues = orch.stats().await?.queues;
+            return match out.is_json() {
+                true => queues.iter().try_for_each(|queue| out.object(queue)),
+                false => table(&queues, out),
+            };
+        }
+        Queue::Pause(Name { queue }) => (queue, true, orch.pause(queue).await?),
+        Queue::Resume(Name { queue }) => (queue, false, orch.resume(queue).await?),
+    };
+    if out.is_json() {
+        return out.object(&json!({ "queue": queue, "paused": paused, "changed": changed }));
+    }
+    out.line(&format!(
+        "queue {queue} {} {}",
+        if changed { "is" } else { "was" },
+        match (paused, changed) {
+            (true, true) => "paused",
+            (true, false) => "paused already",
+            (false, true) => "resumed",
+            (false, false) => "not paused",
+        }
+    ))
+}
+
+/// The queues as a table.
+pub(super) fn table(queues: &[QueueStats], out: &mut Output) -> Result<(), Failure> {
+    let row = |queue: &QueueStats| {
+        vec![cell(&queue.queue, 64), Cell::new(queue.ready), Cell::new(if queue.paused { "paused" } else { "" })]
+    };
+    out.table(&["QUEUE", "READY", ""], queues.iter().map(row).collect())
+}

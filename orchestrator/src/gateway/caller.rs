@@ -1,0 +1,91 @@
+//! Who is asking, and whether he may.
+
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::keys::ApiKeys;
+use super::{Problem, Role, Tokens, body};
+
+/// Somebody whose credential was found good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The name of his API key, or his token's `sub`.
+    pub(super) name: String,
+    /// What he may do.
+    pub(super) role: Role,
+}
+
+const ASK: &str = r#"Bearer realm="orchestrator""#;
+const BAD: &str = r#"Bearer realm="orchestrator", error="invalid_token""#;
+
+/// Judges credentials.
+#[derive(Clone, Debug)]
+pub(super) struct Judge {
+    pub(super) keys: ApiKeys,
+    pub(super) tokens: Option<Tokens>,
+}
+
+impl Judge {
+    /// The caller of a request, by its one credential.
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let mut keys = headers.get_all("x-api-key").iter();
+        let mut authorizations = headers.get_all(AUTHORIZATION).iter();
+        let given = (keys.next(), authorizations.next());
+        if keys.next().is_some() || authorizations.next().is_some() {
+            return Err(Problem::unauthorized("send one credential, not several", BAD));
+        }
+        match given {
+            (None, None) => Err(Problem::unauthorized(
+                "this route needs a credential: the header X-API-Key, or Authorization: Bearer with a token",
+                ASK,
+            )),
+            (Some(_), Some(_)) => {
+                Err(Problem::unauthorized("send X-API-Key or Authorization, not both: either alone suffices", BAD))
+            }
+            (Some(key), None) => {
+                self.keys.caller(key.as_bytes()).ok_or_else(|| Problem::unauthorized("this API key is not known", BAD))
+            }
+            (None, Some(authorization)) => {
+                let token = authorization
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.split_once(' '))
+                    .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                    .map(|(_, token)| token.trim())
+                    .ok_or_else(|| Problem::unauthorized("write the header as Authorization: Bearer TOKEN", BAD))?;
+                let tokens = self.tokens.as_ref().ok_or_else(|| {
+                    Problem::unauthorized("tokens are not accepted here, no secret is set for them; use X-API-Key", BAD)
+                })?;
+                tokens.caller(token).map_err(|what| Problem::unauthorized(what, BAD))
+            }
+        }
+    }
+}
+
+/// Lets a request through whose caller has at least this role. The body is read by nobody before that.
+pub(super) async fn require(State((judge, role)): State<(Judge, Role)>, mut request: Request, next: Next) -> Response {
+    use axum::response::IntoResponse;
+
+    let judged = judge.caller(request.headers()).and_then(|caller| {
+        if caller.role >= role {
+            return Ok(caller);
+        }
+        let said = format!("this route needs the role {role}; {} has the role {}", caller.name, caller.role);
+        Err(Problem::new(StatusCode::FORBIDDEN, said))
+    });
+    match judged {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller.clone());
+            let mut response = next.run(request).await;
+            response.extensions_mut().insert(caller);
+            response
+        }
+        Err(problem) => {
+            body::discard(request).await;
+            problem.into_response()
+        }
+    }
+}

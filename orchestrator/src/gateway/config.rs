@@ -1,0 +1,201 @@
+//! Settings of the gateway: from code or from the environment.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::keys::ApiKeys;
+use super::{Origin, Role, Tokens};
+use crate::{Error, Result};
+
+/// Names whose values are understood by the gateway and have no effect yet.
+const NOT_IN_FORCE: &[&str] = &[
+    "CORS_ORIGINS",
+    "ORCHESTRATOR_CORS_ORIGINS",
+    "ORCHESTRATOR_RATE_LIMIT_APPROVALS",
+    "ORCHESTRATOR_RATE_LIMIT_DEFAULT",
+    "ORCHESTRATOR_RATE_LIMIT_EVENTS",
+    "ORCHESTRATOR_RATE_LIMIT_STATS",
+    "ORCHESTRATOR_RATE_LIMIT_TASKS",
+    "ORCHESTRATOR_TRUSTED_PROXIES",
+    "ORCHESTRATOR_APPROVAL_HISTORY_TTL",
+    "ORCHESTRATOR_APPROVAL_TIMEOUT",
+    "ORCHESTRATOR_APPROVER_ROLE",
+    "ORCHESTRATOR_MAX_APPROVAL_HISTORY",
+    "ORCHESTRATOR_SELF_APPROVAL",
+];
+
+/// How the gateway serves. No credential is accepted unless one is added.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GatewayConfig {
+    /// The port to listen on.
+    pub port: u16,
+    /// The web origins that may read answers.
+    pub origins: Vec<Origin>,
+    /// Largest body of a request, in bytes.
+    pub body_max: usize,
+    /// Longest wait for the head of a request, and so for the next one on an open connection.
+    pub head_timeout: Duration,
+    /// Longest wait for the body of a request.
+    pub body_timeout: Duration,
+    /// Longest time that a request may take in all.
+    pub request_timeout: Duration,
+    /// Connections served at the same time; more wait.
+    pub connections_max: usize,
+    /// How long a stopping gateway goes on accepting while `/readyz` already says no.
+    pub drain_delay: Duration,
+    /// How long it then waits for requests under way.
+    pub drain_grace: Duration,
+    pub(super) keys: ApiKeys,
+    pub(super) tokens: Option<Tokens>,
+    pub(super) not_in_force: Vec<String>,
+}
+
+impl Default for GatewayConfig {
+    /// Port 8000, bodies of 1 MiB, 1,000 connections; 30 s for a head, 10 s for a body, 30 s in all; on stopping 1 s
+    /// and 25 s.
+    fn default() -> Self {
+        Self {
+            port: 8000,
+            origins: Vec::new(),
+            body_max: 1 << 20,
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            connections_max: 1000,
+            drain_delay: Duration::from_secs(1),
+            drain_grace: Duration::from_secs(25),
+            keys: ApiKeys::default(),
+            tokens: None,
+            not_in_force: Vec::new(),
+        }
+    }
+}
+
+impl GatewayConfig {
+    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET` and
+    /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a value that makes no sense, naming the variable; secrets are never shown.
+    pub fn from_env() -> Result<Self> {
+        Self::from_vars(std::env::vars_os())
+    }
+
+    fn from_vars(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<Self> {
+        let mut config = Self::default();
+        let mut origins: Option<(String, String)> = None;
+        for (name, value) in vars {
+            let Ok(name) = name.into_string() else { continue };
+            if !name.starts_with("ORCHESTRATOR_") && name != "CORS_ORIGINS" {
+                continue;
+            }
+            let refuse = |what: &str| Error::Invalid { what: format!("{name} {what}") };
+            let value = value.into_string().map_err(|_| refuse("is not UTF-8"))?;
+            if NOT_IN_FORCE.contains(&name.as_str()) && !value.is_empty() {
+                config.not_in_force.push(name.clone());
+            }
+            match name.as_str() {
+                "ORCHESTRATOR_PORT" => {
+                    config.port = value.parse().map_err(|_| refuse("is no port; write a number like 8000"))?;
+                }
+                "ORCHESTRATOR_JWT_SECRET" => config.tokens = Some(Tokens::new(&value)?),
+                "CORS_ORIGINS" | "ORCHESTRATOR_CORS_ORIGINS" if !value.is_empty() => match &origins {
+                    Some((other, before)) if *before != value => {
+                        return Err(refuse(&format!("and {other} say different things; set one of them")));
+                    }
+                    _ => {
+                        config.origins = Origin::list(&value).map_err(|what| refuse(&format!("is wrong: {what}")))?;
+                        origins = Some((name, value));
+                    }
+                },
+                _ => {
+                    let Some(key_name) = name.strip_prefix("ORCHESTRATOR_API_KEY_") else { continue };
+                    let (key, role) = value.rsplit_once(':').ok_or_else(|| refuse("lacks a role; write KEY:ROLE"))?;
+                    let role = role.parse().map_err(|error| refuse(&format!("ends in no role: {error}")))?;
+                    config.keys.add(key_name, key, role).map_err(|error| refuse(&format!("is refused: {error}")))?;
+                }
+            }
+        }
+        config.not_in_force.sort();
+        Ok(config)
+    }
+
+    /// Accepts `key` in the header `X-API-Key` from a caller called `name`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name or key that cannot be used, or is used already.
+    pub fn api_key(mut self, name: &str, key: &str, role: Role) -> Result<Self> {
+        self.keys.add(name, key, role)?;
+        Ok(self)
+    }
+
+    /// Accepts the tokens of one secret.
+    #[must_use]
+    pub fn tokens(self, tokens: Tokens) -> Self {
+        Self { tokens: Some(tokens), ..self }
+    }
+
+    /// Says in the log what somebody should know who runs this.
+    pub(super) fn remark(&self) {
+        if self.keys.is_empty() && self.tokens.is_none() {
+            tracing::warn!(
+                "no API key and no token secret is set: only public routes will answer; \
+                 set ORCHESTRATOR_API_KEY_<NAME>=<key>:<role> or ORCHESTRATOR_JWT_SECRET"
+            );
+        }
+        for name in self.keys.short() {
+            tracing::warn!(key = name, "the API key of this name is shorter than 16 characters and can be guessed");
+        }
+        if !self.not_in_force.is_empty() {
+            tracing::warn!(names = self.not_in_force.join(", "), "these settings are understood but have no effect yet");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vars(pairs: &[(&str, &str)]) -> Result<GatewayConfig> {
+        GatewayConfig::from_vars(pairs.iter().map(|(k, v)| (OsString::from(k), OsString::from(v))))
+    }
+
+    fn fault(name: &str, value: &str) -> String {
+        vars(&[(name, value)]).expect_err("a fault").to_string()
+    }
+
+    #[test]
+    fn the_environment_is_read() {
+        let config = vars(&[
+            ("ORCHESTRATOR_PORT", "9000"),
+            ("CORS_ORIGINS", "http://localhost:3000, https://*.example.com"),
+            ("ORCHESTRATOR_API_KEY_DEV", "dev-key-123:agent"),
+            ("ORCHESTRATOR_API_KEY_OPS", "with:colons:in:it:admin"),
+            ("ORCHESTRATOR_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+            ("ORCHESTRATOR_RATE_LIMIT_TASKS", "30"),
+            ("PATH", "/bin"),
+        ])
+        .expect("a fair environment");
+        assert_eq!((config.port, config.origins.len(), config.tokens.is_some()), (9000, 2, true));
+        let ops = config.keys.caller(b"with:colons:in:it").expect("the key up to the last colon");
+        assert_eq!((ops.name.as_str(), ops.role), ("OPS", Role::Admin));
+        assert_eq!(config.not_in_force, ["CORS_ORIGINS", "ORCHESTRATOR_RATE_LIMIT_TASKS"]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_and_secrets_are_not_shown() {
+        assert_eq!(fault("ORCHESTRATOR_PORT", "80000"), "ORCHESTRATOR_PORT is no port; write a number like 8000");
+        for secret in ["", "your-secret-key-here"] {
+            let said = fault("ORCHESTRATOR_JWT_SECRET", secret);
+            assert!(said.starts_with(&format!("ORCHESTRATOR_JWT_SECRET has {} bytes", secret.len())), "{said}");
+        }
+        for value in ["hidden", "hidden:root", "hidden:", ":agent", "hidden key:agent", "agent:hidden"] {
+            let said = fault("ORCHESTRATOR_API_KEY_DEV", value);
+            assert!(said.starts_with("ORCHESTRATOR_API_KEY_DEV ") && !said.contains("hidden"), "{said}");
+        }
+        assert!(fault("ORCHESTRATOR_API_KEY_", "k:agent").contains("name of an API key"));
+        let twice = vars(&[("CORS_ORIGINS", "http://a.io"), ("ORCHESTRATOR_CORS_ORIGINS", "http://b.io")]);
+        assert!(twice.expect_err("two answers").to_string().contains("different things"));
+    }
+}

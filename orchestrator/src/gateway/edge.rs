@@ -1,0 +1,115 @@
+//! What every request passes, whatever its route: a time limit, panics caught, one shape of errors, safe headers, a line
+//! in the log that shows neither payload nor secret.
+
+use std::any::Any;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::{Caller, Problem};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// On every answer: nothing here is a page, and nothing may be stored on the way.
+const SAFE: [(HeaderName, HeaderValue); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+];
+
+/// Puts the edge around `routes`.
+pub(super) fn around(routes: Router, request_timeout: Duration) -> Router {
+    routes
+        .fallback(|| async { Problem::bare(StatusCode::NOT_FOUND) })
+        .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
+            Problem::bare(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+        }))
+        .layer(from_fn_with_state(request_timeout, edge))
+}
+
+async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    let path: String = request.uri().path().chars().take(200).collect();
+    // Ids and slips stay out of the log: the route is told, not the path.
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
+            .into_response(),
+    };
+    let caller = response.extensions_mut().remove::<Caller>();
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::bare(status));
+        response = problem.render(&path, response.headers());
+    }
+    let headers = response.headers_mut();
+    for (name, value) in SAFE {
+        headers.entry(name).or_insert(value);
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    let route = route.as_deref().unwrap_or("(none)");
+    let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), started.elapsed().as_millis() as u64);
+    if status.is_server_error() {
+        tracing::error!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
+    } else {
+        tracing::info!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
+    }
+    response
+}
+
+/// The caller's own id if it is a sound one, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let sound = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sound) {
+        Some(id) => id.into(),
+        None => format!("{:032x}", rand::random::<u128>()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use hyper::service::Service;
+    use hyper_util::service::TowerToHyperService;
+
+    use super::*;
+
+    async fn answer(path: &str) -> (StatusCode, HeaderMap, serde_json::Value) {
+        let routes = Router::new()
+            .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
+            .route("/slow", get(|| std::future::pending::<()>()));
+        let service = TowerToHyperService::new(around(routes, Duration::from_millis(20)));
+        let request = Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
+        let (head, body) = service.call(request).await.expect("an answer").into_parts();
+        let body = to_bytes(body, 10_000).await.expect("a body");
+        (head.status, head.headers, serde_json::from_slice(&body).expect("JSON"))
+    }
+
+    #[tokio::test]
+    async fn panics_and_endless_requests_are_answered_in_the_usual_shape() {
+        for (path, expected, detail) in
+            [("/panic", 500, "something went wrong"), ("/slow", 503, "took too long"), ("/none", 404, "no such route")]
+        {
+            let (status, headers, body) = answer(path).await;
+            assert_eq!((status.as_u16(), &body["status"], &body["instance"]), (expected, &expected.into(), &path.into()));
+            assert!(body["detail"].as_str().is_some_and(|said| said.contains(detail)), "{body}");
+            assert!(!body.to_string().contains("slip"), "nothing internal is shown: {body}");
+            assert_eq!(headers["x-content-type-options"], "nosniff");
+            assert_eq!(headers["x-request-id"].len(), 32, "an unsound request id is replaced");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Whether the gateway lives, is ready, and finds Redis in order.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::{Gateway, Problem};
+use crate::{Error, Stats};
+
+/// Longest wait for Redis when somebody asks how it is.
+const HEALTH_TIME: Duration = Duration::from_secs(2);
+const READY_TIME: Duration = Duration::from_secs(1);
+
+/// What Redis says when it does not serve, and what that means.
+const STATES: [(&str, &str); 9] = [
+    ("MISCONF", "it cannot save to disk and refuses writes (MISCONF)"),
+    ("LOADING", "it is loading its data (LOADING)"),
+    ("READONLY", "it is a read-only replica (READONLY)"),
+    ("MASTERDOWN", "its master is down (MASTERDOWN)"),
+    ("NOREPLICAS", "it has too few replicas and refuses writes (NOREPLICAS)"),
+    ("CLUSTERDOWN", "its cluster is down (CLUSTERDOWN)"),
+    ("BUSY", "it is busy with a script (BUSY)"),
+    ("NOPERM", "its user lacks a permission (NOPERM)"),
+    ("NOAUTH", "it wants a password (NOAUTH)"),
+];
+
+/// In a few words, why Redis does not serve.
+pub(super) fn state(error: &Error) -> &'static str {
+    if matches!(error, Error::OutOfMemory) {
+        return "it is out of memory and takes no new task (OOM)";
+    }
+    let mut text = error.to_string();
+    if text.to_ascii_lowercase().contains("loading") {
+        text.push_str("LOADING");
+    }
+    STATES.iter().find(|(code, _)| text.contains(code)).map_or("no connection", |(_, state)| state)
+}
+
+/// `GET /livez`: this process answers.
+pub(super) async fn livez() -> Json<Value> {
+    Json(json!({"status": "alive"}))
+}
+
+/// `GET /readyz`: not stopping, and Redis answers. A Redis out of memory still serves everything but new tasks.
+pub(super) async fn readyz(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
+    if gateway.stopping() {
+        return Err(Problem::unavailable("the gateway is stopping", 5));
+    }
+    match tokio::time::timeout(READY_TIME, gateway.orch.check_writable()).await {
+        Ok(Ok(()) | Err(Error::OutOfMemory)) => Ok(Json(json!({"status": "ready"}))),
+        Ok(Err(error)) => Err(Problem::of(&error)),
+        Err(_) => Err(silent(READY_TIME)),
+    }
+}
+
+/// `GET /health`: Redis takes writes and counts its tasks.
+pub(super) async fn health(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
+    let asked = async {
+        gateway.orch.check_writable().await?;
+        gateway.orch.stats().await
+    };
+    match tokio::time::timeout(HEALTH_TIME, asked).await {
+        Ok(Ok(Stats { pending_tasks, processing_tasks, total_tasks, .. })) => Ok(Json(json!({
+            "status": "healthy",
+            "redis": "connected",
+            "queue_stats": {
+                "pending_tasks": pending_tasks, "processing_tasks": processing_tasks, "total_tasks": total_tasks,
+            },
+        }))),
+        Ok(Err(error)) => Err(Problem::of(&error)),
+        Err(_) => Err(silent(HEALTH_TIME)),
+    }
+}
+
+fn silent(waited: Duration) -> Problem {
+    let said = format!("Redis does not serve now: no answer within {} s", waited.as_secs());
+    Problem::unavailable(said, 2).with("redis", "no answer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_says_is_named() {
+        let unavailable = |reason: &str| state(&Error::Unavailable { reason: reason.into(), source: None });
+        assert!(unavailable("MISCONF: Errors writing to the AOF file").contains("MISCONF"));
+        assert!(unavailable("BusyLoadingError: data in memory").contains("LOADING"));
+        assert_eq!(unavailable("Connection refused (os error 111)"), "no connection");
+        assert!(state(&Error::OutOfMemory).contains("OOM"));
+    }
+}

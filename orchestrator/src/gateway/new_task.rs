@@ -1,0 +1,117 @@
+//! The body of `POST /tasks`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::{NewTask, Priority, Source, Span, Task, TaskId};
+
+/// A task as a client asks for it. What is left out or null takes its default; a field that is not known is refused,
+/// because it was meant to say something.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewTaskBody {
+    #[serde(rename = "type")]
+    pub(super) task_type: String,
+    payload: Value,
+    priority: Option<Priority>,
+    source: Option<Source>,
+    trace_id: Option<String>,
+    pub(super) parent_task_id: Option<TaskId>,
+    metadata: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "span")]
+    sla_target: Option<Span>,
+    #[serde(default, deserialize_with = "instant")]
+    sla_deadline: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "retries")]
+    max_retries: Option<u8>,
+    queue: Option<String>,
+    #[serde(default, deserialize_with = "instant")]
+    run_at: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "span")]
+    delay: Option<Span>,
+}
+
+impl NewTaskBody {
+    /// Whether people are meant to approve such a task before it runs.
+    pub(super) fn would_need_approval(&self) -> bool {
+        let flagged = self.metadata.as_ref().and_then(|metadata| metadata.get("feature_flag_change"));
+        matches!(self.priority, Some(Priority::P0 | Priority::P1))
+            || ["deploy", "feature", "refactor"].contains(&self.task_type.as_str())
+            || flagged == Some(&Value::Bool(true))
+    }
+
+    /// The task itself; a child joins its parent's trace unless it names another.
+    pub(super) fn into_task(self, parent: Option<&Task>) -> NewTask {
+        let mut task = NewTask::new(&self.task_type, &self.payload)
+            .priority(self.priority.unwrap_or_default())
+            .source(self.source.unwrap_or_default());
+        if let Some(parent) = parent {
+            task = task.child_of(parent);
+        }
+        if let Some(trace_id) = &self.trace_id {
+            task = task.trace_id(trace_id);
+        }
+        for (key, value) in self.metadata.unwrap_or_default() {
+            task = task.metadata(&key, value);
+        }
+        if let Some(target) = self.sla_target {
+            task = task.sla_target(target);
+        }
+        if let Some(deadline) = self.sla_deadline {
+            task = task.sla_deadline(deadline);
+        }
+        if let Some(retries) = self.max_retries {
+            task = task.max_retries(retries);
+        }
+        if let Some(queue) = &self.queue {
+            task = task.queue(queue);
+        }
+        if let Some(instant) = self.run_at {
+            task = task.run_at(instant);
+        }
+        if let Some(delay) = self.delay {
+            task = task.delay(delay);
+        }
+        task
+    }
+}
+
+/// A number of seconds, or text with a unit.
+fn span<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Span>, D::Error> {
+    let span = match Option::<Value>::deserialize(reader)? {
+        None => return Ok(None),
+        Some(Value::String(text)) => Span::from(text.as_str()),
+        Some(Value::Number(seconds)) => {
+            let seconds = seconds.as_f64().unwrap_or(-1.0);
+            Span::from(Duration::try_from_secs_f64(seconds).map_err(|_| D::Error::custom(SPAN))?)
+        }
+        Some(_) => return Err(D::Error::custom(SPAN)),
+    };
+    span.duration().map_err(D::Error::custom)?;
+    Ok(Some(span))
+}
+
+const SPAN: &str = "a span of time is a number of seconds, or a text with a unit: \"250ms\", \"15m\", \"2d\"";
+
+fn instant<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let said = "an instant is a text with its zone: \"2030-01-31T12:00:00Z\"";
+    match Option::<Value>::deserialize(reader)? {
+        None => Ok(None),
+        Some(Value::String(text)) => {
+            DateTime::parse_from_rfc3339(&text).map(|instant| Some(instant.to_utc())).map_err(|_| D::Error::custom(said))
+        }
+        Some(_) => Err(D::Error::custom(said)),
+    }
+}
+
+fn retries<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<u8>, D::Error> {
+    let said = || D::Error::custom("a number of retries is a whole number from 0 to 255");
+    match Option::<Value>::deserialize(reader)? {
+        None => Ok(None),
+        Some(value) => value.as_u64().and_then(|n| u8::try_from(n).ok()).map(Some).ok_or_else(said),
+    }
+}

@@ -1,0 +1,115 @@
+//! The server: connections, their limits, and stopping in order.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::body::Bounds;
+use super::caller::Judge;
+use super::{Gateway, GatewayConfig, edge, routes};
+use crate::{Orchestrator, Result};
+
+/// Largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+/// Pause after the system refused a connection, for want of files as a rule.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves until `shutdown` is over, then stops in order: `/readyz` says no, a moment later no connection is accepted any
+/// more, requests under way are finished within the grace, the rest is cut off.
+///
+/// # Errors
+/// None today: a connection that the system refuses is logged and tried again.
+pub async fn serve(
+    orch: Orchestrator,
+    config: GatewayConfig,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) -> Result {
+    config.remark();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let gateway = Gateway {
+        orch,
+        body: Bounds { bytes: config.body_max, time: config.body_timeout },
+        stopping: Arc::clone(&stopping),
+        warned: Arc::default(),
+    };
+    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
+    let router = edge::around(routes(gateway, &judge), config.request_timeout);
+    let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut end = pin!(async {
+        shutdown.await;
+        stopping.store(true, Ordering::Relaxed);
+        tracing::info!("stopping: no longer ready, finishing what is under way");
+        tokio::time::sleep(config.drain_delay).await;
+    });
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            () = &mut end => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            (place, accepted) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let connection = connection(stream, router.clone(), config.head_timeout, stopped.clone());
+                    connections.spawn(async move {
+                        let _place = place;
+                        connection.await;
+                    });
+                }
+                Err(error) if is_the_peers_fault(&error) => {}
+                Err(error) => {
+                    tracing::error!(%error, "no connection can be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    let _ = stop.send(());
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(config.drain_grace, finished).await.is_err() {
+        tracing::warn!(connections = connections.len(), "the grace is over; the connections left are cut off");
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+/// One connection: request after request until either side closes, or the gateway stops and the present one is done.
+async fn connection(stream: TcpStream, router: Router, head_timeout: Duration, mut stopped: watch::Receiver<()>) {
+    let _ = stream.set_nodelay(true);
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut served = pin!(served);
+    let outcome = tokio::select! {
+        outcome = &mut served => outcome,
+        _ = stopped.changed() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection broke");
+    }
+}
+
+fn is_the_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}

@@ -1,0 +1,87 @@
+//! Tasks over HTTP.
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde_json::{Value, json};
+
+use super::new_task::NewTaskBody;
+use super::{Caller, Gateway, Problem, body};
+use crate::{BUILT_IN, Error, NewTask, Task, TaskId};
+
+/// `POST /tasks`
+pub(super) async fn create(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Json<Value>, Problem> {
+    let asked: NewTaskBody = body::json(request, gateway.body).await?;
+    check_known(&gateway, &asked.task_type).await?;
+    let parent = match asked.parent_task_id {
+        Some(parent) => Some(parent_of(&gateway, parent).await?),
+        None => None,
+    };
+    if asked.would_need_approval() {
+        gateway.warn_of_missing_gate();
+    }
+    let task: NewTask = asked.into_task(parent.as_ref()).requested_by(&caller.name);
+    let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
+    // The task is stored: whatever goes wrong from here on is no failure of the request.
+    Ok(Json(match gateway.orch.get(id).await {
+        Ok(task) => json!({
+            "success": true,
+            "task_id": id,
+            "message": format!("Task created and assigned to {}", task.assigned_to),
+            "task": task,
+        }),
+        Err(error) => {
+            tracing::warn!(%error, task_id = %id, "a task was stored and could not be read back");
+            json!({"success": true, "task_id": id, "message": "Task created", "task": null})
+        }
+    }))
+}
+
+/// `GET /tasks/{id}`
+pub(super) async fn read(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+    let id: TaskId = id.parse().map_err(|error: Error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
+    let task = gateway.orch.get(id).await?;
+    Ok(Json(json!({"success": true, "task_id": id, "task": task})))
+}
+
+/// Refuses a type that is not built in, has no rule and was published by no worker.
+async fn check_known(gateway: &Gateway, task_type: &str) -> Result<(), Problem> {
+    if crate::built_in(task_type).is_some() || gateway.has_rule(task_type) {
+        return Ok(());
+    }
+    let offers = gateway.orch.offers().await?;
+    if offers.contains_key(task_type) {
+        return Ok(());
+    }
+    let mut known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).chain(offers.keys().map(String::as_str)).collect();
+    known.sort_unstable();
+    known.dedup();
+    let hint = crate::nearest(task_type, &known).map(|near| format!(" Did you mean `{near}`?")).unwrap_or_default();
+    let shown: String = task_type.chars().take(64).collect();
+    let said = format!("type: `{shown}` is no known task type.{hint} Known are: {}", known.join(", "));
+    Err(Problem::new(StatusCode::BAD_REQUEST, said).with("known_types", known))
+}
+
+async fn parent_of(gateway: &Gateway, parent: TaskId) -> Result<Task, Problem> {
+    gateway.orch.get(parent).await.map_err(|error| match error {
+        Error::NotFound { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("parent_task_id: {error}")),
+        other => Problem::of(&other),
+    })
+}
+
+/// A task that could not be stored, or of which nobody knows.
+fn refused(error: &Error) -> Problem {
+    match error {
+        Error::Unavailable { .. } => {
+            let state = super::health::state(error);
+            tracing::warn!(%error, "a task was submitted and no answer came");
+            let said = format!("Redis does not serve now: {state}. Whether the task was stored is not known");
+            Problem::unavailable(said, 2).with("redis", state)
+        }
+        other => Problem::of(other),
+    }
+}

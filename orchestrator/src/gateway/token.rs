@@ -1,0 +1,133 @@
+//! JSON Web Tokens, HS256: made and judged by one secret.
+
+use std::fmt;
+use std::time::Duration;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde::{Deserialize, Serialize};
+
+use super::{Caller, Role};
+use crate::{Error, Result};
+
+/// Shortest secret, in bytes: the length of the hash.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Longest life of a token: 366 days. One that says it lives longer is refused.
+pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A longer token is refused unread.
+const TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// How far clocks may be apart, in seconds.
+const LEEWAY: u64 = 10;
+
+/// Makes and judges the tokens of one secret.
+#[derive(Clone)]
+pub struct Tokens {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+}
+
+/// What a token of ours says.
+#[derive(Serialize)]
+struct Minted<'c> {
+    sub: &'c str,
+    role: Role,
+    iat: u64,
+    exp: u64,
+}
+
+/// What is read from a token. A claim that is there twice is refused; others than these are left alone.
+#[derive(Deserialize)]
+struct Claims {
+    sub: String,
+    role: Role,
+    /// Seconds; JSON has but one kind of number.
+    exp: f64,
+}
+
+impl Tokens {
+    /// Tokens signed with `secret`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a secret shorter than [`SECRET_BYTES_MIN`], telling its length.
+    pub fn new(secret: &str) -> Result<Self> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(Error::Invalid {
+                what: format!(
+                    "ORCHESTRATOR_JWT_SECRET has {} bytes and needs at least {SECRET_BYTES_MIN}; \
+                     `openssl rand -hex 32` makes a good one",
+                    secret.len()
+                ),
+            });
+        }
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        validation.validate_nbf = true;
+        validation.leeway = LEEWAY;
+        let (encoding, decoding) = (EncodingKey::from_secret(secret.as_bytes()), DecodingKey::from_secret(secret.as_bytes()));
+        Ok(Self { encoding, decoding, validation })
+    }
+
+    /// A token for the caller `sub`, good for `life`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a bad name, and for a life of less than a second or more than [`TOKEN_LIFE_MAX`].
+    pub fn mint(&self, sub: &str, role: Role, life: Duration) -> Result<String> {
+        check_sub(sub).map_err(|what| Error::Invalid { what: what.into() })?;
+        if life.as_secs() == 0 || life > TOKEN_LIFE_MAX {
+            return Err(Error::Invalid { what: "a token lives between 1 second and 366 days".into() });
+        }
+        let now = jsonwebtoken::get_current_timestamp();
+        let claims = Minted { sub, role, iat: now, exp: now + life.as_secs() };
+        encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
+            .map_err(|error| Error::Invalid { what: format!("the token cannot be made: {error}") })
+    }
+
+    /// Who presents this token, or what is wrong with it.
+    pub(super) fn caller(&self, token: &str) -> Result<Caller, &'static str> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err("the token is longer than 8192 bytes");
+        }
+        let header = decode_header(token).map_err(|_| UNREADABLE)?;
+        if header.alg != Algorithm::HS256 {
+            return Err("the token is not signed with HS256");
+        }
+        if header.crit.is_some() {
+            return Err("the token has a critical header, and none is known here");
+        }
+        let claims = decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| fault(error.kind()))?.claims;
+        check_sub(&claims.sub)?;
+        if claims.exp > (jsonwebtoken::get_current_timestamp() + TOKEN_LIFE_MAX.as_secs() + LEEWAY) as f64 {
+            return Err("the token lives longer than 366 days");
+        }
+        Ok(Caller { name: claims.sub, role: claims.role })
+    }
+}
+
+const UNREADABLE: &str = "the token cannot be read: it needs a signature by HS256 and the claims sub, role and exp, each once";
+
+fn fault(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidSignature => "the token's signature is wrong",
+        ErrorKind::InvalidAlgorithm => "the token is not signed with HS256",
+        ErrorKind::ExpiredSignature => "the token has expired",
+        ErrorKind::ImmatureSignature => "the token is not valid yet",
+        ErrorKind::InvalidAudience => "the token is for another audience",
+        _ => UNREADABLE,
+    }
+}
+
+/// A caller's name is stored with the tasks that he submits.
+fn check_sub(sub: &str) -> Result<(), &'static str> {
+    match sub.is_empty() || sub.len() > 128 || !sub.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        true => Err("the token's sub has 1 to 128 printable ASCII characters"),
+        false => Ok(()),
+    }
+}
+
+/// Tells nothing.
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(HS256)")
+    }
+}
