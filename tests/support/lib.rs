@@ -1,6 +1,8 @@
 //! What the tests share: a real Redis a process, a namespace a test, and ways to await facts.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, clippy::expect_used)]
 
+pub mod process;
+pub mod proxy;
 pub mod server;
 
 use std::future::Future;
@@ -9,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use orchestrator::{Config, Orchestrator};
 
+pub use process::{Fixture, Process};
+pub use proxy::{Exchange, Proxy};
 pub use server::{Server, redis_program};
 
 /// Longest wait for a fact; far above what a loaded machine needs.
@@ -46,5 +50,13 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut fact: impl 
         }
         assert!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits for `fact`; fails the test with `what` when it does not come within [`PATIENCE`].
+pub async fn within<T>(what: &str, fact: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, fact).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {PATIENCE:?} in vain for: {what}"),
     }
 }

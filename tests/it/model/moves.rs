@@ -1,0 +1,399 @@
+//! How the model changes: each call of a client or a worker, and what it answers.
+
+use std::collections::BTreeSet;
+
+use orchestrator::{Cause, LetGo, Status, TRANSITIONS, TaskId, Ticket, next};
+
+use super::bytes::slice;
+use super::reference::{
+    Asked, BUCKET, CRASHES, Ending, Entry, Fin, Life, Place, Reference, Refusal, SEND_WINDOW, SWEEP, StepReply,
+};
+
+impl Reference {
+    // Moving, by the table.
+
+    /// Counts a move, which the table must allow.
+    fn count(&mut self, from: Option<Status>, cause: Cause, to: Status) {
+        let row = TRANSITIONS.iter().position(|row| *row == (from, cause, to));
+        self.walked[row.unwrap_or_else(|| panic!("the table does not lead from {from:?} by {cause:?} to {to}"))] += 1;
+    }
+
+    /// Moves a task; the numbers rise as the cause says.
+    fn walk(&mut self, id: TaskId, cause: Cause, place: Place) {
+        let entry = self.tasks.get_mut(&id).expect("a known task");
+        let from = entry.status();
+        let leaves_worker = matches!(entry.place, Place::Held { .. });
+        entry.place = place;
+        let to = entry.status();
+        self.count(Some(from), cause, to);
+        let entry = self.tasks.get_mut(&id).expect("a known task");
+        match cause {
+            Cause::Claim => return self.told.push((id, "task.started", entry.changes + 1)),
+            Cause::Promote | Cause::Unshelve => entry.changes += 1,
+            _ => {
+                entry.epoch += 1;
+                entry.changes += 1 + u32::from(leaves_worker);
+            }
+        }
+        let event = match cause {
+            Cause::Promote => "task.assigned",
+            Cause::Complete => "task.completed",
+            Cause::Fail | Cause::Poison => "task.failed",
+            Cause::Cancel => "task.cancelled",
+            Cause::Retry => "task.retrying",
+            Cause::Release => "task.released",
+            Cause::Shelve => "task.shelved",
+            Cause::Unshelve => "task.unshelved",
+            Cause::Rescue => "task.rescued",
+            Cause::Revive => "task.revived",
+            other => panic!("{other:?} moves no task that is there"),
+        };
+        self.told.push((id, event, entry.changes));
+    }
+
+    fn make_ready(&mut self, id: TaskId, cause: Cause, at: u64) {
+        self.walk(id, cause, Place::Ready { at });
+        self.queues.insert(self.tasks[&id].asked.queue.clone());
+        self.slices.insert(slice(id));
+    }
+
+    fn end(&mut self, id: TaskId, cause: Cause, ending: Ending) {
+        let status = next(Some(self.tasks[&id].status()), cause).expect("a legal end");
+        let dead = status == Status::Failed;
+        let bucket = (self.now + if dead { self.dead_shift() } else { 0 }) / BUCKET;
+        self.walk(id, cause, Place::Ended { status, at: self.now, bucket, ending });
+        self.buckets.insert(bucket);
+        if dead {
+            self.dead.insert((self.now, id));
+            if self.dead.len() > self.limits.dead_max {
+                let (_, oldest) = self.dead.pop_first().expect("a dead letter");
+                self.forget(oldest);
+                self.meet("a dead letter was pushed out", ());
+            }
+        }
+    }
+
+    fn forget(&mut self, id: TaskId) {
+        self.tasks.remove(&id);
+        self.gone.push(id);
+    }
+
+    fn cancel_asked(&self, id: TaskId) -> bool {
+        self.tasks[&id].cancel
+    }
+
+    // What clients do.
+
+    /// Tasks of one queue, all or none; returns how many are new.
+    pub(crate) fn enqueue(&mut self, tasks: &[Asked]) -> Result<usize, Refusal> {
+        let created = tasks.iter().map(|asked| asked.id.created_at_ms()).min().expect("a task");
+        if self.now > created + SEND_WINDOW {
+            return Err(self.meet("a send came too late", Refusal::Late));
+        }
+        let fresh: Vec<&Asked> = tasks.iter().filter(|asked| self.known(asked.id).is_none()).collect();
+        let queue = &tasks[0].queue;
+        if !fresh.is_empty() && self.ready(queue).len() + fresh.len() > self.limits.queue_max {
+            return Err(self.meet("a queue was full", Refusal::Full));
+        }
+        let n = fresh.len();
+        let fresh: Vec<Asked> = fresh.into_iter().cloned().collect();
+        if n < tasks.len() {
+            self.meet("a task was sent again", ());
+        }
+        for asked in fresh {
+            let (cause, place) = match asked.due {
+                0 => (Cause::Enqueue, Place::Ready { at: self.now }),
+                due => (Cause::Schedule, Place::Timer { due }),
+            };
+            let id = asked.id;
+            let entry = Entry {
+                asked,
+                epoch: 0,
+                changes: 1,
+                attempts: 0,
+                crashes: 0,
+                cancel: false,
+                error: None,
+                place,
+                body: None,
+            };
+            self.count(None, cause, entry.status());
+            self.tasks.insert(id, entry);
+            self.slices.insert(slice(id));
+            self.told.push((id, "task.created", 1));
+            let parent = self.tasks[&id].asked.parent;
+            if let Some(line) = parent.map(|parent| self.children.entry(parent).or_default()) {
+                // One that was forgotten may come once more.
+                if line.last() != Some(&id) {
+                    line.push(id);
+                }
+            }
+        }
+        if n > 0 {
+            self.queues.insert(queue.clone());
+        }
+        Ok(n)
+    }
+
+    /// What a request to cancel answers: the status, or the kind of error.
+    pub(crate) fn cancel(&mut self, id: TaskId) -> Result<Status, &'static str> {
+        let Some(entry) = self.known(id) else { return Err(self.unknown(id)) };
+        let (status, place) = (entry.status(), entry.place.clone());
+        match (next(Some(status), Cause::Cancel), place) {
+            (None, _) if status == Status::Cancelled => Ok(Status::Cancelled),
+            (None, _) => Err(self.meet("a finished task was to be cancelled", "Conflict")),
+            (Some(_), Place::Held { worker }) => {
+                self.tasks.get_mut(&id).expect("a task").cancel = true;
+                self.workers[worker].notes.insert(id);
+                Ok(Status::InProgress)
+            }
+            (Some(to), _) => {
+                self.end(id, Cause::Cancel, Ending::by_request());
+                Ok(to)
+            }
+        }
+    }
+
+    /// A manual retry.
+    pub(crate) fn revive(&mut self, id: TaskId) -> Result<(), &'static str> {
+        let Some(entry) = self.known(id) else { return Err(self.unknown(id)) };
+        if next(Some(entry.status()), Cause::Revive).is_none() {
+            return Err(self.meet("a task that had not failed was to be retried", "Conflict"));
+        }
+        self.dead.retain(|(_, dead)| *dead != id);
+        let entry = self.tasks.get_mut(&id).expect("a task");
+        (entry.attempts, entry.crashes, entry.cancel) = (0, 0, false);
+        self.make_ready(id, Cause::Revive, self.now);
+        Ok(())
+    }
+
+    pub(crate) fn pause(&mut self, queue: &str) -> bool {
+        self.queues.insert(queue.to_owned());
+        self.paused.insert(queue.to_owned())
+    }
+
+    pub(crate) fn resume(&mut self, queue: &str) -> bool {
+        self.paused.remove(queue)
+    }
+
+    // What workers do. `None` is a lost lease.
+
+    pub(crate) fn join(&mut self, name: &str, length: u64, queues: &[String]) -> usize {
+        self.queues.extend(queues.iter().cloned());
+        self.buckets.insert(self.now / BUCKET);
+        let (name, lease) = (name.to_owned(), Some(self.now + length));
+        self.workers.push(Life { name, length, generation: Some(1), lease, notes: BTreeSet::new() });
+        self.workers.len() - 1
+    }
+
+    fn present(&mut self, worker: usize, generation: u64) -> Option<()> {
+        match self.workers[worker].generation {
+            None => self.meet("the lease was lost", None),
+            Some(present) if present != generation => self.meet("the generation was old", None),
+            _ => Some(()),
+        }
+    }
+
+    fn attempted(&mut self, id: TaskId) {
+        let entry = self.tasks.get_mut(&id).expect("a task");
+        entry.attempts = (entry.attempts + 1).min(255);
+    }
+
+    pub(crate) fn step(
+        &mut self,
+        (worker, generation): (usize, u64),
+        finishes: &[Fin],
+        want: usize,
+        queues: &[String],
+        woken: Option<&str>,
+    ) -> Option<StepReply> {
+        self.present(worker, generation)?;
+        let mut reply = StepReply { stale: Vec::new(), claims: Vec::new(), due: None };
+        for fin in finishes {
+            if self.holds(worker, fin.ticket) {
+                self.attempted(fin.ticket.id);
+                self.end(fin.ticket.id, fin.cause, fin.ending.clone());
+            } else {
+                reply.stale.push(self.meet("a finish was stale", fin.ticket));
+            }
+        }
+        for queue in queues {
+            if self.paused.contains(queue) {
+                self.meet("a paused queue was left alone", ());
+                continue;
+            }
+            for (_, _, id) in self.ready(queue).into_iter().take(want - reply.claims.len()) {
+                reply.claims.push(self.tasks[&id].ticket());
+                self.walk(id, Cause::Claim, Place::Held { worker });
+            }
+        }
+        if reply.claims.is_empty() && want > 0 {
+            reply.due = self.next_due();
+        }
+        self.owed.retain(|(debtor, queue)| *debtor != worker || Some(queue.as_str()) != woken);
+        Some(reply)
+    }
+
+    /// Ends the task instead, if that was asked for meanwhile.
+    fn cancelled(&mut self, id: TaskId) -> bool {
+        let asked = self.cancel_asked(id);
+        if asked {
+            self.end(id, Cause::Cancel, Ending::by_request());
+            self.meet("an attempt that was let go of had been cancelled", ());
+        }
+        asked
+    }
+
+    pub(crate) fn retry(&mut self, (worker, generation): (usize, u64), t: Ticket, delay: u64, error: &str) -> Option<LetGo> {
+        self.present(worker, generation)?;
+        if !self.holds(worker, t) {
+            return Some(self.meet("a ticket was stale", LetGo::Stale));
+        }
+        self.attempted(t.id);
+        if self.cancelled(t.id) {
+            return Some(LetGo::Cancelled);
+        }
+        self.walk(t.id, Cause::Retry, Place::Timer { due: self.now + delay });
+        let entry = self.tasks.get_mut(&t.id).expect("a task");
+        (entry.error, entry.body) = (Some(error.to_owned()), None);
+        self.slices.insert(slice(t.id));
+        Some(LetGo::Done)
+    }
+
+    pub(crate) fn shelve(&mut self, (worker, generation): (usize, u64), t: Ticket) -> Option<LetGo> {
+        self.present(worker, generation)?;
+        if !self.holds(worker, t) {
+            return Some(self.meet("a ticket was stale", LetGo::Stale));
+        }
+        if self.cancelled(t.id) {
+            return Some(LetGo::Cancelled);
+        }
+        self.walk(t.id, Cause::Shelve, Place::Shelf);
+        self.slices.insert(slice(t.id));
+        Some(LetGo::Done)
+    }
+
+    pub(crate) fn release(&mut self, (worker, generation): (usize, u64), tickets: &[Ticket]) -> Option<Vec<Ticket>> {
+        self.present(worker, generation)?;
+        let mut stale = Vec::new();
+        for ticket in tickets {
+            if !self.holds(worker, *ticket) {
+                stale.push(self.meet("a ticket was stale", *ticket));
+            } else if !self.cancelled(ticket.id) {
+                self.make_ready(ticket.id, Cause::Release, ticket.id.created_at_ms());
+            }
+        }
+        Some(stale)
+    }
+
+    pub(crate) fn unshelve(&mut self, task_types: &[String]) {
+        for task_type in task_types {
+            let shelf = self.shelves().remove(task_type.as_str()).unwrap_or_default();
+            for (_, created, id) in shelf {
+                self.make_ready(id, Cause::Unshelve, created);
+            }
+        }
+    }
+
+    /// The time until the next timer, and whether there are shelves.
+    pub(crate) fn beat(&mut self, worker: usize, begun: &[(TaskId, u64)], left: &[TaskId]) -> Option<(Option<u64>, bool)> {
+        let life = &mut self.workers[worker];
+        life.generation.and(life.lease)?;
+        life.lease = Some(self.now + life.length);
+        self.buckets.insert(self.now / BUCKET);
+        self.started.extend(begun.iter().map(|(id, at)| (*id, (*at, worker))));
+        self.started.retain(|id, _| !left.contains(id));
+        Some((self.next_due(), !self.shelves().is_empty()))
+    }
+
+    /// Every ticket that it holds.
+    pub(crate) fn reconcile(&mut self, (worker, generation): (usize, u64)) -> Option<Vec<Ticket>> {
+        let life = &mut self.workers[worker];
+        if life.generation? > generation + 1 {
+            return None;
+        }
+        life.generation = Some(generation + 1);
+        life.lease = Some(self.now + life.length);
+        Some(self.held(worker))
+    }
+
+    pub(crate) fn leave(&mut self, worker: usize, reported: &[TaskId]) -> usize {
+        let left = self.held(worker).len();
+        if left > 0 {
+            self.meet("a worker could not leave yet", ());
+        } else {
+            let life = &mut self.workers[worker];
+            (life.generation, life.lease) = (None, None);
+            life.notes.clear();
+        }
+        self.started.retain(|id, _| !reported.contains(id));
+        left
+    }
+
+    /// Takes back the tasks of a worker whose lease was seen to be `lease`; returns how many.
+    pub(crate) fn rescue(&mut self, worker: usize, lease: u64) -> usize {
+        if self.workers[worker].lease != Some(lease) {
+            return self.meet("a rescue found a lease renewed", 0);
+        }
+        if lease > self.now {
+            return self.meet("a rescue came before the end of the lease", 0);
+        }
+        let held = self.held(worker);
+        if held.is_empty() {
+            self.meet("a rescue found nothing to take back", ());
+        }
+        for ticket in &held {
+            let id = ticket.id;
+            self.started.remove(&id);
+            self.tasks.get_mut(&id).expect("a task").crashes += 1;
+            if self.cancelled(id) {
+            } else if self.tasks[&id].crashes >= CRASHES {
+                self.end(id, Cause::Poison, Ending::poison());
+            } else {
+                self.make_ready(id, Cause::Rescue, id.created_at_ms());
+            }
+        }
+        let life = &mut self.workers[worker];
+        (life.generation, life.lease) = (None, None);
+        life.notes.clear();
+        self.owed.retain(|(debtor, _)| *debtor != worker);
+        held.len()
+    }
+
+    /// Fires what is due; tells the time until the next.
+    pub(crate) fn tick(&mut self) -> Option<u64> {
+        loop {
+            let due: Vec<_> = self.timers().into_iter().take_while(|(at, _)| *at <= self.now).take(SWEEP).collect();
+            for (at, id) in &due {
+                self.make_ready(*id, Cause::Promote, *at);
+            }
+            self.sweep();
+            if due.len() < SWEEP {
+                return self.next_due();
+            }
+            self.meet("more was due than one call moves", ());
+        }
+    }
+
+    /// Drops a bucket that is due, and forgets slices that have emptied.
+    fn sweep(&mut self) {
+        let old = self.buckets.first().copied().filter(|bucket| self.expiry(*bucket) <= self.now);
+        if let Some(old) = old {
+            self.buckets.remove(&old);
+            self.meet("a bucket was dropped", ());
+            let dropped: Vec<TaskId> = self
+                .tasks
+                .values()
+                .filter(|entry| matches!(entry.place, Place::Ended { bucket, .. } if bucket == old))
+                .map(|entry| entry.asked.id)
+                .collect();
+            self.dead.retain(|(_, id)| !dropped.contains(id));
+            dropped.into_iter().for_each(|id| self.forget(id));
+        }
+        let full: BTreeSet<[u8; 4]> = self.live().map(|entry| slice(entry.asked.id)).collect();
+        let first: Vec<_> = self.slices.iter().take(8).copied().collect();
+        for empty in first.iter().filter(|slice| !full.contains(*slice)) {
+            self.slices.remove(empty);
+        }
+    }
+}

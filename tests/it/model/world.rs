@@ -1,0 +1,282 @@
+//! One namespace on a real Redis beside the model of it: each call is made on both, and what they say is compared.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, UNIX_EPOCH};
+
+use orchestrator::{Config, Error, NewTask, Orchestrator, Result, Status, TaskId, Ticket};
+use orchestrator_tests::{Server, namespace};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use redis::aio::MultiplexedConnection;
+
+use super::hands::{Hand, Sent};
+use super::reference::{Asked, Limits, Reference, Refusal};
+use super::state::{self, Stream};
+
+pub(crate) const QUEUES: [&str; 3] = ["a", "b", "c"];
+/// The instant when worlds begin, before a random part.
+pub(crate) const GENESIS: u64 = 1_900_000_000_000;
+/// How far the clock may fall behind the latest instant that it has shown.
+const BACK_MAX: u64 = 30_000;
+
+/// Lines that are kept.
+const LINES: usize = 30;
+
+/// The last operations, readable after a panic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log(Arc<Mutex<(usize, VecDeque<String>)>>);
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, (usize, VecDeque<String>)> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn say(&self, line: String) {
+        let mut log = self.lines();
+        log.1.push_back(line.chars().take(250).collect());
+        if log.1.len() > LINES {
+            log.1.pop_front();
+        }
+    }
+
+    /// Counts a step; returns its number.
+    pub(crate) fn count(&self) -> usize {
+        let mut log = self.lines();
+        log.0 += 1;
+        log.0
+    }
+
+    pub(crate) fn tell(&self) -> String {
+        let log = self.lines();
+        let lines: String = log.1.iter().map(|line| format!("  {line}\n")).collect();
+        format!("step {}; the last operations:\n{lines}", log.0)
+    }
+}
+
+/// The kind of an error, for comparing.
+pub(crate) fn kind<T>(reply: &Result<T>) -> Result<(), &'static str> {
+    Err(match reply {
+        Ok(_) => return Ok(()),
+        Err(Error::NotFound { .. }) => "NotFound",
+        Err(Error::Conflict { .. }) => "Conflict",
+        Err(Error::Invalid { .. }) => "Invalid",
+        Err(Error::QueueFull { .. }) => "QueueFull",
+        Err(Error::LeaseLost) => "LeaseLost",
+        Err(other) => panic!("a script broke: {other}"),
+    })
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) orch: Orchestrator,
+    pub(crate) raw: MultiplexedConnection,
+    pub(crate) base: String,
+    pub(crate) rng: StdRng,
+    pub(crate) log: Log,
+    pub(crate) model: Reference,
+    pub(crate) hands: Vec<Hand>,
+    pub(crate) accepted: BTreeSet<TaskId>,
+    /// Tasks in the order of their making, accepted or not.
+    pub(crate) made: Vec<Asked>,
+    /// Finishes sent not long ago, and by whom.
+    pub(crate) sent: VecDeque<(usize, Sent)>,
+    labels: HashMap<TaskId, usize>,
+    stream: Stream,
+    latest: u64,
+}
+
+impl World {
+    pub(crate) async fn new(server: &Server, seed: u64, log: Log) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let now = GENESIS + rng.random_range(0..1 << 40);
+        let limits = Limits {
+            retention: if rng.random_bool(0.3) { 60_000 } else { 24 * 3_600_000 },
+            dead_retention: if rng.random_bool(0.3) { 3_600_000 } else { 30 * 24 * 3_600_000 },
+            dead_max: if rng.random_bool(0.3) { 6 } else { 100_000 },
+            queue_max: if rng.random_bool(0.3) { 20 } else { 10_000_000 },
+        };
+        log.say(format!("{limits:?}"));
+        let config = Config {
+            namespace: namespace(),
+            retention: Duration::from_millis(limits.retention),
+            dead_retention: Duration::from_millis(limits.dead_retention),
+            dead_max: limits.dead_max as u32,
+            queue_max: limits.queue_max as u64,
+            events_max: 10_000_000,
+            test_clock: true,
+            ..Config::new(&server.url())
+        };
+        let limits = Limits { dead_retention: limits.dead_retention.max(limits.retention), ..limits };
+        let (mut raw, base) = (server.raw().await, format!("{{{}.0}}:", config.namespace));
+        set_clock(&mut raw, &base, now, 0).await;
+        let orch = Orchestrator::with_config(config).await.expect("a client");
+        Self {
+            orch,
+            raw,
+            base,
+            rng,
+            log,
+            model: Reference::new(limits, now),
+            hands: Vec::new(),
+            accepted: BTreeSet::new(),
+            made: Vec::new(),
+            sent: VecDeque::new(),
+            labels: HashMap::new(),
+            stream: Stream::default(),
+            latest: now,
+        }
+    }
+
+    pub(crate) fn name(&mut self, id: TaskId) -> String {
+        let next = self.labels.len();
+        format!("t{}", self.labels.entry(id).or_insert(next))
+    }
+
+    pub(crate) fn names(&mut self, tickets: &[Ticket]) -> String {
+        let names: Vec<String> = tickets.iter().map(|t| format!("{}@{}", self.name(t.id), t.epoch)).collect();
+        format!("[{}]", names.join(" "))
+    }
+
+    /// Moves the clock.
+    pub(crate) async fn set_time(&mut self, now: u64) {
+        let now = now.max(self.latest - BACK_MAX);
+        self.log.say(format!("the time moves by {} ms", now as i64 - self.model.now as i64));
+        (self.model.now, self.latest) = (now, self.latest.max(now));
+        let below_ms = self.rng.random_range(0..1000);
+        set_clock(&mut self.raw, &self.base, now, below_ms).await;
+        self.orch.clock_error().await.expect("the time");
+    }
+
+    // What clients do.
+
+    /// Submits tasks in one call; they may be of several queues.
+    pub(crate) async fn enqueue(&mut self, tasks: &[Asked]) {
+        let ids: Vec<String> = tasks.iter().map(|asked| format!("{}→{}", self.name(asked.id), asked.queue)).collect();
+        self.log.say(format!("enqueue {}", ids.join(" ")));
+        if tasks.iter().any(|asked| asked.due > 0) {
+            // Its own idea of the time runs on meanwhile.
+            self.orch.clock_error().await.expect("the time");
+        }
+        let new = tasks.iter().map(|asked| {
+            let task = NewTask::<u64>::new(&asked.task_type, &asked.payload).id(asked.id).queue(&asked.queue);
+            let task = task.priority(asked.priority).max_retries(asked.max_retries);
+            let task = if asked.due == 0 { task } else { task.run_at((UNIX_EPOCH + Duration::from_millis(asked.due)).into()) };
+            asked.parent.into_iter().fold(task, NewTask::parent_id)
+        });
+        let reply = self.orch.enqueue_all(new).await;
+        let ids: BTreeSet<TaskId> = tasks.iter().map(|asked| asked.id).collect();
+        let mut expected = if ids.len() < tasks.len() { Err("Invalid") } else { Ok(()) };
+        let mut queues: Vec<&String> = Vec::new();
+        for asked in tasks.iter().filter(|_| expected.is_ok()) {
+            if !queues.contains(&&asked.queue) {
+                queues.push(&asked.queue);
+            }
+        }
+        for queue in queues {
+            let batch: Vec<Asked> = tasks.iter().filter(|asked| asked.queue == *queue).cloned().collect();
+            match self.model.enqueue(&batch) {
+                Ok(_) => self.accepted.extend(batch.iter().map(|asked| asked.id)),
+                Err(refusal) => {
+                    expected = Err(if refusal == Refusal::Late { "Invalid" } else { "QueueFull" });
+                    break;
+                }
+            }
+        }
+        assert_eq!(kind(&reply), expected, "reply to a submission: {reply:?}");
+    }
+
+    pub(crate) async fn get(&mut self, id: TaskId) {
+        let reply = self.orch.get(id).await;
+        let Some(entry) = self.model.known(id) else {
+            return assert_eq!(kind(&reply), Err("NotFound"), "{id} is not known any more");
+        };
+        match reply {
+            Ok(task) => state::agrees(&task, entry, &self.model),
+            Err(error) => panic!("{id} should be {} and cannot be read: {error}", entry.status()),
+        }
+    }
+
+    pub(crate) async fn cancel(&mut self, id: TaskId) {
+        let name = self.name(id);
+        let expected = self.model.cancel(id);
+        self.log.say(format!("cancel {name}: {expected:?}"));
+        let reply = self.orch.cancel(id).await;
+        assert_eq!(kind(&reply), expected.map(drop), "reply to cancel {name}: {reply:?}");
+        assert_eq!(reply.ok(), expected.ok(), "reply to cancel {name}");
+    }
+
+    pub(crate) async fn revive(&mut self, id: TaskId) {
+        let name = self.name(id);
+        let expected = self.model.revive(id);
+        self.log.say(format!("revive {name}: {expected:?}"));
+        let reply = self.orch.retry(id).await;
+        assert_eq!(kind(&reply), expected, "reply to a manual retry of {name}: {reply:?}");
+    }
+
+    pub(crate) async fn pause(&mut self, queue: &str, pause: bool) {
+        self.log.say(format!("{} {queue}", if pause { "pause" } else { "resume" }));
+        let expected = if pause { self.model.pause(queue) } else { self.model.resume(queue) };
+        let reply = if pause { self.orch.pause(queue).await } else { self.orch.resume(queue).await };
+        assert_eq!(reply.expect("a reply"), expected, "whether pausing {queue} changed something");
+    }
+
+    // Holding all against the model.
+
+    /// Everything that is stored, the counts, and the stream.
+    pub(crate) async fn check(&mut self) {
+        let mut actual = state::actual(&mut self.raw, &self.base, &mut self.model).await;
+        state::awake(&mut actual, &self.model);
+        state::same(&actual, &state::expected(&self.model));
+        state::each_in_one_place(&actual);
+        let stats = self.orch.stats().await.expect("counts");
+        state::counted(&stats, &actual, &self.model);
+        self.stream.check(&mut self.raw, &self.base, &mut self.model).await;
+        for (worker, hand) in self.hands.iter().enumerate().filter(|(_, hand)| hand.alive) {
+            if self.model.workers[worker].generation == Some(hand.generation()) {
+                let believed: BTreeSet<TaskId> = hand.claims.iter().map(|holding| holding.ticket().id).collect();
+                let held: BTreeSet<TaskId> = self.model.held(worker).iter().map(|ticket| ticket.id).collect();
+                assert_eq!(believed, held, "what w{worker} believes to hold");
+            }
+        }
+    }
+
+    /// The first letters of the keys that are there.
+    pub(crate) async fn kinds(&mut self) -> BTreeSet<u8> {
+        let keys: Vec<Vec<u8>> = self.keys().await;
+        keys.iter().map(|key| key[self.base.len()]).collect()
+    }
+
+    async fn keys(&mut self) -> Vec<Vec<u8>> {
+        redis::cmd("KEYS").arg(format!("{}*", self.base)).query_async(&mut self.raw).await.expect("the keys")
+    }
+
+    /// Makes room for the next world.
+    pub(crate) async fn clear(&mut self) {
+        let keys = self.keys().await;
+        redis::cmd("UNLINK").arg(keys).query_async::<()>(&mut self.raw).await.expect("a reply");
+    }
+
+    /// Every task ever accepted has ended, once: its value is there, or its retention has passed.
+    pub(crate) async fn all_ended(&mut self) {
+        let mut left = self.accepted.clone();
+        for (id, entry) in self.model.tasks.clone() {
+            assert!(entry.status().is_terminal(), "{id} is {}", entry.status());
+            assert!(left.remove(&id), "{id} was never accepted");
+            self.get(id).await;
+        }
+        for id in self.model.gone.clone() {
+            left.remove(&id);
+        }
+        assert!(left.is_empty(), "accepted and lost: {left:?}");
+        let ended = |status| self.model.tasks.values().filter(|entry| entry.status() == status).count();
+        assert_eq!(ended(Status::Failed), self.model.dead.len());
+    }
+}
+
+/// Sets the clock that the scripts read.
+pub(crate) async fn set_clock(raw: &mut MultiplexedConnection, base: &str, now: u64, below_ms: u64) {
+    let mut set = redis::cmd("HSET");
+    set.arg(format!("{base}now")).arg("s").arg(now / 1000).arg("us").arg(now % 1000 * 1000 + below_ms);
+    set.query_async::<()>(raw).await.expect("the clock");
+}
