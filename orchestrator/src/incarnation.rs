@@ -3,6 +3,7 @@
 //! This is what a worker runtime is built on. A runtime sends one [`Incarnation::step`] at a time; when any call that
 //! lets go of tasks brings no answer, it calls [`Incarnation::reconcile`] before anything else.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -103,7 +104,7 @@ struct Life {
 
 /// Leases of other workers (value last seen, and since when on our own monotonic clock) and when they were looked at.
 #[derive(Debug)]
-struct Watch(Vec<(String, String, Instant)>, Instant);
+struct Watch(Vec<(Vec<u8>, String, Instant)>, Instant);
 
 impl Default for Watch {
     fn default() -> Self {
@@ -130,7 +131,9 @@ impl Incarnation {
         let call = |_| {
             let call = this.store.call(&this.store.scripts().join);
             let call = call.arg(&this.life.name).arg(this.lease_ms()).arg(queues.len()).args(queues);
-            descriptions.iter().fold(call, |call, (task_type, description)| call.arg(task_type).arg(description.as_slice()))
+            descriptions
+                .iter()
+                .fold(call, |call, (task_type, description)| call.arg(task_type).arg(description.as_slice()))
         };
         match this.store.repeat(call).await {
             // The name is random: it is taken only by an earlier copy of this very call.
@@ -190,15 +193,24 @@ impl Incarnation {
     ///
     /// # Errors
     /// [`Error::LeaseLost`] when this life is over; [`Error::Unavailable`].
-    pub async fn step(&self, finishes: &[Finish], want: usize, queues: &[String], woken: Option<&str>) -> Result<Stepped> {
+    pub async fn step(
+        &self,
+        finishes: &[Finish],
+        want: usize,
+        queues: &[String],
+        woken: Option<&str>,
+    ) -> Result<Stepped> {
         let call = self.store.call(&self.store.scripts().step).arg(&self.life.name).arg(self.generation());
         let [high, low] = u16::try_from(want.min(CLAIM_MAX)).unwrap_or(u16::MAX).to_be_bytes();
         let woken = woken.and_then(|woken| queues.iter().position(|queue| queue == woken)).map_or(0, |at| at + 1);
         // Both are at most 8, as checked when the worker joined.
         let call = call.arg(&[high, low, queues.len() as u8, woken as u8][..]).args(queues);
+        // A second end of one claim in one step is not sent: the first counts.
+        let mut sent = HashSet::new();
         let call = finishes
             .iter()
             .take(FINISH_MAX)
+            .filter(|finish| sent.insert(finish.ticket))
             .fold(call, |call, finish| call.arg(&finish.ticket.to_bytes()).arg(finish.tail.as_slice()));
         let mut slices: Vec<&[u8]> = finishes.iter().map(|finish| &finish.ticket.id.as_bytes()[..4]).collect();
         slices.dedup();
@@ -240,7 +252,8 @@ impl Incarnation {
         self.store.set_now_ms(items.next()?);
         let (due_ms, shelves): (i64, u64) = (items.next()?, items.next()?);
         let mut leases = Vec::new();
-        while let (Ok(worker), Ok(lease)) = (items.next::<String>(), items.next::<String>()) {
+        // A name that somebody else wrote need not be text; it is rescued like any other.
+        while let (Ok(worker), Ok(lease)) = (items.next::<Vec<u8>>(), items.next::<String>()) {
             leases.push((worker, lease));
         }
         self.watch_leases(leases);
@@ -248,7 +261,7 @@ impl Incarnation {
     }
 
     /// Notes the leases of others: a value seen before keeps the instant when it was first seen.
-    fn watch_leases(&self, leases: Vec<(String, String)>) {
+    fn watch_leases(&self, leases: Vec<(Vec<u8>, String)>) {
         let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let blind = std::mem::replace(&mut watch.1, Instant::now()).elapsed() > 2 * BEAT;
         if blind {
@@ -257,7 +270,7 @@ impl Incarnation {
         }
         watch.0 = leases
             .into_iter()
-            .filter(|(worker, _)| *worker != self.life.name)
+            .filter(|(worker, _)| worker != self.life.name.as_bytes())
             .map(|(worker, lease)| {
                 let since = watch.0.iter().find(|(w, l, _)| *w == worker && *l == lease).map(|(_, _, since)| *since);
                 (worker, lease, since.unwrap_or_else(Instant::now))
@@ -278,7 +291,7 @@ impl Incarnation {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn rescue(&self) -> Result<usize> {
-        let silent: Vec<(String, String)> = {
+        let silent: Vec<(Vec<u8>, String)> = {
             let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let (over, still): (Vec<_>, Vec<_>) =
                 watch.0.drain(..).partition(|(_, _, since)| since.elapsed() >= self.life.lease);
@@ -298,7 +311,7 @@ impl Incarnation {
         Ok(rescued)
     }
 
-    async fn rescue_some(&self, worker: &str, lease: &str) -> Result<(i64, i64)> {
+    async fn rescue_some(&self, worker: &[u8], lease: &str) -> Result<(i64, i64)> {
         let reply = self
             .store
             .repeat(|_| {

@@ -115,7 +115,8 @@ impl Orchestrator {
         let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes())).await?;
         let parts: Vec<Vec<u8>> = read(reply)?;
         let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
-        Task::told(id, [part(0), part(1), part(2), part(3)])?.ok_or_else(|| Error::NotFound { what: format!("task {id}") })
+        Task::told(id, [part(0), part(1), part(2), part(3)])?
+            .ok_or_else(|| Error::NotFound { what: format!("task {id}") })
     }
 
     /// One page of the namespace's tasks; [`TaskPage`] tells the order. `cursor` comes from the page before, `limit` is

@@ -52,7 +52,9 @@ impl Stats {
         };
         let mut queues = Vec::new();
         while !reply.is_empty() {
-            queues.push(QueueStats { queue: reply.next()?, ready: reply.next()?, paused: reply.next()? });
+            // A name that somebody else wrote need not be text.
+            let queue = String::from_utf8_lossy(&reply.next::<Vec<u8>>()?).into_owned();
+            queues.push(QueueStats { queue, ready: reply.next()?, paused: reply.next()? });
         }
         queues.sort_by(|a, b| a.queue.cmp(&b.queue));
         let pending = queues.iter().map(|queue| queue.ready).sum::<u64>() + scheduled;

@@ -38,7 +38,10 @@ impl Offers {
 }
 
 /// Stores all tasks; the handles come in the order of the tasks.
-pub(crate) async fn submit<T>(orch: &Orchestrator, tasks: impl Iterator<Item = NewTask<T>>) -> Result<Vec<TaskHandle<T>>> {
+pub(crate) async fn submit<T>(
+    orch: &Orchestrator,
+    tasks: impl Iterator<Item = NewTask<T>>,
+) -> Result<Vec<TaskHandle<T>>> {
     let mut handles = Vec::new();
     let mut tasks = tasks.peekable();
     while tasks.peek().is_some() {
@@ -50,6 +53,9 @@ pub(crate) async fn submit<T>(orch: &Orchestrator, tasks: impl Iterator<Item = N
         for task in tasks.by_ref().take(BATCH_MAX) {
             own_ids &= task.id.is_none();
             let id = task.id.unwrap_or_else(|| TaskId::at(now_ms));
+            if id.created_at_ms() > now_ms + REPEAT_WINDOW_MS && task.id.is_some() {
+                return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
+            }
             let queue = route(orch, &task).await?;
             let draft = task.into_draft(id, queue, now_ms)?;
             let slot = (handles.len(), draft);
@@ -116,7 +122,8 @@ async fn route<T>(orch: &Orchestrator, task: &NewTask<T>) -> Result<String> {
     }
     crate::router::check_name("task type", &task.task_type)?;
     let known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
-    let hint = crate::config::nearest(&task.task_type, &known).map(|n| format!(" Did you mean `{n}`?")).unwrap_or_default();
+    let hint =
+        crate::config::nearest(&task.task_type, &known).map(|n| format!(" Did you mean `{n}`?")).unwrap_or_default();
     Err(Error::invalid(format!(
         "no queue is known for task type `{}`.{hint} Known are {} and what workers offer; else name the queue on the task",
         task.task_type,
@@ -148,14 +155,19 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
 async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Result {
     let queue_max = orch.config().queue_max;
     let created_ms = batch.iter().map(|(_, draft)| draft.id.created_at_ms()).min().unwrap_or(0);
-    let slices: Vec<&[u8]> = batch.iter().map(|(_, draft)| &draft.id.as_bytes()[..4]).take(1).collect();
+    let ids = batch.iter().flat_map(|(_, draft)| [Some(&draft.id), draft.parent.as_ref()]).flatten();
+    let mut slices: Vec<&[u8]> = ids.map(|id| &id.as_bytes()[..4]).collect();
+    slices.sort_unstable();
+    slices.dedup();
     // A caller's own id may have been sent before by somebody else: that is asked for from the start.
     let chosen = batch.iter().any(|(_, draft)| draft.chosen_id);
     let queues = [queue.to_owned()];
     let call = |sent_before: bool| {
         let scripts = orch.store.scripts();
         let call = match sent_before || chosen {
-            true => orch.store.call(&scripts.enqueue_again).arg(queue).arg(format!("-{}", created_ms + REPEAT_WINDOW_MS)),
+            true => {
+                orch.store.call(&scripts.enqueue_again).arg(queue).arg(format!("-{}", created_ms + REPEAT_WINDOW_MS))
+            }
             false => orch.store.call(&scripts.enqueue).arg(queue).arg(created_ms + SEND_WINDOW_MS),
         };
         let call = batch.iter().fold(call, |call, (_, draft)| call.arg(draft.address()).arg(draft.record.as_slice()));

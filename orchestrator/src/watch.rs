@@ -28,14 +28,7 @@ pub struct TaskWatch {
 
 impl TaskWatch {
     pub(crate) fn new(orch: &Orchestrator, id: TaskId) -> Self {
-        Self {
-            orch: orch.clone(),
-            bell: Bell::new(orch.store()),
-            id,
-            seen: None,
-            told: None,
-            looked: Instant::now(),
-        }
+        Self { orch: orch.clone(), bell: Bell::new(orch.store()), id, seen: None, told: None, looked: Instant::now() }
     }
 
     /// The task as it stands, the first time; then, whenever it has changed, as it stands then: changes in quick

@@ -17,6 +17,7 @@ pub(super) async fn run(orch: &Orchestrator, out: &mut Output) -> Result<(), Fai
     if offers.is_empty() {
         note("no worker has offered anything yet");
     }
-    let rows = offers.iter().map(|offer| vec![cell(&offer.task_type, 64), cell(&offer.queue, 64), cell(&offer.doc, 100)]);
+    let rows =
+        offers.iter().map(|offer| vec![cell(&offer.task_type, 64), cell(&offer.queue, 64), cell(&offer.doc, 100)]);
     out.table(&["TYPE", "QUEUE", "WHAT IT DOES"], rows.collect())
 }

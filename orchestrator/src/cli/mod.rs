@@ -1,6 +1,8 @@
 //! What may be written on the command line, and how a command ends. Each command is a file.
 
 mod cancel;
+#[cfg(feature = "gateway")]
+mod dev;
 mod failure;
 mod get;
 mod handlers;
@@ -8,8 +10,12 @@ mod list;
 mod output;
 mod queue;
 mod retry;
+#[cfg(feature = "gateway")]
+mod serve;
 mod stats;
 mod submit;
+#[cfg(feature = "gateway")]
+mod token;
 mod watch;
 
 use std::process::ExitCode;
@@ -61,6 +67,16 @@ enum Command {
     Stats,
     /// Show the task types that workers offer
     Handlers,
+    /// Serve HTTP before the Redis of --redis or $REDIS_URL
+    #[cfg(feature = "gateway")]
+    Serve(serve::Serve),
+    /// Serve HTTP before a private Redis, for trying things out; prints requests to paste
+    #[cfg(feature = "gateway")]
+    Dev(dev::Dev),
+    /// Make tokens for the gateway
+    #[cfg(feature = "gateway")]
+    #[command(subcommand)]
+    Token(token::Token),
     /// Print what makes a shell complete commands and options
     Completions {
         /// The shell
@@ -84,10 +100,21 @@ enum Task {
     Watch(watch::Watch),
 }
 
+impl Command {
+    /// Whether it runs until it is told to stop, so that its log is what people look at.
+    fn serves(&self) -> bool {
+        #[cfg(feature = "gateway")]
+        return matches!(self, Self::Serve(_) | Self::Dev(_));
+        #[cfg(not(feature = "gateway"))]
+        false
+    }
+}
+
 /// Reads the command line and carries it out.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let level = if cli.command.serves() { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -95,13 +122,22 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn run(cli: Cli) -> Result<(), Failure> {
     let mut out = Output::new(cli.global.json);
     if let Command::Completions { shell } = cli.command {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
         return out.raw(&script);
+    }
+    #[cfg(feature = "gateway")]
+    match cli.command {
+        Command::Token(command) => return token::run(&command, &mut out),
+        Command::Dev(_) if cli.global.redis.is_some() => {
+            return Err(Failure::usage("`dev` starts a Redis of its own; `serve --redis URL` takes yours"));
+        }
+        Command::Dev(command) => return dev::run(command, cli.global.namespace, &mut out).await,
+        _ => {}
     }
     let orch = connect(&cli.global).await?;
     match cli.command {
@@ -114,6 +150,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Queue(command) => queue::run(&orch, &command, &mut out).await,
         Command::Stats => stats::run(&orch, &mut out).await,
         Command::Handlers => handlers::run(&orch, &mut out).await,
+        #[cfg(feature = "gateway")]
+        Command::Serve(command) => serve::run(orch, command, &mut out).await,
+        #[cfg(feature = "gateway")]
+        Command::Dev(_) | Command::Token(_) => Ok(()),
         Command::Completions { .. } => Ok(()),
     }
 }

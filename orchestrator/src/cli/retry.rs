@@ -1,6 +1,6 @@
 //! `task retry`.
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
 use orchestrator::{Error, LIST_MAX, Orchestrator, Status, TaskFilter, TaskId};
 use serde_json::json;
@@ -14,18 +14,19 @@ use super::output::{Output, is_watched, note};
 const CALLS_MAX: usize = 32;
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["ids", "dead"])))]
 pub(crate) struct Retry {
     /// The tasks
-    #[arg(value_name = "ID", required_unless_present = "dead", conflicts_with = "dead")]
+    #[arg(value_name = "ID")]
     ids: Vec<String>,
     /// All tasks that have failed and are still kept
     #[arg(long)]
     dead: bool,
     /// With --dead: only this type
-    #[arg(long = "type", value_name = "TYPE", requires = "dead")]
+    #[arg(long = "type", value_name = "TYPE", conflicts_with = "ids")]
     task_type: Option<String>,
     /// With --dead: only count them
-    #[arg(long, requires = "dead")]
+    #[arg(long, conflicts_with = "ids")]
     dry_run: bool,
 }
 

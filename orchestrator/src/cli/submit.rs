@@ -93,17 +93,17 @@ async fn wait(handle: &TaskHandle<Value>, timeout: Span, out: &mut Output) -> Re
         Ok(_) if out.is_json() => Ok(()),
         Ok(result) => out.line(&format!("{result:#}")),
         Err(Error::TaskEnded { .. }) if out.is_json() => Err(Failure::told(REFUSED)),
-        Err(error @ Error::TimedOut { .. }) => Err(Failure::refused(format!(
-            "{error}; it goes on: orchestrator task watch {}",
-            handle.id()
-        ))),
+        Err(error @ Error::TimedOut { .. }) => {
+            Err(Failure::refused(format!("{error}; it goes on: orchestrator task watch {}", handle.id())))
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 /// The payload as written, from a file or from standard input.
 fn payload(written: &str) -> Result<Value, Failure> {
-    let fault = |what: &str, error: &dyn std::fmt::Display| Failure::usage(format!("cannot read the payload {what}: {error}"));
+    let fault =
+        |what: &str, error: &dyn std::fmt::Display| Failure::usage(format!("cannot read the payload {what}: {error}"));
     let read = |mut from: Box<dyn Read>, what: &str| {
         let mut bytes = Vec::new();
         from.by_ref().take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| fault(what, &error))?;

@@ -31,10 +31,8 @@ pub(super) fn state(error: &Error) -> &'static str {
     if matches!(error, Error::OutOfMemory) {
         return "it is out of memory and takes no new task (OOM)";
     }
-    let mut text = error.to_string();
-    if text.to_ascii_lowercase().contains("loading") {
-        text.push_str("LOADING");
-    }
+    // The client spells some of the server's words in its own way: ReadOnly, BusyLoading.
+    let text = error.to_string().to_ascii_uppercase();
     STATES.iter().find(|(code, _)| text.contains(code)).map_or("no connection", |(_, state)| state)
 }
 
@@ -87,7 +85,8 @@ mod tests {
     fn what_redis_says_is_named() {
         let unavailable = |reason: &str| state(&Error::Unavailable { reason: reason.into(), source: None });
         assert!(unavailable("MISCONF: Errors writing to the AOF file").contains("MISCONF"));
-        assert!(unavailable("BusyLoadingError: data in memory").contains("LOADING"));
+        assert!(unavailable("An error was signalled by the server - BusyLoading: data").contains("LOADING"));
+        assert!(unavailable("An error was signalled by the server - ReadOnly: You can't").contains("READONLY"));
         assert_eq!(unavailable("Connection refused (os error 111)"), "no connection");
         assert!(state(&Error::OutOfMemory).contains("OOM"));
     }

@@ -1,5 +1,6 @@
 //! The body of `POST /tasks`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -7,17 +8,19 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::{NewTask, Priority, Source, Span, Task, TaskId};
+use crate::{Error, NewTask, Priority, Source, Span, Task, TaskId};
 
 /// A task as a client asks for it. What is left out or null takes its default; a field that is not known is refused,
 /// because it was meant to say something.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object that describes a task")]
 pub(super) struct NewTaskBody {
     #[serde(rename = "type")]
     pub(super) task_type: String,
     payload: Value,
+    #[serde(default, deserialize_with = "word")]
     priority: Option<Priority>,
+    #[serde(default, deserialize_with = "word")]
     source: Option<Source>,
     trace_id: Option<String>,
     pub(super) parent_task_id: Option<TaskId>,
@@ -77,6 +80,16 @@ impl NewTaskBody {
             task = task.delay(delay);
         }
         task
+    }
+}
+
+/// A word of a closed list.
+fn word<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(reader: D) -> Result<Option<T>, D::Error> {
+    match Option::<Value>::deserialize(reader)? {
+        None => Ok(None),
+        Some(Value::String(word)) => word.parse().map(Some).map_err(D::Error::custom),
+        // What is no text is no word of the list either: the error tells the list.
+        Some(other) => other.to_string().parse().map(Some).map_err(D::Error::custom),
     }
 }
 

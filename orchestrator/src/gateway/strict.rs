@@ -9,8 +9,11 @@ use super::Problem;
 /// Reads `bytes` as one JSON value of type `T`. Text that is no JSON is 400; JSON of the wrong shape is 422, with the path
 /// to the first mistake.
 pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is empty; send a JSON object"));
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => return Err(Problem::new(StatusCode::BAD_REQUEST, "the body is empty; send a JSON object")),
+        // Serde would take a list for an object, field by field.
+        Some(b'[') => return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "send a JSON object, not a list")),
+        Some(_) => {}
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
@@ -33,8 +36,13 @@ fn problem(path: &str, error: &serde_json::Error) -> Problem {
         Category::Data => (StatusCode::UNPROCESSABLE_ENTITY, ""),
         _ => (StatusCode::BAD_REQUEST, "the body is not JSON: "),
     };
+    let text = error.to_string();
+    let hint = match text.contains("hex escape") || text.contains("surrogate") {
+        true => "; an escape from \\ud800 to \\udfff is half of a surrogate pair and needs its other half",
+        false => "",
+    };
     let place = if path == "." { String::new() } else { format!("{path}: ") };
-    Problem::new(status, format!("{what}{place}{error}"))
+    Problem::new(status, format!("{what}{place}{text}{hint}"))
 }
 
 /// Line and column of the first whole number beyond 64 bits, which would be read as a rounded one. `json` is sound JSON.

@@ -147,7 +147,10 @@ mod tests {
         for position in positions {
             let text = position.to_string();
             assert_eq!(text.parse::<Position>().ok(), Some(position), "{text}");
-            assert!(text.len() <= 120 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b)), "{text}");
+            assert!(
+                text.len() <= 120 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".-".contains(&b)),
+                "{text}"
+            );
             assert!(text[..text.len() - 1].parse::<Position>().map_or(true, |cut| cut != position));
             assert!(format!("{text}.0").parse::<Position>().is_err());
         }

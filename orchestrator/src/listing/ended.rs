@@ -7,9 +7,9 @@
 
 use std::ops::RangeInclusive;
 
-use super::{LOOKUP_MAX, Reader};
 use super::cursor::{Position, Step, top};
 use super::live::{below_last, falling};
+use super::{LOOKUP_MAX, Reader};
 use crate::event;
 use crate::store::{BUCKET_MS, EntryId, Fields, Hash, Place};
 use crate::{Result, Status, Task, TaskId};
@@ -39,12 +39,12 @@ fn ends((entry, fields): &(EntryId, Fields), skip: usize, wants: impl Fn(Status)
         Some((event.task_id, event.number, status))
     });
     let all: Vec<_> = told.collect();
-    let ends = all.iter().enumerate().skip(skip).filter(|(_, (_, _, status))| wants(*status)).map(|(i, (id, changes, _))| End {
-        id: *id,
-        changes: *changes,
-        entry: *entry,
-        done: i + 1,
-    });
+    let ends = all
+        .iter()
+        .enumerate()
+        .skip(skip)
+        .filter(|(_, (_, _, status))| wants(*status))
+        .map(|(i, (id, changes, _))| End { id: *id, changes: *changes, entry: *entry, done: i + 1 });
     (all.len(), ends.collect())
 }
 
@@ -68,7 +68,7 @@ impl Reader<'_> {
         let begin = self.store.events_begin().await?;
         let fresh = entry.0 == u64::MAX;
         let older = |until| Ok(Some(Position::Dead { until, below: (until, top()) }));
-        let Some(begin) = begin.filter(|begin| true) else {
+        let Some(begin) = begin.filter(|begin| fresh || *begin <= entry) else {
             // Trimmed beyond the cursor, or not there at all.
             return older(entry.0);
         };

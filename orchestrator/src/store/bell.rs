@@ -65,7 +65,8 @@ impl Bell {
     }
 
     async fn block<T: redis::FromRedisValue>(&self, command: &redis::Cmd, patience: Duration) -> Result<T> {
-        let unavailable = |error: &dyn std::fmt::Display| Error::Unavailable { reason: error.to_string(), source: None };
+        let unavailable =
+            |error: &dyn std::fmt::Display| Error::Unavailable { reason: error.to_string(), source: None };
         let mut link = self.pool.get().await.map_err(|error| unavailable(&error))?;
         let grace = patience + Duration::from_secs(5);
         // Broken until an answer came: a wait that is given up on leaves a pop behind on the server.

@@ -69,8 +69,8 @@ impl Keys {
     }
 
     /// SET of what a worker holds: id ‖ epoch.
-    pub(crate) fn held(&self, worker: &str) -> String {
-        format!("{}w:{worker}", self.base)
+    pub(crate) fn held(&self, worker: &[u8]) -> Vec<u8> {
+        [self.base.as_bytes(), b"w:", worker].concat()
     }
 
     /// HASH with the test clock's `s` and `us`.

@@ -97,7 +97,8 @@ impl Store {
 
     /// The ids of all tasks that workers hold, in no order.
     pub(crate) async fn held_ids(&self) -> Result<Vec<TaskId>> {
-        let workers: Vec<String> =
+        // Names that somebody else wrote need not be text.
+        let workers: Vec<Vec<u8>> =
             self.glance(redis::cmd("ZRANGE").arg(self.keys().workers()).arg(0).arg(WORKERS_MAX - 1)).await?;
         let mut ids = Vec::new();
         for worker in workers {
@@ -109,8 +110,9 @@ impl Store {
 
     /// The numbers of the buckets of finished tasks, newest first.
     pub(crate) async fn buckets(&self) -> Result<Vec<u64>> {
-        let members: Vec<String> = self.glance(redis::cmd("ZRANGE").arg(self.keys().buckets()).arg(0).arg(-1)).await?;
-        let mut numbers: Vec<u64> = members.iter().filter_map(|member| member.parse().ok()).collect();
+        let members: Vec<Vec<u8>> = self.glance(redis::cmd("ZRANGE").arg(self.keys().buckets()).arg(0).arg(-1)).await?;
+        let number = |member: &Vec<u8>| std::str::from_utf8(member).ok()?.parse().ok();
+        let mut numbers: Vec<u64> = members.iter().filter_map(number).collect();
         numbers.sort_unstable_by(|a, b| b.cmp(a));
         Ok(numbers)
     }

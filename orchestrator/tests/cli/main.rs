@@ -1,1 +1,7 @@
-//! x
+//! The command line as a person or a script uses it: the built program, on a real Redis of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bench;
+mod commands;
+mod failures;
+mod following;

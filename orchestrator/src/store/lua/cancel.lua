@@ -12,6 +12,7 @@ end
 if not sound(id, record) then quarantine(id, record) return 'unknown' end
 local waiting = go('ZREM', base .. 'r:' .. queue_of(record), id) + go('ZREM', base .. 'z', 'd' .. id)
 if bit.band(flags_of(record), SHELVED) ~= 0 then
+  record = with_flags(record, bit.band(flags_of(record), 65535 - SHELVED))
   for _, task_type in ipairs(go('SMEMBERS', base .. 'U')) do
     waiting = waiting + go('ZREM', base .. 'u:' .. task_type, id)
     if go('ZCARD', base .. 'u:' .. task_type) == 0 then go('SREM', base .. 'U', task_type) end

@@ -13,7 +13,7 @@ if now > (void < 0 and -void or void) then return redis.error_reply('LATE this s
 local n = (#ARGV - 2) / 2
 local ready_key = base .. 'r:' .. queue
 local waiting = call('ZCARD', ready_key)
-if waiting + n > {{queue_max}} then return redis.error_reply('QUEUEFULL ' .. queue) end
+if void > 0 and waiting + n > {{queue_max}} then return redis.error_reply('QUEUEFULL ' .. queue) end
 
 -- The usual call, one task to run at once, without the tables that many would need.
 if n == 1 and void > 0 and #ARGV[3] == 14 then
@@ -64,6 +64,7 @@ do
   end
 end
 if #fresh == 0 then return 0 end
+if waiting + #fresh > {{queue_max}} then return redis.error_reply('QUEUEFULL ' .. queue) end
 
 local scores, timers, created, family, score = {}, nil, {}, nil, {}
 for i = 1, #fresh do

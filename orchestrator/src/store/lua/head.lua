@@ -12,5 +12,8 @@ local RETENTION = {{retention_ms}}    -- how long finished tasks are kept
 local DEAD_RETENTION = {{dead_retention_ms}}
 local DEAD_SHIFT = DEAD_RETENTION - RETENTION   -- dead letters go this far ahead, to the last bucket that covers them
 local DEAD_MAX = {{dead_max}}
+-- Value of a bucket's first field, ''. It is longer than a listpack allows: from the start the bucket is a real
+-- hashtable, whose writes cost the same at any size.
+local FIRST = '.................................................................'
 local EVENTS_MAX = {{events_max}}
 local CANCEL, SHELVED, AWAITED = 1, 128, 256

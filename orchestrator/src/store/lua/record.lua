@@ -95,13 +95,12 @@ local function ready(id, record, at)
   token(queue)
 end
 
--- The key of the bucket for what is to be kept from `at` on; makes it known when it is new. The first field is longer
--- than a listpack allows: from the start the bucket is a real hashtable, whose writes cost the same at any size.
+-- The key of the bucket for what is to be kept from `at` on; makes it known when it is new.
 local function bucket(at)
   local n = math.floor(at / BUCKET)
   local key = base .. 'D' .. n
-  if go('HLEN', key) == 0 then
-    go('HSET', key, '', string.rep('.', 65))
+  if not go('ZSCORE', base .. 'B', n) then
+    go('HSET', key, '', FIRST)
     go('ZADD', base .. 'B', (n + 1) * BUCKET + RETENTION, n)
   end
   return key
@@ -138,6 +137,9 @@ local function finish(id, record, tail)
   return element(id, record) .. sub(tail, 1, 1)
 end
 
+-- How far the clock may step back, or an id's maker be ahead of it.
+local CLOCK_SLACK = 60000
+
 -- Where a finished task's value lies: its key and the value, or nothing. Looks where it can be, newest first.
 local function find_finished(id)
   local buried = go('ZSCORE', base .. 'X', id)
@@ -146,8 +148,8 @@ local function find_finished(id)
     local value = go('HGET', key, id)
     if value then return key, value end
   end
-  local oldest = math.floor(math.max(created_at(id), now - RETENTION - BUCKET) / BUCKET)
-  for n = math.floor(now / BUCKET), oldest, -1 do
+  local oldest = math.floor(math.max(created_at(id) - CLOCK_SLACK, now - RETENTION - BUCKET) / BUCKET)
+  for n = math.floor((now + CLOCK_SLACK) / BUCKET), oldest, -1 do
     local key = base .. 'D' .. n
     local value = go('HGET', key, id)
     if value then return key, value end
@@ -165,4 +167,11 @@ local function quarantine(id, record)
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)
   go('LPUSH', base .. 'Q', 'record ' .. id .. ' ' .. record)
   go('LTRIM', base .. 'Q', 0, 999)
+end
+
+-- The record of a task that is to be moved, if there is one. What nobody can work with is set aside instead.
+local function workable(id)
+  local record = records({id})[1]
+  if record and not sound(id, record) then quarantine(id, record) return false end
+  return record
 end

@@ -10,7 +10,7 @@ local released, ended, stale = {}, {}, {}
 for i = 4, #ARGV do
   local member = ARGV[i]
   local id = sub(member, 1, 14)
-  local record = go('SREM', base .. 'w:' .. worker, member) == 1 and records({id})[1]
+  local record = go('SREM', base .. 'w:' .. worker, member) == 1 and workable(id)
   if not record then
     stale[#stale + 1] = member
   else

@@ -9,7 +9,7 @@ local worker, member = ARGV[1], ARGV[3]
 if go('HGET', base .. 'g', 'w' .. worker) ~= ARGV[2] then return redis.error_reply('LOST ' .. worker) end
 if go('SISMEMBER', base .. 'w:' .. worker, member) == 0 then return 'stale' end
 local id = sub(member, 1, 14)
-local record = records({id})[1]
+local record = workable(id)
 go('SREM', base .. 'w:' .. worker, member)
 if not record then return 'stale' end
 record = raise(record, 1, 2, 1, 0)

@@ -7,7 +7,7 @@
 local worker, member, task_type = ARGV[1], ARGV[3], ARGV[4]
 if go('HGET', base .. 'g', 'w' .. worker) ~= ARGV[2] then return redis.error_reply('LOST ' .. worker) end
 local id = sub(member, 1, 14)
-local record = go('SREM', base .. 'w:' .. worker, member) == 1 and records({id})[1]
+local record = go('SREM', base .. 'w:' .. worker, member) == 1 and workable(id)
 if not record then return 'stale' end
 record = raise(record, 1, 2, 0, 0)
 if bit.band(flags_of(record), CANCEL) ~= 0 then

@@ -6,7 +6,7 @@
 -- and what may fail on a key of the wrong type before the writes that count.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z n i:<inbox> Q
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
---       was taken (from 1, 0 = none) · queues in order of preference · n × (id ‖ epoch, letter ‖ ending)
+--       was taken (from 1, 0 = none) · queues in order of preference · n × (id ‖ epoch, letter ‖ ending), no id twice
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
 --         claimed, d is the ms until the next timer, -1 for none, -3 when unsound things were cleared away: look again.
 local worker = ARGV[1]
@@ -25,7 +25,7 @@ if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2
 -- What ends: held, at this epoch, by this worker.
 local held, stale = base .. 'w:' .. worker, nil
 local members, ids, tails, n = {}, {}, {}, 0
-local values, dead, waiters, ended = {}, nil, nil, {}
+local values, dead, waiters, unsound, ended = {}, nil, nil, nil, {}
 local first = 4 + queues
 if #ARGV < first then
   call('SCARD', held)
@@ -54,7 +54,7 @@ else
     local found = call('HMGET', base .. 't' .. slice, unpack(ids, i, j))
     for x = i, j do
       local id, record, tail = ids[x], found[x - i + 1], tails[x]
-      if record then
+      if record and byte(record) == 1 and #record > 16 then
         local epoch, changes, attempts = unpack_bytes('>I4I4B', record, 2)
         if attempts == 255 then attempts = 254 end
         local tag = pack('>I4I4', epoch + 1, changes + 2)
@@ -77,6 +77,11 @@ else
       else
         stale = stale or {}
         stale[#stale + 1] = members[x]
+        if record then
+          unsound = unsound or {}
+          unsound[#unsound + 1] = id
+          unsound[#unsound + 1] = record
+        end
       end
     end
     i = j + 1
@@ -84,11 +89,11 @@ else
 end
 
 -- What is claimed: the front of each queue that is not paused.
-local taken, started, reply, cuts, unsound = {}, {}, {now, -2, '', ''}, nil, nil
+local taken, started, reply, cuts = {}, {}, {now, -2, '', ''}, nil
 local room = want
 for q = 1, queues do
-  if room > 0 and not seat[q + 1] then
-    local key = base .. 'r:' .. ARGV[3 + q]
+  local key = base .. 'r:' .. ARGV[3 + q]
+  if room > 0 and not seat[q + 1] and not (cuts and cuts[key]) then
     local front = call('ZRANGE', key, 0, room - 1)
     local n = #front
     if n > 0 then
@@ -117,15 +122,11 @@ for q = 1, queues do
   end
 end
 
-if #values > 0 then call('HSET', base .. 'D' .. math.floor(now / BUCKET), unpack(values)) end
-if #ended > 0 or #taken > 0 then
-  local event = base .. 'e'
-  if #ended == 0 then
-    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 's', concat(started), 'w', worker)
-  elseif #taken == 0 then
-    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'w', worker)
-  else
-    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
+if #values > 0 then
+  local at = math.floor(now / BUCKET)
+  -- One more field than values: the bucket is new.
+  if call('HSET', base .. 'D' .. at, '', FIRST, unpack(values)) > #values / 2 then
+    call('ZADD', base .. 'B', (at + 1) * BUCKET + RETENTION, at)
   end
 end
 if dead then
@@ -139,6 +140,17 @@ if dead then
     for i = 1, #oldest, 2 do call('HDEL', base .. 'D' .. math.floor((oldest[i + 1] + DEAD_SHIFT) / BUCKET), oldest[i]) end
   end
 end
+if #taken > 0 and room == 0 and woken > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + woken], 0, 'x') end
+if #ended > 0 or #taken > 0 then
+  local event = base .. 'e'
+  if #ended == 0 then
+    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 's', concat(started), 'w', worker)
+  elseif #taken == 0 then
+    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'w', worker)
+  else
+    call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
+  end
+end
 if #members > 0 then call('SREM', held, unpack(members)) end
 do
   local i = 1
@@ -150,30 +162,28 @@ do
   end
 end
 for i = 1, waiters and #waiters or 0 do
-  local inboxes = call('HGET', base .. 'n', waiters[i])
-  for name in string.gmatch(inboxes or '', '%S+') do
-    call('ZADD', base .. 'i:' .. name, 0, waiters[i])
+  local inboxes = redis.pcall('HGET', base .. 'n', waiters[i])
+  for name in string.gmatch(type(inboxes) == 'string' and inboxes or '', '%S+') do
+    redis.pcall('ZADD', base .. 'i:' .. name, 0, waiters[i])
     call('EXPIRE', base .. 'i:' .. name, 3600)
   end
-  call('HDEL', base .. 'n', waiters[i])
+  redis.pcall('HDEL', base .. 'n', waiters[i])
 end
 
 if #taken > 0 then call('SADD', held, unpack(taken)) end
 for key, last in pairs(cuts or {}) do call('ZREMRANGEBYRANK', key, 0, last) end
 for i = 1, unsound and #unsound or 0, 2 do
   call('HDEL', base .. 't' .. sub(unsound[i], 1, 4), unsound[i])
-  call('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
-  call('LTRIM', base .. 'Q', 0, 999)
+  redis.pcall('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
+  redis.pcall('LTRIM', base .. 'Q', 0, 999)
 end
-if #taken > 0 then
-  if room == 0 and woken > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + woken], 0, 'x') end
-elseif unsound then
+if #taken == 0 and unsound then
   reply[2] = -3
-elseif want > 0 then
+elseif #taken == 0 and want > 0 then
   for q = 1, queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
   local due
   for _, key in ipairs({'z', 'B'}) do
-    local head = call('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
+    local head = redis.pcall('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
     if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
   end
   reply[2] = due and math.max(0, due - now) or -1

@@ -1,0 +1,45 @@
+//! `token create`.
+
+use chrono::{SecondsFormat, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use orchestrator::Span;
+use orchestrator::gateway::{Role, Tokens};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::output::Output;
+use super::submit::span;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Make a token for the gateway, signed with $ORCHESTRATOR_JWT_SECRET, and print it
+    Create(Create),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// Name of the caller it is for
+    #[arg(long, value_name = "NAME")]
+    sub: String,
+    /// What the caller may do
+    #[arg(long, value_parser = PossibleValuesParser::new(["user", "agent", "admin"]).try_map(|role| role.parse::<Role>()))]
+    role: Role,
+    /// How long it is good, at most 366 days
+    #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = span)]
+    ttl: Span,
+}
+
+pub(super) fn run(command: &Token, out: &mut Output) -> Result<(), Failure> {
+    let Token::Create(Create { sub, role, ttl }) = command;
+    let secret = std::env::var("ORCHESTRATOR_JWT_SECRET").map_err(|_| {
+        Failure::usage("ORCHESTRATOR_JWT_SECRET is not set; it has the secret that the gateway judges tokens by")
+    })?;
+    let life = ttl.duration()?;
+    let token = Tokens::new(&secret)?.mint(sub, *role, life)?;
+    if !out.is_json() {
+        return out.line(&token);
+    }
+    let expires = (Utc::now() + life).to_rfc3339_opts(SecondsFormat::Secs, true);
+    out.object(&json!({ "token": token, "sub": sub, "role": role, "expires_at": expires }))
+}

@@ -1,0 +1,12 @@
+//! The gateway over real HTTP, before a real Redis.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod access;
+#[cfg(feature = "cli")]
+mod binary;
+mod bodies;
+mod outages;
+mod shapes;
+mod stopping;
+mod support;
+mod tokens;

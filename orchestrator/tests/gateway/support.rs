@@ -1,0 +1,252 @@
+//! A gateway on a port of its own, a Redis on a socket of its own, and an HTTP client that hides nothing.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use orchestrator::gateway::{GatewayConfig, Role, Tokens, serve};
+use orchestrator::{Config, Orchestrator};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub(crate) const SECRET: &str = "a secret of the tests, long enough for HS256";
+
+/// A real server on a socket of its own.
+pub(crate) struct Redis {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("orch-http-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let child = spawn(&folder);
+        let redis = Self { child, folder };
+        redis.await_ready();
+        redis
+    }
+
+    fn await_ready(&self) {
+        let started = Instant::now();
+        while std::os::unix::net::UnixStream::connect(self.folder.join("s")).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "Redis does not answer");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("unix://{}/s", self.folder.display())
+    }
+
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let _ = std::fs::remove_file(self.folder.join("s"));
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.folder);
+        self.await_ready();
+    }
+
+    /// One command, for bringing the server into a state.
+    pub(crate) async fn command(&self, words: &[&str]) {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut link = client.get_multiplexed_async_connection().await.unwrap();
+        let mut command = redis::Cmd::new();
+        for word in words {
+            command.arg(word);
+        }
+        command.query_async::<redis::Value>(&mut link).await.unwrap();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn spawn(folder: &std::path::Path) -> Child {
+    let named = std::env::var_os("ORCHESTRATOR_REDIS_BIN").map(PathBuf::from);
+    let on_path = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let fetched = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../.redis");
+        std::env::split_paths(&path)
+            .chain([fetched])
+            .flat_map(|folder| [folder.join("redis-server"), folder.join("valkey-server")])
+            .find(|program| program.is_file())
+    };
+    Command::new(named.or_else(on_path).expect("a Redis server; `scripts/redis` fetches one"))
+        .args(["--port", "0", "--save", "", "--daemonize", "no", "--unixsocket"])
+        .arg(folder.join("s"))
+        .arg("--dir")
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The server of this test process. A shell that waits for the end of the process stops it.
+fn shared() -> &'static str {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let redis = Redis::start();
+        let watch = Command::new("/bin/sh")
+            .args(["-c", r#"read -r _; kill -9 "$1"; rm -rf "$2""#, "sh", &redis.child.id().to_string()])
+            .arg(&redis.folder)
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::mem::forget(watch);
+        let url = redis.url();
+        std::mem::forget(redis);
+        url
+    })
+}
+
+/// A gateway that serves until it is dropped or stopped.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) orch: Orchestrator,
+    stop: Option<oneshot::Sender<()>>,
+    pub(crate) served: JoinHandle<orchestrator::Result>,
+}
+
+/// One key a role (`user-key` and so on), and tokens by [`SECRET`].
+pub(crate) fn config() -> GatewayConfig {
+    let mut config = GatewayConfig::default().tokens(tokens());
+    for (name, role) in [("USER", Role::User), ("AGENT", Role::Agent), ("ADMIN", Role::Admin)] {
+        config = config.api_key(name, &format!("{role}-key"), role).unwrap();
+    }
+    config.drain_delay = Duration::ZERO;
+    config
+}
+
+pub(crate) fn tokens() -> Tokens {
+    Tokens::new(SECRET).unwrap()
+}
+
+/// A gateway before the shared Redis, in a namespace of its own.
+pub(crate) async fn gateway() -> Running {
+    gateway_on(shared(), config()).await
+}
+
+pub(crate) async fn gateway_with(config: GatewayConfig) -> Running {
+    gateway_on(shared(), config).await
+}
+
+pub(crate) async fn gateway_on(url: &str, config: GatewayConfig) -> Running {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let namespace = format!("h{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    serving(Config { namespace, ..Config::new(url) }, config).await
+}
+
+/// A gateway before a namespace with settings of its own.
+pub(crate) async fn gateway_of(settings: Config) -> Running {
+    serving(settings, config()).await
+}
+
+async fn serving(settings: Config, config: GatewayConfig) -> Running {
+    let orch = Orchestrator::with_config(settings).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    let served = tokio::spawn(serve(orch.clone(), config, listener, shutdown));
+    Running { address, orch, stop: Some(stop), served }
+}
+
+impl Running {
+    pub(crate) fn stop(&mut self) {
+        let _ = self.stop.take().unwrap().send(());
+    }
+
+    pub(crate) async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes as they are and reads to the end of the connection.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> Answer {
+        let mut stream = self.connect().await;
+        // The other side may close before everything is sent.
+        let _ = stream.write_all(bytes).await;
+        Answer::read(stream).await
+    }
+
+    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        if !body.is_empty() {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        self.raw(&[head.as_bytes(), body].concat()).await
+    }
+
+    pub(crate) async fn get(&self, path: &str, key: &str) -> Answer {
+        self.send("GET", path, &[("X-API-Key", key)], b"").await
+    }
+
+    /// Creates a task with the agent's key.
+    pub(crate) async fn create(&self, body: &str) -> Answer {
+        let headers = [("X-API-Key", "agent-key"), ("Content-Type", "application/json")];
+        self.send("POST", "/tasks", &headers, body.as_bytes()).await
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Value,
+}
+
+impl Answer {
+    pub(crate) async fn read(mut stream: TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut bytes)).await.expect("an answer").unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        Self { status, headers: lines.filter_map(header).collect(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+    }
+
+    pub(crate) fn detail(&self) -> &str {
+        self.body["detail"].as_str().unwrap_or_default()
+    }
+
+    /// Checks that this is an error in the usual shape, and that its text says `part`.
+    #[track_caller]
+    pub(crate) fn refuses(&self, status: u16, part: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert!(self.detail().contains(part), "{part:?} is not in {self:?}");
+        assert_eq!(self.headers["content-type"], "application/json");
+        assert_eq!((&self.body["status"], &self.body["type"]), (&status.into(), &"about:blank".into()));
+        assert!(self.body["title"].is_string() && self.body["instance"].is_string(), "{self:?}");
+        for internal in ["panicked", "/src/", ".rs", "os error", "u8", "i64", "struct"] {
+            assert!(!self.detail().contains(internal), "internal: {self:?}");
+        }
+    }
+}

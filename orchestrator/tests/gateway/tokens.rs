@@ -1,0 +1,133 @@
+//! Tokens that must not pass, one trick each.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use orchestrator::gateway::{Role, Tokens};
+use serde_json::{Value, json};
+
+use super::support::{Answer, Running, SECRET, gateway, tokens};
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn encoded(text: &str) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut out = String::new();
+    for chunk in text.as_bytes().chunks(3) {
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..=chunk.len() {
+            out.push(char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]));
+        }
+    }
+    out
+}
+
+/// A token of exactly this header and these claims, signed with `secret`.
+fn signed(header: &str, claims: &str, secret: &str) -> String {
+    let message = format!("{}.{}", encoded(header), encoded(claims));
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
+    format!("{message}.{signature}")
+}
+
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+async fn shown(gateway: &Running, token: &str) -> Answer {
+    gateway.send("GET", "/stats", &[("Authorization", &format!("Bearer {token}"))], b"").await
+}
+
+fn claims(change: Value) -> String {
+    let mut claims = json!({"sub": "eve", "role": "agent", "exp": now() + 600});
+    for (name, value) in change.as_object().unwrap() {
+        match value {
+            Value::Null => drop(claims.as_object_mut().unwrap().remove(name)),
+            value => claims[name] = value.clone(),
+        }
+    }
+    claims.to_string()
+}
+
+#[tokio::test]
+async fn sound_tokens_pass() {
+    let gateway = gateway().await;
+    let minted = tokens().mint("ada", Role::User, Duration::from_secs(60)).unwrap();
+    assert_eq!(shown(&gateway, &minted).await.status, 200);
+    for change in [json!({}), json!({"nbf": now() - 5}), json!({"exp": now() as f64 + 60.5}), json!({"team": ["x"], "iat": now()})] {
+        let answer = shown(&gateway, &signed(HEADER, &claims(change.clone()), SECRET)).await;
+        assert_eq!(answer.status, 200, "{change}: {answer:?}");
+    }
+    assert_eq!(shown(&gateway, &signed(r#"{"alg":"HS256"}"#, &claims(json!({})), SECRET)).await.status, 200);
+}
+
+#[tokio::test]
+async fn claims_that_must_not_pass() {
+    let gateway = gateway().await;
+    for (change, part) in [
+        (json!({"exp": null}), "cannot be read"),
+        (json!({"exp": now() - 60}), "expired"),
+        (json!({"exp": "tomorrow"}), "cannot be read"),
+        (json!({"exp": u64::MAX}), "366 days"),
+        (json!({"exp": now() + 400 * 24 * 3600}), "366 days"),
+        (json!({"exp": -1}), "cannot be read"),
+        (json!({"sub": null}), "cannot be read"),
+        (json!({"sub": ""}), "sub"),
+        (json!({"sub": 7}), "cannot be read"),
+        (json!({"sub": "x".repeat(129)}), "sub"),
+        (json!({"sub": "eve\nrole: admin"}), "sub"),
+        (json!({"role": null}), "cannot be read"),
+        (json!({"role": "root"}), "cannot be read"),
+        (json!({"role": "ADMIN"}), "cannot be read"),
+        (json!({"role": ["admin"]}), "cannot be read"),
+        (json!({"nbf": now() + 3600}), "not valid yet"),
+        (json!({"aud": "another service"}), "another audience"),
+    ] {
+        let token = signed(HEADER, &claims(change.clone()), SECRET);
+        shown(&gateway, &token).await.refuses(401, part);
+    }
+    let twice = format!(r#"{{"sub":"eve","role":"user","role":"admin","exp":{}}}"#, now() + 600);
+    shown(&gateway, &signed(HEADER, &twice, SECRET)).await.refuses(401, "each once");
+}
+
+#[tokio::test]
+async fn headers_and_signatures_that_must_not_pass() {
+    let gateway = gateway().await;
+    let fair = claims(json!({"role": "admin"}));
+    for alg in ["none", "None", "NONE", "nOnE", "", "HS384", "HS512", "RS256", "ES256"] {
+        let header = format!(r#"{{"alg":"{alg}","typ":"JWT"}}"#);
+        for token in [signed(&header, &fair, SECRET), format!("{}.{}.", encoded(&header), encoded(&fair))] {
+            shown(&gateway, &token).await.refuses(401, "HS256");
+        }
+    }
+    let two = r#"{"alg":"none","alg":"HS256"}"#;
+    shown(&gateway, &signed(two, &fair, SECRET)).await.refuses(401, "cannot be read");
+    for crit in [r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, r#"{"alg":"HS256","crit":["x"]}"#, r#"{"alg":"HS256","crit":[]}"#] {
+        shown(&gateway, &signed(crit, &fair, SECRET)).await.refuses(401, "critical");
+    }
+    shown(&gateway, &signed(HEADER, &fair, "")).await.refuses(401, "signature");
+    shown(&gateway, &signed(HEADER, &fair, "another secret of the right length, HS256")).await.refuses(401, "signature");
+    let good = signed(HEADER, &fair, SECRET);
+    let (message, _) = good.rsplit_once('.').unwrap();
+    let other = signed(HEADER, &claims(json!({"role": "user"})), SECRET);
+    let spliced = format!("{message}.{}", other.rsplit_once('.').unwrap().1);
+    shown(&gateway, &spliced).await.refuses(401, "signature");
+    shown(&gateway, &format!("{message}.")).await.refuses(401, "signature");
+    for junk in ["x", "a.b", "a.b.c", "..", &format!("{good}.{good}"), &format!("{good}=")] {
+        assert_eq!(shown(&gateway, junk).await.status, 401, "{junk}");
+    }
+    let long = signed(HEADER, &claims(json!({"pad": "x".repeat(8000)})), SECRET);
+    shown(&gateway, &long).await.refuses(401, "8192");
+}
+
+#[test]
+fn short_secrets_and_endless_lives_are_refused() {
+    for secret in ["", "your-secret-key-here", &"x".repeat(31)] {
+        let said = Tokens::new(secret).unwrap_err().to_string();
+        assert!(said.contains("ORCHESTRATOR_JWT_SECRET") && said.contains(&format!("{} bytes", secret.len())), "{said}");
+    }
+    for life in [0, 400 * 24 * 3600] {
+        assert!(tokens().mint("ada", Role::User, Duration::from_secs(life)).is_err());
+    }
+    assert!(tokens().mint("", Role::User, Duration::from_secs(60)).is_err());
+    assert_eq!(format!("{:?}", tokens()), "Tokens(HS256)");
+}
