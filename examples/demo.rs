@@ -102,7 +102,7 @@ async fn submit(orch: &Orchestrator, repo: &Path) -> Result<Vec<TaskId>, Failure
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|dir| dir.is_dir());
     let source = source.unwrap_or(Path::new("."));
     let look = |root: &Path, question| Investigate { root: root.to_owned(), question, bounds: Bounds::default() };
-    let machine = Monitor { disk: repo.to_owned(), thresholds: Thresholds::default() };
+    let machine = Monitor { disk: repo.to_owned(), thresholds: Thresholds::default(), service: None };
     let lookup = look(source, Question::Term("task_handler".to_owned()));
     let failing = look(repo, Question::FailingTests);
     let tasks = [

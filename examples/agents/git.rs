@@ -13,8 +13,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Settings of every command.
 const SETTINGS: [&str; 9] = [
-    "user.name=orchestrator bugfix",
-    "user.email=bugfix@localhost",
+    "user.name=orchestrator agent",
+    "user.email=agent@localhost",
     "init.defaultBranch=main",
     "core.hooksPath=/dev/null",
     "core.autocrlf=false",
@@ -83,7 +83,7 @@ mod tests {
         std::fs::write(path.join("file"), "x").expect("file");
         git(path, &["add", "file"]).await.expect("add");
         git(path, &["commit", "--quiet", "-m", "one file"]).await.expect("commit");
-        assert_eq!(git(path, &["log", "--format=%an %s"]).await.expect("log"), "orchestrator bugfix one file");
+        assert_eq!(git(path, &["log", "--format=%an %s"]).await.expect("log"), "orchestrator agent one file");
         assert_eq!(git(path, &["branch", "--show-current"]).await.expect("branch"), "main");
     }
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use orchestrator_worker::{Priority, TaskContext, TaskError, TaskId, TaskResult, task_handler};
+use orchestrator_worker::{TaskContext, TaskError, TaskId, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
 use crate::bugfix::{Bugfix, bugfix};
+use crate::children;
 use crate::evidence::{self, Clue};
 use crate::search::{Bounds, SearchError};
 use crate::suite::{self, Failure, Outcome};
@@ -69,20 +70,9 @@ async fn failing_tests(root: &Path, bounds: Bounds, ctx: &TaskContext) -> TaskRe
     }
     let clues = clues(root, evidence::names(&failures), bounds).await?;
     let suspects = evidence::suspects(&clues);
-    let bugfix = repairer(root, &suspects, ctx).await?;
+    let repair = Bugfix { repo: root.to_owned(), suspects: suspects.clone() };
+    let bugfix = children::once(ctx, "bugfix", bugfix::with(repair)).await?;
     Ok(Report { clues, failing: failures, suspects, bugfix: Some(bugfix) })
-}
-
-/// Asks for the repair as a child of this task, unless an earlier attempt has done so.
-async fn repairer(root: &Path, suspects: &[PathBuf], ctx: &TaskContext) -> TaskResult<TaskId> {
-    if ctx.attempt() > 1 {
-        let this = ctx.orchestrator().get(ctx.task_id()).await?;
-        if let Some(child) = this.child_task_ids.first() {
-            return Ok(*child);
-        }
-    }
-    let args = Bugfix { repo: root.to_owned(), suspects: suspects.to_vec() };
-    Ok(ctx.enqueue(bugfix::with(args).priority(Priority::P1)).await?.id())
 }
 
 /// Searches on a thread that may block.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::branch;
 use crate::candidates::Candidate;
 use crate::git::git;
 use crate::repair::{Plan, Repair, RepairError};
@@ -39,16 +40,8 @@ pub async fn land(
     git(copy, &["commit", "--quiet", "--all", "--message", &message(plan, change)]).await?;
     let commit = git(copy, &["rev-parse", "HEAD"]).await?;
 
-    let clean = git(repo, &["status", "--porcelain"]).await?.is_empty();
-    if !clean || git(repo, &["rev-parse", "HEAD"]).await? != head {
+    if !branch::bring(repo, copy, head, &branch).await? {
         return Err(RepairError::Unclean(repo.to_owned()));
-    }
-    let source = copy.to_string_lossy();
-    let both = format!("{branch}:{branch}");
-    git(repo, &["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", &source, &both]).await?;
-    if let Err(error) = git(repo, &["switch", "--quiet", &branch]).await {
-        git(repo, &["branch", "--quiet", "-D", &branch]).await?;
-        return Err(error.into());
     }
     Ok(Repair {
         branch,

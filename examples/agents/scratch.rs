@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::git::{GitError, git};
 use crate::plants::Plant;
 
-/// The package and its tests, all correct. They are only ever written with a bug in them.
+/// The package and its tests, all correct.
 const FILES: [(&str, &str); 10] = [
     ("README.md", include_str!("scratch/README.md")),
     (".gitignore", "__pycache__/\n"),
@@ -61,15 +61,28 @@ pub async fn make(dir: &Path, seed: u64) -> Result<Scratch, ScratchError> {
 /// # Errors
 /// When `dir` holds something already, a file cannot be written, or git cannot be run.
 pub async fn make_with(dir: &Path, plant: Plant) -> Result<Scratch, ScratchError> {
-    write_files(dir, plant)?;
-    git(dir, &["init", "--quiet", "--template="]).await?;
-    git(dir, &["add", "--all"]).await?;
-    git(dir, &["commit", "--quiet", "-m", "The shop: bookings, words and stock"]).await?;
-    let commit = git(dir, &["rev-parse", "HEAD"]).await?;
+    write_files(dir, Some(plant))?;
+    let commit = commit_all(dir).await?;
     Ok(Scratch { path: dir.to_owned(), plant, commit })
 }
 
-fn write_files(dir: &Path, plant: Plant) -> Result<(), ScratchError> {
+/// Makes a repository in `dir` without a bug, for work that needs tests that pass; gives its only commit.
+///
+/// # Errors
+/// When `dir` holds something already, a file cannot be written, or git cannot be run.
+pub async fn make_healthy(dir: &Path) -> Result<String, ScratchError> {
+    write_files(dir, None)?;
+    Ok(commit_all(dir).await?)
+}
+
+async fn commit_all(dir: &Path) -> Result<String, GitError> {
+    git(dir, &["init", "--quiet", "--template="]).await?;
+    git(dir, &["add", "--all"]).await?;
+    git(dir, &["commit", "--quiet", "-m", "The shop: bookings, words and stock"]).await?;
+    git(dir, &["rev-parse", "HEAD"]).await
+}
+
+fn write_files(dir: &Path, plant: Option<Plant>) -> Result<(), ScratchError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| ScratchError::File(path, error)
@@ -82,11 +95,12 @@ fn write_files(dir: &Path, plant: Plant) -> Result<(), ScratchError> {
         let path = dir.join(name);
         let folder = path.parent().unwrap_or(dir);
         std::fs::create_dir_all(folder).map_err(failed(folder))?;
-        let written = if name == plant.file {
-            let misfit = ScratchError::Misfit(plant.before, plant.file);
-            std::fs::write(&path, plant.in_source(source).ok_or(misfit)?)
-        } else {
-            std::fs::write(&path, source)
+        let written = match plant.filter(|plant| plant.file == name) {
+            Some(plant) => {
+                let misfit = ScratchError::Misfit(plant.before, plant.file);
+                std::fs::write(&path, plant.in_source(source).ok_or(misfit)?)
+            }
+            None => std::fs::write(&path, source),
         };
         written.map_err(failed(&path))?;
     }

@@ -87,7 +87,7 @@ async fn a_repair_that_is_cancelled_leaves_the_repository_alone() {
 async fn the_machine_and_the_source_are_looked_at() {
     let (orch, stop) = begin().await;
     let thresholds = figures::Thresholds { processes: 0, ..figures::Thresholds::default() };
-    let look = Monitor { disk: "/".into(), thresholds };
+    let look = Monitor { disk: "/".into(), thresholds, service: None };
     let health = orch.enqueue(monitor::with(look)).await.expect("submitted");
     let here = ask(Path::new(env!("CARGO_MANIFEST_DIR")), Question::Term("parse_df".into()));
     let report = orch.enqueue(investigate::with(here)).await.expect("submitted");

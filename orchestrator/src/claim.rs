@@ -218,11 +218,8 @@ pub struct Finish {
 impl Finish {
     /// For a task whose record cannot be read by this program: it fails for good, its bytes are kept.
     pub(crate) fn unreadable(ticket: Ticket, error: &Error) -> Self {
-        let ending = Ending {
-            error: Some(shorten(&error.to_string())),
-            reason: Some("malformed".into()),
-            ..Ending::default()
-        };
+        let ending =
+            Ending { error: Some(shorten(&error.to_string())), reason: Some("malformed".into()), ..Ending::default() };
         Self { ticket, tail: ending.write(letter::FAILED, &[]) }
     }
 

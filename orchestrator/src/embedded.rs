@@ -34,7 +34,8 @@ impl Embedded {
     /// # Errors
     /// [`Error::Unfit`] when no server program is found or it cannot be started.
     pub fn start() -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("orchestrator-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        let folder =
+            std::env::temp_dir().join(format!("orchestrator-{}-{:08x}", std::process::id(), rand::random::<u32>()));
         Self::launch(&find()?, &folder, true)
     }
 
@@ -47,11 +48,13 @@ impl Embedded {
     }
 
     fn launch(program: &Path, folder: &Path, temporary: bool) -> Result<Self> {
-        let unfit = |what: &str, error: &io::Error| Error::Unfit { what: format!("{what} {}: {error}", folder.display()) };
+        let unfit =
+            |what: &str, error: &io::Error| Error::Unfit { what: format!("{what} {}: {error}", folder.display()) };
         private_folder(folder).map_err(|error| unfit("no folder for Redis at", &error))?;
         let folder = folder.canonicalize().map_err(|error| unfit("no folder for Redis at", &error))?;
         // A socket's path has 107 bytes at most, which a folder of the user's choice may exceed.
-        let socket = std::env::temp_dir().join(format!("orch-{}-{:08x}.sock", std::process::id(), rand::random::<u32>()));
+        let socket =
+            std::env::temp_dir().join(format!("orch-{}-{:08x}.sock", std::process::id(), rand::random::<u32>()));
         let config = folder.join("redis.conf");
         let text = format!(
             "port 0\nunixsocket {}\nunixsocketperm 700\ndir \"{}\"\nappendonly yes\nappendfsync everysec\nsave \"\"\n\
@@ -140,7 +143,9 @@ fn find() -> Result<PathBuf> {
     let cached = here.ancestors().map(|folder| folder.join(".redis"));
     let mut folders = std::env::split_paths(&path).chain(usual).chain(cached);
     folders
-        .find_map(|folder| ["valkey-server", "redis-server"].map(|name| folder.join(name)).into_iter().find(|p| p.is_file()))
+        .find_map(|folder| {
+            ["valkey-server", "redis-server"].map(|name| folder.join(name)).into_iter().find(|p| p.is_file())
+        })
         .ok_or_else(|| Error::Unfit {
             what: "no Redis server found. Orchestrator needs Redis 7.0 or Valkey 7.2 or newer; do one of:\n  \
                    export REDIS_URL=redis://host:6379    use a server that you have\n  \

@@ -163,7 +163,10 @@ mod tests {
         let alias = format!("{}1", &ours[..35]);
         assert!(matches!(alias.parse::<TaskId>(), Err(Error::NotFound { .. })));
         assert!(matches!("7f3c".parse::<TaskId>(), Err(Error::Invalid { .. })));
-        assert!(matches!(uuid::Uuid::from_u128(4 << 76 | 2 << 62).to_string().parse::<TaskId>(), Err(Error::NotFound { .. })));
+        assert!(matches!(
+            uuid::Uuid::from_u128(4 << 76 | 2 << 62).to_string().parse::<TaskId>(),
+            Err(Error::NotFound { .. })
+        ));
     }
 
     #[test]

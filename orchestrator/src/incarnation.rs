@@ -481,7 +481,7 @@ impl Doorbell {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn nudge(&self) -> Result {
-        self.bell.nudge(&self.owner).await.map_err(Fault::into_error)
+        self.bell.nudge(&self.owner).await
     }
 
     /// Puts the wake token of `queue` back, for somebody who can use it.

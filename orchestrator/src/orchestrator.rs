@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::embedded::Embedded;
 use crate::handle::TaskHandle;
 use crate::stats::Stats;
-use crate::store::{Items, Store, read};
+use crate::store::{Call, Fault, Items, Store, read};
 use crate::task::Task;
 use crate::waiters::Waiters;
-use crate::{Config, Error, NewTask, Offer, Result, Status, TaskFilter, TaskId, TaskPage, TaskWatch};
+use crate::{Config, Error, NewTask, Offer, Result, Status, TaskFilter, TaskId, TaskPage, TaskWatch, codec};
 
 /// A connection to one namespace. Clones are cheap and share it.
 #[derive(Clone, Debug)]
@@ -175,8 +175,12 @@ impl Orchestrator {
         match reply.as_str() {
             "revived" => Ok(()),
             "live" if sent_before => Ok(()),
-            "live" => Err(Error::Conflict { what: format!("task {id} has not ended; only a failed or cancelled one can be retried") }),
-            "c" => Err(Error::Conflict { what: format!("task {id} has completed; only a failed or cancelled one can be retried") }),
+            "live" => Err(Error::Conflict {
+                what: format!("task {id} has not ended; only a failed or cancelled one can be retried"),
+            }),
+            "c" => Err(Error::Conflict {
+                what: format!("task {id} has completed; only a failed or cancelled one can be retried"),
+            }),
             _ => Err(Error::NotFound { what: format!("task {id}") }),
         }
     }
@@ -218,10 +222,12 @@ impl Orchestrator {
     pub async fn offers(&self) -> Result<HashMap<String, Offer>> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.store.keys().handlers());
-        let table: HashMap<String, Vec<u8>> =
-            read(self.store.plain(&command).await.map_err(crate::store::Fault::into_error)?)?;
+        let call = Call::plain(command).mended_by(self.store.mend("", &[], &[]));
+        let table: HashMap<Vec<u8>, Vec<u8>> = read(self.store.send(&call).await.map_err(Fault::into_error)?)?;
         // An entry that cannot be read was not written by us; the others still hold.
-        Ok(table.into_iter().filter_map(|(k, v)| Some((k, crate::codec::decode("an offer", &v).ok()?))).collect())
+        let offer =
+            |(k, v): (Vec<u8>, Vec<u8>)| Some((String::from_utf8(k).ok()?, codec::decode("an offer", &v).ok()?));
+        Ok(table.into_iter().filter_map(offer).collect())
     }
 
     /// Proves that Redis would take a new task now, by a write that changes nothing. Asks once.
@@ -233,7 +239,7 @@ impl Orchestrator {
         command.arg(self.store.keys().probe()).arg(0).arg("");
         match self.store.plain(&command).await {
             // A key of another type under this name is found only after the write was let through.
-            Ok(_) | Err(crate::store::Fault::WrongType(_)) => Ok(()),
+            Ok(_) | Err(Fault::WrongType(_)) => Ok(()),
             Err(fault) => Err(fault.into_error()),
         }
     }

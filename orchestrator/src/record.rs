@@ -64,7 +64,10 @@ impl Header {
         let short = || Error::corrupt("a record is shorter than its header");
         let (fixed, rest) = record.split_at_checked(FIXED).ok_or_else(short)?;
         if fixed[0] != VERSION {
-            return Err(Error::corrupt(format!("a record has layout version {}; this program reads {VERSION}", fixed[0])));
+            return Err(Error::corrupt(format!(
+                "a record has layout version {}; this program reads {VERSION}",
+                fixed[0]
+            )));
         }
         let (queue, body) = rest.split_at_checked(fixed[15].into()).ok_or_else(short)?;
         let header = Self {
@@ -73,7 +76,8 @@ impl Header {
             attempts: fixed[9],
             crashes: fixed[10],
             max_retries: fixed[11],
-            priority: Priority::from_level(fixed[12]).ok_or_else(|| Error::corrupt("a record's priority is not 0..3"))?,
+            priority: Priority::from_level(fixed[12])
+                .ok_or_else(|| Error::corrupt("a record's priority is not 0..3"))?,
             flags: u16::from_be_bytes([fixed[13], fixed[14]]),
             queue: std::str::from_utf8(queue).map_err(|_| Error::corrupt("a queue's name is not text"))?.into(),
         };
@@ -202,7 +206,8 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_as_written_and_its_envelope_is_lean() {
-        let header = Header { epoch: 7, changes: 15, flags: flag::CANCEL, ..Header::fresh("dev_agent", Priority::P1, 3) };
+        let header =
+            Header { epoch: 7, changes: 15, flags: flag::CANCEL, ..Header::fresh("dev_agent", Priority::P1, 3) };
         let body = Body { task_type: "bugfix".into(), ..Body::default() };
         let payload = codec::encode("payload", &vec![7u8; 100], 1000).expect("a fair payload");
         let mut record = Vec::new();
@@ -218,7 +223,9 @@ mod tests {
     fn every_prefix_of_a_record_is_refused_without_a_panic() {
         let mut record = Vec::new();
         Header::fresh("q", Priority::P2, 3).write(&mut record);
-        Body { task_type: "t".into(), ..Body::default() }.write(&[0x81, 0xa1, b'k', 0x01], &mut record).expect("a body");
+        Body { task_type: "t".into(), ..Body::default() }
+            .write(&[0x81, 0xa1, b'k', 0x01], &mut record)
+            .expect("a body");
         for cut in 0..record.len() {
             let read = Header::read(&record[..cut]).and_then(|(_, rest)| Body::read(rest).map(drop));
             assert!(read.is_err(), "cut at {cut}");

@@ -74,7 +74,9 @@ impl Waiters {
                 Some(b"unknown") => return Err(Error::NotFound { what: format!("task {id}") }),
                 Some(b"wait") => {}
                 _ => {
-                    return Err(Error::Conflict { what: format!("16 clients wait for task {id} already; ask for it instead") });
+                    return Err(Error::Conflict {
+                        what: format!("16 clients wait for task {id} already; ask for it instead"),
+                    });
                 }
             }
             // Either way the task is looked at again.

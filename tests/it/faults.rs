@@ -2,16 +2,21 @@
 
 mod blocked;
 mod cut;
+mod flaky;
 mod idle;
 mod input;
 mod kill;
 mod late;
 mod line;
 mod look;
+mod malformed;
 mod memory;
 mod poison;
+mod poke;
 mod restart;
 mod signals;
+mod stall;
+mod steps;
 mod unfit;
 mod zombie;
 

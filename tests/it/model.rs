@@ -61,7 +61,7 @@ async fn life_of_a_namespace(server: &Server, seed: u64, steps: u64, log: &Log) 
 }
 
 /// Runs seeds on a server of their own, or tells the story of a fault.
-fn lane<T>(seeds: &[u64], life: impl AsyncFn(&Server, u64, &Log) -> T) -> Result<Vec<T>, String> {
+fn lane<T>(seeds: &[u64], life: &impl AsyncFn(&Server, u64, &Log) -> T) -> Result<Vec<T>, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let server = Server::start(&[]);
     let live = |seed: &u64| {
@@ -87,7 +87,7 @@ fn random_steps_do_what_the_model_says() {
     let started = Instant::now();
     let (left, right) = seeds.split_at(seeds.len() / 2);
     let lives: Result<Vec<_>, String> = std::thread::scope(|scope| {
-        let lanes = [left, right].map(|seeds| scope.spawn(move || lane(seeds, life)));
+        let lanes = [left, right].map(|seeds| scope.spawn(move || lane(seeds, &life)));
         lanes.map(|lane| lane.join().expect("a lane")).into_iter().collect()
     });
     let lives = lives.unwrap_or_else(|fault| panic!("{fault}")).concat();
@@ -116,6 +116,6 @@ fn nonsense_in_redis_is_set_aside_and_stops_nothing_else() {
         }
         field.drain().await
     };
-    let aside: Vec<usize> = lane(&seeds(40), life).unwrap_or_else(|fault| panic!("{fault}"));
+    let aside: Vec<usize> = lane(&seeds(40), &life).unwrap_or_else(|fault| panic!("{fault}"));
     eprintln!("set aside: {aside:?}");
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use orchestrator_tests::{orch, until};
 use orchestrator_worker::{
-    Data, Error, NewTask, Orchestrator, Priority, Status, Stop, TaskContext, TaskError, TaskResult, Worker, WorkerBuilder,
-    payload, task_handler,
+    Data, Error, NewTask, Orchestrator, Priority, Status, Stop, TaskContext, TaskError, TaskResult, Worker,
+    WorkerBuilder, payload, task_handler,
 };
 use tokio::sync::{Barrier, Notify};
 
@@ -145,7 +145,8 @@ async fn failures_are_retried_and_the_hopeless_are_not() {
 async fn a_payload_that_does_not_fit_fails_for_good_with_the_path() {
     let orch = orch().await;
     let (stop, running) = run(worker(&orch, &Shared::default()));
-    let task = orch.enqueue(NewTask::<i64>::new("sum", &serde_json::json!({"a": 1, "b": "two"})).queue("sums")).await.unwrap();
+    let task =
+        orch.enqueue(NewTask::<i64>::new("sum", &serde_json::json!({"a": 1, "b": "two"})).queue("sums")).await.unwrap();
     let error = task.result().await.expect_err("a misfit").to_string();
     assert!(error.contains("does not fit `sum` at `b`"), "{error}");
     let seen = task.task().await.unwrap();
@@ -215,7 +216,8 @@ async fn slots_bound_what_runs_and_priority_decides_what_comes_first() {
     }
     let orch = orch().await;
     let mut handles = Vec::new();
-    for (n, priority) in [(1, Priority::P3), (2, Priority::P2), (3, Priority::P0), (4, Priority::P2), (5, Priority::P1)] {
+    for (n, priority) in [(1, Priority::P3), (2, Priority::P2), (3, Priority::P0), (4, Priority::P2), (5, Priority::P1)]
+    {
         handles.push(orch.enqueue(logged::with(n).priority(priority)).await.unwrap());
     }
     let log = Arc::new(Log::default());
@@ -237,7 +239,8 @@ async fn as_many_run_at_once_as_there_are_slots() {
         Ok(())
     }
     let orch = orch().await;
-    let builder = Worker::builder(orch.clone()).discover(false).register::<meets>().data(Arc::new(Barrier::new(8))).slots(8);
+    let builder =
+        Worker::builder(orch.clone()).discover(false).register::<meets>().data(Arc::new(Barrier::new(8))).slots(8);
     let (stop, running) = run(builder);
     let handles = orch.enqueue_all((0..16).map(|_| meets::with(()))).await.unwrap();
     for handle in handles {
@@ -251,7 +254,8 @@ async fn as_many_run_at_once_as_there_are_slots() {
 async fn a_type_nobody_handles_waits_on_the_shelf_until_somebody_does() {
     let orch = orch().await;
     let bench = Shared::default();
-    let only_flaky = Worker::builder(orch.clone()).discover(false).data(Arc::clone(&bench)).register::<flaky>().queues(["sums"]);
+    let only_flaky =
+        Worker::builder(orch.clone()).discover(false).data(Arc::clone(&bench)).register::<flaky>().queues(["sums"]);
     let (stop, running) = run(only_flaky);
     let task = orch.enqueue(sum::with(Sum { a: 2, b: 3 })).await.unwrap();
     until("the shelf", || async { (orch.stats().await.unwrap().shelved_tasks == 1).then_some(()) }).await;
@@ -305,6 +309,8 @@ async fn a_worker_that_cannot_work_refuses_to_start() {
     assert!(fault(bare().register::<sum>().expect(["sum", "deploy"])).contains("expected task type `deploy`"));
     assert!(fault(bare().register::<sum>().slots(0)).contains("1 to 4096 slots"));
     assert!(fault(bare().register::<sum>().data(1u8).data(2u8)).contains("two values of type u8"));
-    assert!(fault(bare().register::<sum>().queues(["a", "b", "c", "d", "e", "f", "g", "h", "i"])).contains("1 to 8 queues"));
+    assert!(
+        fault(bare().register::<sum>().queues(["a", "b", "c", "d", "e", "f", "g", "h", "i"])).contains("1 to 8 queues")
+    );
     assert!(bare().register::<sum>().register::<sum>().build().is_ok(), "the same one twice is one");
 }

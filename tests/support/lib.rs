@@ -3,6 +3,7 @@
 
 pub mod process;
 pub mod proxy;
+mod resp;
 pub mod server;
 
 use std::future::Future;

@@ -94,7 +94,8 @@ impl Process {
 
     /// Waits until it has said `text`.
     pub async fn says(&self, text: &str) {
-        let said = || async { self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(text).then_some(()) };
+        let said =
+            || async { self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(text).then_some(()) };
         until(&format!("the process to say `{text}`"), said).await;
     }
 

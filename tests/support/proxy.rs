@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redis::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::Server;
+use crate::resp::Side;
 
 /// One request, named, and what Redis said to it.
 #[derive(Debug)]
@@ -46,12 +47,14 @@ type When = Box<dyn Fn(&Exchange) -> bool + Send>;
 #[derive(Default)]
 struct State {
     scripts: HashMap<String, String>,
-    /// What passed, by name.
+    /// What was answered, by name.
     calls: Vec<String>,
     /// The first of them lies in wait.
     cuts: VecDeque<(String, When)>,
     hold: Option<String>,
     held: Vec<Vec<u8>>,
+    /// One request in so many is lost, and one reply in so many; 0 = none.
+    lossy: u32,
 }
 
 struct Shared {
@@ -74,7 +77,8 @@ impl Proxy {
     /// A line to `server`.
     #[must_use]
     pub fn before(server: &Server) -> Self {
-        let folder = std::env::temp_dir().join(format!("orch-line-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        let folder =
+            std::env::temp_dir().join(format!("orch-line-{}-{:08x}", std::process::id(), rand::random::<u32>()));
         std::fs::create_dir_all(&folder).expect("a folder for the line");
         let listener = UnixListener::bind(folder.join("s")).expect("a socket for the line");
         let shared = Arc::new(Shared {
@@ -111,6 +115,11 @@ impl Proxy {
         self.shared.state().hold = Some(name.into());
     }
 
+    /// From now on drops a connection before one request in `n`, and behind one in `n`; never with `n` = 0.
+    pub fn lose_one_in(&self, n: u32) {
+        self.shared.state().lossy = n;
+    }
+
     /// Waits until `n` requests in all were cut or held.
     pub async fn struck(&self, n: usize) {
         let mut struck = self.shared.struck.subscribe();
@@ -131,7 +140,7 @@ impl Proxy {
         self.shared.dark.send_replace(dark);
     }
 
-    /// The names of all that passed, in order.
+    /// The names of all that was answered, in order.
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         self.shared.state().calls.clone()
@@ -163,7 +172,7 @@ impl Shared {
             let request = client.frame().await?;
             self.lit().await;
             let mut exchange = self.name(&request);
-            if self.holds(&exchange, &request) {
+            if self.loses() || self.holds(&exchange, &request) {
                 return None;
             }
             server.stream.write_all(&request).await.ok()?;
@@ -175,11 +184,12 @@ impl Shared {
             };
             exchange.reply = redis::parse_redis_value(&reply).unwrap_or(Value::Nil);
             self.learn(&exchange);
-            if self.cuts(&exchange) {
+            if self.loses() || self.cuts(&exchange) {
                 return None;
             }
             self.lit().await;
             client.stream.write_all(&reply).await.ok()?;
+            self.state().calls.push(exchange.name);
         }
     }
 
@@ -188,23 +198,27 @@ impl Shared {
             redis::parse_redis_value(request).ok().and_then(|v| redis::from_redis_value(v).ok()).unwrap_or_default();
         let text = |i: usize| String::from_utf8_lossy(parts.get(i).map_or(&[], Vec::as_slice)).into_owned();
         let command = text(0).to_uppercase();
-        let mut state = self.state();
         let (name, skip) = match command.as_str() {
-            "EVALSHA" => (state.scripts.get(&text(1)).cloned().unwrap_or(command), 4),
+            "EVALSHA" => (self.state().scripts.get(&text(1)).cloned().unwrap_or(command), 4),
             _ => (command, 1),
         };
-        state.calls.push(name.clone());
         Exchange { name, args: parts.into_iter().skip(skip).collect(), reply: Value::Nil }
     }
 
     /// The reply to a script's loading is its hash.
     fn learn(&self, exchange: &Exchange) {
-        if let ("SCRIPT", [_, text, ..], Value::BulkString(hash)) = (&*exchange.name, &*exchange.args, &exchange.reply) {
+        if let ("SCRIPT", [_, text, ..], Value::BulkString(hash)) = (&*exchange.name, &*exchange.args, &exchange.reply)
+        {
             let text = String::from_utf8_lossy(text);
             if let Some((name, _)) = self.endings.iter().find(|(_, ending)| text.ends_with(ending)) {
                 self.state().scripts.insert(String::from_utf8_lossy(hash).into_owned(), name.clone());
             }
         }
+    }
+
+    fn loses(&self) -> bool {
+        let n = self.state().lossy;
+        n > 0 && rand::random_ratio(1, n)
     }
 
     fn holds(&self, exchange: &Exchange, request: &[u8]) -> bool {
@@ -242,51 +256,4 @@ fn endings() -> Vec<(String, String)> {
             (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), ending)
         })
         .collect()
-}
-
-/// One end of a connection, read frame by frame.
-struct Side {
-    stream: UnixStream,
-    buffer: Vec<u8>,
-}
-
-impl Side {
-    fn new(stream: UnixStream) -> Self {
-        Self { stream, buffer: Vec::new() }
-    }
-
-    /// Reads more; `None` at the end.
-    async fn fill(&mut self) -> Option<()> {
-        match self.stream.read_buf(&mut self.buffer).await {
-            Ok(0) | Err(_) => None,
-            Ok(_) => Some(()),
-        }
-    }
-
-    /// The next whole request or reply; `None` at the end.
-    async fn frame(&mut self) -> Option<Vec<u8>> {
-        loop {
-            if let Some(length) = frame_length(&self.buffer) {
-                return Some(self.buffer.drain(..length).collect());
-            }
-            self.fill().await?;
-        }
-    }
-}
-
-/// How many bytes the first value of RESP2 takes, once it is there whole.
-fn frame_length(bytes: &[u8]) -> Option<usize> {
-    let line = bytes.windows(2).position(|pair| pair == b"\r\n")?;
-    let count = || std::str::from_utf8(&bytes[1..line]).ok()?.parse::<i64>().ok();
-    let mut at = line + 2;
-    match bytes[0] {
-        b'$' => at += usize::try_from(count()?).map_or(0, |length| length + 2),
-        b'*' => {
-            for _ in 0..count()?.max(0) {
-                at += frame_length(bytes.get(at..)?)?;
-            }
-        }
-        _ => {}
-    }
-    (at <= bytes.len()).then_some(at)
 }

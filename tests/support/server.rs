@@ -29,7 +29,8 @@ impl Server {
     /// Starts a server with extra arguments, such as `["--maxmemory", "10mb"]`.
     #[must_use]
     pub fn start(extra: &[&str]) -> Self {
-        let folder = std::env::temp_dir().join(format!("orch-test-{}-{:08x}", std::process::id(), rand::random::<u32>()));
+        let folder =
+            std::env::temp_dir().join(format!("orch-test-{}-{:08x}", std::process::id(), rand::random::<u32>()));
         std::fs::create_dir_all(&folder).expect("a folder for the server");
         let extra = extra.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
         let child = Self::spawn(&folder, &extra);

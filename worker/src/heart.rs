@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use orchestrator::{Error, Incarnation, Result, TaskId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-/// How long before the end of an unrenewed lease the worker stops its handlers by itself.
+/// How long before the end of an unrenewed lease the worker stops its handlers by itself; of a short lease a sixth.
 const MARGIN: Duration = Duration::from_secs(1);
 /// Longest wait for one call; the next beat is due soon.
 const CALL_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -108,21 +108,23 @@ struct Beating {
 
 impl Beating {
     async fn run(mut self) {
-        let stop = self.stop.clone();
+        let (stop, alarm, lease) = (self.stop.clone(), Arc::clone(&self.alarm), self.life.lease());
+        let (beaten, alive) = watch::channel(Instant::now());
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.beat_on() => {}
+            () = self.beat_on(&beaten) => {}
+            () = guard(&alarm, alive, lease) => {}
         }
     }
 
-    async fn beat_on(&mut self) {
+    /// Beats until the lease is lost, and tells `beaten` when the last good beat began.
+    async fn beat_on(&mut self, beaten: &watch::Sender<Instant>) {
         // The connection must live on this runtime.
         while let Err(error) = self.life.separate().await.map(|life| self.life = life) {
             tracing::warn!(%error, "the heartbeat has no connection");
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         let interval = self.life.lease() / 3;
-        let (mut alive, mut suspect) = (Instant::now(), false);
         let mut next_beat = Instant::now();
         let mut due: Option<Instant> = None;
         loop {
@@ -137,8 +139,8 @@ impl Beating {
             if now >= next_beat {
                 match self.beat().await {
                     Ok(next) => {
-                        (alive, suspect, due) = (now, false, next);
-                        next_beat = now + interval;
+                        beaten.send_replace(now);
+                        (due, next_beat) = (next, now + interval);
                     }
                     Err(Error::LeaseLost) => {
                         tracing::error!("the lease was lost: the handlers are stopped");
@@ -149,11 +151,6 @@ impl Beating {
                     Err(error) => {
                         tracing::warn!(%error, "a heartbeat did not come through");
                         next_beat = Instant::now() + Duration::from_millis(200);
-                        if !suspect && alive.elapsed() + MARGIN >= self.life.lease() {
-                            suspect = true;
-                            tracing::error!("no heartbeat for almost a lease: the handlers are stopped");
-                            self.alarm.halt();
-                        }
                     }
                 }
             }
@@ -185,6 +182,24 @@ impl Beating {
             in_time(self.life.unshelve(&self.task_types)).await?;
         }
         Ok(beaten.due.map(|wait| Instant::now() + wait))
+    }
+}
+
+/// Stops the handlers when no beat has come through for almost a lease, whatever the heart waits for meanwhile.
+async fn guard(alarm: &Alarm, mut alive: watch::Receiver<Instant>, lease: Duration) {
+    loop {
+        let end = *alive.borrow_and_update() + lease - MARGIN.min(lease / 6);
+        let beaten = tokio::select! {
+            beaten = alive.changed() => beaten,
+            () = tokio::time::sleep_until(end.into()) => {
+                tracing::error!("no heartbeat for almost a lease: the handlers are stopped");
+                alarm.halt();
+                alive.changed().await
+            }
+        };
+        if beaten.is_err() {
+            return;
+        }
     }
 }
 

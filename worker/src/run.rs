@@ -295,7 +295,8 @@ impl Run {
             Ok((slot, (_, outcome))) => (slot, Some(outcome)),
             // Its destructor panicked after its time was over.
             Err(error) if error.is_panic() => {
-                let outcome = Outcome::Failed { error: "the handler panicked while it was dropped".into(), delay: BREATH };
+                let outcome =
+                    Outcome::Failed { error: "the handler panicked while it was dropped".into(), delay: BREATH };
                 (error.id(), Some(outcome))
             }
             // Aborted: whoever aborted it sees to its claim.

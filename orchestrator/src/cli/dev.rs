@@ -39,7 +39,8 @@ pub(super) async fn run(command: Dev, namespace: Option<String>, out: &mut Outpu
     } else {
         out.line(&welcome(&url, &key, &redis))?;
     }
-    Ok(serve(orch, config, listener, stop).await?)
+    serve(orch, config, listener, stop).await;
+    Ok(())
 }
 
 fn welcome(url: &str, key: &str, redis: &str) -> String {

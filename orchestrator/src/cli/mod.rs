@@ -115,7 +115,8 @@ pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.command.serves() { "info" } else { "warn" };
     let filter = EnvFilter::try_from_env("LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(output::is_watched()).with_target(false).init();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),

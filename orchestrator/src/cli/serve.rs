@@ -32,7 +32,8 @@ pub(super) async fn run(orch: Orchestrator, command: Serve, out: &mut Output) ->
     } else {
         note(&format!("serving at {url}; Ctrl-C stops it in order, a second one at once"));
     }
-    Ok(serve(orch, config, listener, told_to_stop()?).await?)
+    serve(orch, config, listener, told_to_stop()?).await;
+    Ok(())
 }
 
 pub(super) async fn listen(host: &str, port: u16) -> Result<TcpListener, Failure> {

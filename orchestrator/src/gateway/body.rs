@@ -1,4 +1,4 @@
-//! Bodies of requests: bounded in size and time, then read as JSON with the path to the first mistake.
+//! Bodies of requests, bounded in size and time.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,7 +8,6 @@ use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
 use axum::http::{HeaderMap, StatusCode};
-use serde::de::DeserializeOwned;
 
 use super::Problem;
 
@@ -23,8 +22,8 @@ pub(super) struct Bounds {
     pub(super) time: Duration,
 }
 
-/// Reads the body of `request` as JSON.
-pub(super) async fn json<T: DeserializeOwned>(request: Request, bounds: Bounds) -> Result<T, Problem> {
+/// The body of `request`, which has to be declared as JSON.
+pub(super) async fn read(request: Request, bounds: Bounds) -> Result<Vec<u8>, Problem> {
     check_type(request.headers())?;
     if announced(request.headers()).is_some_and(|bytes| bytes > bounds.bytes as u64) {
         discard(request).await;
@@ -37,12 +36,14 @@ pub(super) async fn json<T: DeserializeOwned>(request: Request, bounds: Bounds) 
             StatusCode::REQUEST_TIMEOUT,
             format!("the body did not arrive within {} s", bounds.time.as_secs_f32()),
         )),
-        Ok(Err(Unread::Broken)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off or is not sound HTTP")),
+        Ok(Err(Unread::Broken)) => {
+            Err(Problem::new(StatusCode::BAD_REQUEST, "the body broke off or is not sound HTTP"))
+        }
         Ok(Err(Unread::TooLarge)) => {
             drain(body).await;
             Err(too_large(bounds))
         }
-        Ok(Ok(bytes)) => super::strict::from_slice(&bytes),
+        Ok(Ok(bytes)) => Ok(bytes),
     }
 }
 
@@ -107,10 +108,15 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let kind = text(CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if kind != "application/json" && !(kind.starts_with("application/") && kind.ends_with("+json")) {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON, with the header Content-Type: application/json"));
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "send JSON, with the header Content-Type: application/json",
+        ));
     }
     match text(CONTENT_ENCODING).as_deref() {
         None | Some("identity") => Ok(()),
-        Some(_) => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as it is, without a Content-Encoding")),
+        Some(_) => {
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send the body as it is, without a Content-Encoding"))
+        }
     }
 }

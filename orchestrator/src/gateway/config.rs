@@ -148,7 +148,10 @@ impl GatewayConfig {
             tracing::warn!(key = name, "the API key of this name is shorter than 16 characters and can be guessed");
         }
         if !self.not_in_force.is_empty() {
-            tracing::warn!(names = self.not_in_force.join(", "), "these settings are understood but have no effect yet");
+            tracing::warn!(
+                names = self.not_in_force.join(", "),
+                "these settings are understood but have no effect yet"
+            );
         }
     }
 }

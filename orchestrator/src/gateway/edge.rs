@@ -44,8 +44,10 @@ async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Re
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let mut response = match tokio::time::timeout(limit, next.run(request)).await {
         Ok(response) => response,
-        Err(_) => Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
-            .into_response(),
+        Err(_) => {
+            Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
+                .into_response()
+        }
     };
     let caller = response.extensions_mut().remove::<Caller>();
     let status = response.status();
@@ -72,7 +74,9 @@ async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Re
 
 /// The caller's own id if it is a sound one, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
-    let sound = |id: &&str| (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    let sound = |id: &&str| {
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+    };
     match headers.get(REQUEST_ID).and_then(|id| id.to_str().ok()).filter(sound) {
         Some(id) => id.into(),
         None => format!("{:032x}", rand::random::<u128>()),
@@ -91,9 +95,10 @@ mod tests {
     async fn answer(path: &str) -> (StatusCode, HeaderMap, serde_json::Value) {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
-            .route("/slow", get(|| std::future::pending::<()>()));
+            .route("/slow", get(std::future::pending::<()>));
         let service = TowerToHyperService::new(around(routes, Duration::from_millis(20)));
-        let request = Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
+        let request =
+            Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
         let (head, body) = service.call(request).await.expect("an answer").into_parts();
         let body = to_bytes(body, 10_000).await.expect("a body");
         (head.status, head.headers, serde_json::from_slice(&body).expect("JSON"))
@@ -105,7 +110,10 @@ mod tests {
             [("/panic", 500, "something went wrong"), ("/slow", 503, "took too long"), ("/none", 404, "no such route")]
         {
             let (status, headers, body) = answer(path).await;
-            assert_eq!((status.as_u16(), &body["status"], &body["instance"]), (expected, &expected.into(), &path.into()));
+            assert_eq!(
+                (status.as_u16(), &body["status"], &body["instance"]),
+                (expected, &expected.into(), &path.into())
+            );
             assert!(body["detail"].as_str().is_some_and(|said| said.contains(detail)), "{body}");
             assert!(!body.to_string().contains("slip"), "nothing internal is shown: {body}");
             assert_eq!(headers["x-content-type-options"], "nosniff");

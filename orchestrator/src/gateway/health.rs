@@ -33,7 +33,7 @@ pub(super) fn state(error: &Error) -> &'static str {
     }
     // The client spells some of the server's words in its own way: ReadOnly, BusyLoading.
     let text = error.to_string().to_ascii_uppercase();
-    STATES.iter().find(|(code, _)| text.contains(code)).map_or("no connection", |(_, state)| state)
+    STATES.iter().find(|(code, _)| text.contains(code)).map_or("it does not answer", |(_, state)| state)
 }
 
 /// `GET /livez`: this process answers.
@@ -73,8 +73,7 @@ pub(super) async fn health(State(gateway): State<Gateway>) -> Result<Json<Value>
 }
 
 fn silent(waited: Duration) -> Problem {
-    let said = format!("Redis does not serve now: no answer within {} s", waited.as_secs());
-    Problem::unavailable(said, 2).with("redis", "no answer")
+    Problem::of(&Error::Unavailable { reason: format!("no answer within {waited:?}"), source: None })
 }
 
 #[cfg(test)]
@@ -87,7 +86,7 @@ mod tests {
         assert!(unavailable("MISCONF: Errors writing to the AOF file").contains("MISCONF"));
         assert!(unavailable("An error was signalled by the server - BusyLoading: data").contains("LOADING"));
         assert!(unavailable("An error was signalled by the server - ReadOnly: You can't").contains("READONLY"));
-        assert_eq!(unavailable("Connection refused (os error 111)"), "no connection");
+        assert_eq!(unavailable("Connection refused (os error 111)"), "it does not answer");
         assert!(state(&Error::OutOfMemory).contains("OOM"));
     }
 }

@@ -29,7 +29,8 @@ impl ApiKeys {
     /// Adds the key of `name`. Errors name the key, never show it.
     pub(super) fn add(&mut self, name: &str, key: &str, role: Role) -> Result {
         let refuse = |what: String| Err(Error::Invalid { what });
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        {
             return refuse("the name of an API key has 1 to 64 of the characters A-Z a-z 0-9 _ . -".into());
         }
         if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
@@ -40,7 +41,10 @@ impl ApiKeys {
         let digest = Sha256::digest(key).into();
         if let Some(other) = self.0.iter().find(|other| other.name == name || other.digest == digest) {
             let what = if other.name == name { "name" } else { "key" };
-            return refuse(format!("the API keys of {} and {name} have the same {what}; each needs its own", other.name));
+            return refuse(format!(
+                "the API keys of {} and {name} have the same {what}; each needs its own",
+                other.name
+            ));
         }
         self.0.push(ApiKey { name: name.into(), role, digest, short: key.len() < KEY_BYTES_SAFE });
         Ok(())
@@ -98,7 +102,9 @@ mod tests {
     fn unusable_and_ambiguous_keys_are_refused_without_being_shown() {
         let mut keys = ApiKeys::default();
         keys.add("A", "the-secret", Role::User).expect("a fair key");
-        for (name, key) in [("", "k"), ("a b", "k"), ("B", ""), ("B", "with blank"), ("B", "é"), ("B", "the-secret"), ("A", "x")] {
+        for (name, key) in
+            [("", "k"), ("a b", "k"), ("B", ""), ("B", "with blank"), ("B", "é"), ("B", "the-secret"), ("A", "x")]
+        {
             let fault = keys.add(name, key, Role::User).expect_err("a fault").to_string();
             assert!(!fault.contains("the-secret") && !fault.contains("with blank"), "{fault}");
         }

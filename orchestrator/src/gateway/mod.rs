@@ -32,6 +32,7 @@ mod token;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::middleware::from_fn_with_state;
@@ -39,6 +40,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use self::caller::{Caller, Judge, require};
 pub use self::config::GatewayConfig;
@@ -47,13 +49,21 @@ use self::problem::Problem;
 pub use self::role::Role;
 pub use self::serve::serve;
 pub use self::token::{SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
-use crate::Orchestrator;
+use crate::{Error, Orchestrator, Result};
+
+/// Longest wait for Redis when a request only reads.
+const READ_TIME: Duration = Duration::from_secs(5);
+
+/// Bodies that are held as read JSON at the same time; a mebibyte of text can take 35 of them.
+const ROOM: usize = 64;
 
 /// What the routes share.
 #[derive(Clone, Debug)]
 struct Gateway {
     orch: Orchestrator,
     body: body::Bounds,
+    /// Places for bodies that are held as read JSON.
+    room: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
     warned: Arc<AtomicBool>,
 }
@@ -61,6 +71,13 @@ struct Gateway {
 impl Gateway {
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// A call that only reads, for as long as somebody may be kept waiting for it.
+    async fn ask<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(READ_TIME, call).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable { reason: format!("no answer within {READ_TIME:?}"), source: None })
+        })
     }
 
     /// Whether a custom route names this type or a prefix of it. A rule for all types makes none of them known.
@@ -74,14 +91,18 @@ impl Gateway {
     /// Says once that nothing waits for approval yet.
     fn warn_of_missing_gate(&self) {
         if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("a task came in that people should approve first; approvals are not enforced yet, it runs at once");
+            tracing::warn!(
+                "a task came in that people should approve first; approvals are not enforced yet, it runs at once"
+            );
         }
     }
 }
 
 /// All routes; each says which role it needs.
 fn routes(gateway: Gateway, judge: &Judge) -> Router {
-    let needs = |role: Role, route: MethodRouter<Gateway>| route.route_layer(from_fn_with_state((judge.clone(), role), require));
+    let needs = |role: Role, route: MethodRouter<Gateway>| {
+        route.route_layer(from_fn_with_state((judge.clone(), role), require))
+    };
     Router::new()
         .route("/", get(about))
         .route("/livez", get(health::livez))
@@ -100,6 +121,6 @@ async fn about() -> Json<Value> {
 
 /// `GET /stats`
 async fn stats(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
-    let stats = gateway.orch.stats().await?;
+    let stats = gateway.ask(gateway.orch.stats()).await?;
     Ok(Json(json!({"queue": stats, "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)})))
 }

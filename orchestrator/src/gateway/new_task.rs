@@ -114,9 +114,9 @@ fn instant<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<DateTime<Utc>>
     let said = "an instant is a text with its zone: \"2030-01-31T12:00:00Z\"";
     match Option::<Value>::deserialize(reader)? {
         None => Ok(None),
-        Some(Value::String(text)) => {
-            DateTime::parse_from_rfc3339(&text).map(|instant| Some(instant.to_utc())).map_err(|_| D::Error::custom(said))
-        }
+        Some(Value::String(text)) => DateTime::parse_from_rfc3339(&text)
+            .map(|instant| Some(instant.to_utc()))
+            .map_err(|_| D::Error::custom(said)),
         Some(_) => Err(D::Error::custom(said)),
     }
 }

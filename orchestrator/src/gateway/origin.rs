@@ -19,7 +19,11 @@ impl Origin {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no origin; write https://app.example.com, with a port if it has one, or https://*.example.com");
+        let wrong = || {
+            format!(
+                "`{text}` is no origin; write https://app.example.com, with a port if it has one, or https://*.example.com"
+            )
+        };
         let (scheme, host) = text.split_once("://").ok_or_else(wrong)?;
         let (any_label, rest) = match host.strip_prefix("*.") {
             Some(rest) => (true, rest),
@@ -29,7 +33,9 @@ impl Origin {
             Some((name, port)) => (name, Some(port)),
             None => (rest, None),
         };
-        let label = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        let label = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
         let fits = ["http", "https"].contains(&scheme)
             && name.split('.').all(label)
             && (!any_label || name.contains('.'))
@@ -81,7 +87,17 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_is_refused() {
-        for text in ["*", "example.com", "https://", "https://*.com", "https://a/b", "https://*", "ftp://a.b", "https://a:b", "https://x.*.com"] {
+        for text in [
+            "*",
+            "example.com",
+            "https://",
+            "https://*.com",
+            "https://a/b",
+            "https://*",
+            "ftp://a.b",
+            "https://a:b",
+            "https://x.*.com",
+        ] {
             assert!(Origin::list(text).is_err(), "{text}");
         }
     }

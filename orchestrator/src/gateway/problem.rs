@@ -70,7 +70,9 @@ impl Problem {
             status,
             match status {
                 StatusCode::NOT_FOUND => "there is no such route",
-                StatusCode::METHOD_NOT_ALLOWED => "this route does not take this method; the header Allow names those it takes",
+                StatusCode::METHOD_NOT_ALLOWED => {
+                    "this route does not take this method; the header Allow names those it takes"
+                }
                 StatusCode::INTERNAL_SERVER_ERROR => {
                     "something went wrong here; the log has more under the request id of this answer"
                 }

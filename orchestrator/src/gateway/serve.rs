@@ -16,8 +16,8 @@ use tokio::task::JoinSet;
 
 use super::body::Bounds;
 use super::caller::Judge;
-use super::{Gateway, GatewayConfig, edge, routes};
-use crate::{Orchestrator, Result};
+use super::{Gateway, GatewayConfig, ROOM, edge, routes};
+use crate::Orchestrator;
 
 /// Largest head of a request, in bytes.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -27,19 +27,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Serves until `shutdown` is over, then stops in order: `/readyz` says no, a moment later no connection is accepted any
 /// more, requests under way are finished within the grace, the rest is cut off.
 ///
-/// # Errors
-/// None today: a connection that the system refuses is logged and tried again.
+/// A connection that the system refuses is logged and tried again.
 pub async fn serve(
     orch: Orchestrator,
     config: GatewayConfig,
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-) -> Result {
+) {
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
     let gateway = Gateway {
         orch,
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
+        room: Arc::new(Semaphore::new(ROOM)),
         stopping: Arc::clone(&stopping),
         warned: Arc::default(),
     };
@@ -85,7 +85,6 @@ pub async fn serve(
         tracing::warn!(connections = connections.len(), "the grace is over; the connections left are cut off");
         connections.shutdown().await;
     }
-    Ok(())
 }
 
 /// One connection: request after request until either side closes, or the gateway stops and the present one is done.

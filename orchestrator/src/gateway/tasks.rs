@@ -1,12 +1,13 @@
 //! Tasks over HTTP.
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::new_task::NewTaskBody;
-use super::{Caller, Gateway, Problem, body};
+use super::{Caller, Gateway, Problem, body, strict};
 use crate::{BUILT_IN, Error, NewTask, Task, TaskId};
 
 /// `POST /tasks`
@@ -15,7 +16,11 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let asked: NewTaskBody = body::json(request, gateway.body).await?;
+    let bytes = body::read(request, gateway.body).await?;
+    // Read JSON can take many times the room of its text: only so many are held at the same time.
+    let room = gateway.room.acquire().await;
+    let asked: NewTaskBody = strict::from_slice(&bytes)?;
+    drop(bytes);
     check_known(&gateway, &asked.task_type).await?;
     let parent = match asked.parent_task_id {
         Some(parent) => Some(parent_of(&gateway, parent).await?),
@@ -25,9 +30,10 @@ pub(super) async fn create(
         gateway.warn_of_missing_gate();
     }
     let task: NewTask = asked.into_task(parent.as_ref()).requested_by(&caller.name);
+    drop(room);
     let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
     // The task is stored: whatever goes wrong from here on is no failure of the request.
-    Ok(Json(match gateway.orch.get(id).await {
+    Ok(Json(match gateway.ask(gateway.orch.get(id)).await {
         Ok(task) => json!({
             "success": true,
             "task_id": id,
@@ -42,9 +48,14 @@ pub(super) async fn create(
 }
 
 /// `GET /tasks/{id}`
-pub(super) async fn read(State(gateway): State<Gateway>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let id: TaskId = id.parse().map_err(|error: Error| Problem::new(StatusCode::NOT_FOUND, error.to_string()))?;
-    let task = gateway.orch.get(id).await?;
+pub(super) async fn read(
+    State(gateway): State<Gateway>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let unknown = |what: String| Problem::new(StatusCode::NOT_FOUND, what);
+    let Path(id) = id.map_err(|_| unknown("a task id is plain text".into()))?;
+    let id: TaskId = id.parse().map_err(|error: Error| unknown(error.to_string()))?;
+    let task = gateway.ask(gateway.orch.get(id)).await?;
     Ok(Json(json!({"success": true, "task_id": id, "task": task})))
 }
 
@@ -53,11 +64,12 @@ async fn check_known(gateway: &Gateway, task_type: &str) -> Result<(), Problem> 
     if crate::built_in(task_type).is_some() || gateway.has_rule(task_type) {
         return Ok(());
     }
-    let offers = gateway.orch.offers().await?;
+    let offers = gateway.ask(gateway.orch.offers()).await?;
     if offers.contains_key(task_type) {
         return Ok(());
     }
-    let mut known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).chain(offers.keys().map(String::as_str)).collect();
+    let mut known: Vec<&str> =
+        BUILT_IN.iter().map(|(known, _)| *known).chain(offers.keys().map(String::as_str)).collect();
     known.sort_unstable();
     known.dedup();
     let hint = crate::nearest(task_type, &known).map(|near| format!(" Did you mean `{near}`?")).unwrap_or_default();
@@ -67,7 +79,7 @@ async fn check_known(gateway: &Gateway, task_type: &str) -> Result<(), Problem> 
 }
 
 async fn parent_of(gateway: &Gateway, parent: TaskId) -> Result<Task, Problem> {
-    gateway.orch.get(parent).await.map_err(|error| match error {
+    gateway.ask(gateway.orch.get(parent)).await.map_err(|error| match error {
         Error::NotFound { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("parent_task_id: {error}")),
         other => Problem::of(&other),
     })

@@ -64,7 +64,8 @@ impl Tokens {
         validation.set_required_spec_claims(&["exp", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
-        let (encoding, decoding) = (EncodingKey::from_secret(secret.as_bytes()), DecodingKey::from_secret(secret.as_bytes()));
+        let (encoding, decoding) =
+            (EncodingKey::from_secret(secret.as_bytes()), DecodingKey::from_secret(secret.as_bytes()));
         Ok(Self { encoding, decoding, validation })
     }
 
@@ -95,7 +96,8 @@ impl Tokens {
         if header.crit.is_some() {
             return Err("the token has a critical header, and none is known here");
         }
-        let claims = decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| fault(error.kind()))?.claims;
+        let claims =
+            decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| fault(error.kind()))?.claims;
         check_sub(&claims.sub)?;
         if claims.exp > (jsonwebtoken::get_current_timestamp() + TOKEN_LIFE_MAX.as_secs() + LEEWAY) as f64 {
             return Err("the token lives longer than 366 days");
@@ -104,7 +106,8 @@ impl Tokens {
     }
 }
 
-const UNREADABLE: &str = "the token cannot be read: it needs a signature by HS256 and the claims sub, role and exp, each once";
+const UNREADABLE: &str =
+    "the token cannot be read: it needs a signature by HS256 and the claims sub, role and exp, each once";
 
 fn fault(kind: &ErrorKind) -> &'static str {
     match kind {

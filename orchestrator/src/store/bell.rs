@@ -10,7 +10,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisError};
 
 use super::walk::{EntryId, Fields, entries};
-use super::{CONNECT_TIMEOUT, Fault, Store};
+use super::{CONNECT_TIMEOUT, Call, Fault, Store};
 use crate::{Error, Result};
 
 /// What woke a waiter.
@@ -47,7 +47,8 @@ impl Bell {
         let tokens: Vec<String> = queues.iter().map(|queue| self.store.keys().token(queue)).collect();
         let mut command = redis::cmd("BZPOPMIN");
         command.arg(&inbox).arg(&tokens).arg(patience.as_secs_f64());
-        let reply: Option<(String, Vec<u8>, f64)> = self.block(&command, patience).await?;
+        let reply: Option<(String, Vec<u8>, f64)> =
+            self.block(&command, patience, || self.store.mend(owner, queues, &[])).await?;
         Ok(reply.map(|(key, member, _)| match tokens.iter().position(|token| *token == key) {
             Some(i) => Rung::Token(queues[i].clone()),
             None => Rung::Note(member),
@@ -60,11 +61,18 @@ impl Bell {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(1000).arg("BLOCK").arg(patience.as_millis() as u64);
         command.arg("STREAMS").arg(self.store.keys().events()).arg(format!("{}-{}", seen.0, seen.1));
-        let reply: Option<Vec<Stream>> = self.block(&command, patience).await?;
+        let reply: Option<Vec<Stream>> = self.block(&command, patience, || self.store.mend("", &[], &[])).await?;
         Ok(entries(reply.into_iter().flatten().flat_map(|(_, told)| told).collect()))
     }
 
-    async fn block<T: redis::FromRedisValue>(&self, command: &redis::Cmd, patience: Duration) -> Result<T> {
+    /// Sends a blocking read. A key of the wrong type is set aside by what `mend` makes, and told of all the same: what
+    /// the key held is gone, so the caller must look for himself.
+    async fn block<T: redis::FromRedisValue>(
+        &self,
+        command: &redis::Cmd,
+        patience: Duration,
+        mend: impl FnOnce() -> Call,
+    ) -> Result<T> {
         let unavailable =
             |error: &dyn std::fmt::Display| Error::Unavailable { reason: error.to_string(), source: None };
         let mut link = self.pool.get().await.map_err(|error| unavailable(&error))?;
@@ -72,7 +80,14 @@ impl Bell {
         // Broken until an answer came: a wait that is given up on leaves a pop behind on the server.
         link.broken = true;
         let reply = match tokio::time::timeout(grace, command.query_async(&mut link.connection)).await {
-            Ok(reply) => reply.map_err(|error| Fault::from(error).into_error())?,
+            Ok(Ok(reply)) => reply,
+            Ok(Err(error)) => {
+                let fault = Fault::from(error);
+                if matches!(fault, Fault::WrongType(_)) {
+                    self.store.send(&mend()).await.map_err(Fault::into_error)?;
+                }
+                return Err(fault.into_error());
+            }
             Err(_) => return Err(unavailable(&"no answer to a blocking read")),
         };
         link.broken = false;
@@ -81,18 +96,16 @@ impl Bell {
 
     /// Puts the token of `queue` back.
     pub(crate) async fn put_back(&self, queue: &str) -> Result<(), Fault> {
-        self.lay(&self.store.keys().token(queue), "x").await
+        self.store.send(&self.ring(&format!("k:{queue}"), "x")).await.map(drop)
     }
 
-    /// Ends a wait of `owner` by an empty note.
-    pub(crate) async fn nudge(&self, owner: &str) -> Result<(), Fault> {
-        self.lay(&self.store.keys().inbox(owner), "w").await
+    /// Ends a wait of `owner` by an empty note. Repeated until Redis has it: who waits for a nudge waits long.
+    pub(crate) async fn nudge(&self, owner: &str) -> Result<()> {
+        self.store.repeat(|_| self.ring(&format!("i:{owner}"), "w")).await.map(drop)
     }
 
-    async fn lay(&self, key: &str, member: &str) -> Result<(), Fault> {
-        let mut command = redis::cmd("ZADD");
-        command.arg(key).arg(0).arg(member);
-        self.store.plain(&command).await.map(drop)
+    fn ring(&self, name: &str, member: &str) -> Call {
+        self.store.call(&self.store.scripts().ring).arg(name).arg(member)
     }
 }
 
@@ -113,7 +126,8 @@ impl bb8::ManageConnection for Dedicated {
     type Error = RedisError;
 
     async fn connect(&self) -> Result<Link, RedisError> {
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(None);
         let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         Ok(Link { connection, broken: false })
     }
@@ -142,8 +156,9 @@ pub(super) fn client(url: &str) -> Result<redis::Client> {
 
 /// One plain connection, or a clear error soon.
 pub(super) async fn dedicated(client: &redis::Client) -> Result<MultiplexedConnection> {
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(CONNECT_TIMEOUT));
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(CONNECT_TIMEOUT));
     client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
         let address = client.get_connection_info().addr();
         Error::Unavailable { reason: format!("no connection to {address}: {error}"), source: Some(Box::new(error)) }

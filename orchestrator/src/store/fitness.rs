@@ -11,7 +11,8 @@ const VERSION_MIN: (u32, u32) = (7, 0);
 /// # Errors
 /// [`Error::Unfit`] when the server is too old or may evict keys.
 pub(super) async fn check(connection: &mut MultiplexedConnection) -> Result {
-    let info: String = redis::cmd("INFO").query_async(connection).await.map_err(|error| Fault::from(error).into_error())?;
+    let info: String =
+        redis::cmd("INFO").query_async(connection).await.map_err(|error| Fault::from(error).into_error())?;
     judge(&info)
 }
 

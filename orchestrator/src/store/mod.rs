@@ -15,8 +15,8 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
 pub(crate) use self::bell::{Bell, Rung};
-pub(crate) use self::reply::{Items, read};
 use self::keys::Keys;
+pub(crate) use self::reply::{Items, read};
 use self::scripts::Scripts;
 pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice};
 use crate::{Config, Error, Result};
@@ -101,6 +101,11 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// A plain command, for the few things that need no script.
+    pub(crate) fn plain(command: Cmd) -> Self {
+        Self { command, mend: None }
+    }
+
     pub(crate) fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
         self.command.arg(arg);
         self
@@ -177,7 +182,9 @@ impl Store {
             .set_min_delay(Duration::from_millis(20))
             .set_max_delay(Duration::from_millis(500))
             .set_number_of_retries(usize::MAX);
-        ConnectionManager::new_with_config(client.clone(), config).await.map_err(|error| Fault::from(error).into_error())
+        ConnectionManager::new_with_config(client.clone(), config)
+            .await
+            .map_err(|error| Fault::from(error).into_error())
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -228,8 +235,10 @@ impl Store {
             self.set_now_ms(seconds * 1000 + micros / 1000);
             return Ok(());
         }
-        let (seconds, micros): (u64, u64) =
-            redis::cmd("TIME").query_async(&mut self.link.clone()).await.map_err(|error| Fault::from(error).into_error())?;
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME")
+            .query_async(&mut self.link.clone())
+            .await
+            .map_err(|error| Fault::from(error).into_error())?;
         self.set_now_ms(seconds * 1000 + micros / 1000);
         Ok(())
     }

@@ -42,8 +42,8 @@ macro_rules! scripts {
 }
 
 scripts!(
-    await_end, beat, cancel, enqueue, get, join, leave, list, mend, pause, reconcile, release, rescue, retry, revive, shelve, stats,
-    step, tick, unshelve,
+    await_end, beat, cancel, enqueue, get, join, leave, list, mend, pause, reconcile, release, rescue, retry, revive,
+    ring, shelve, stats, step, tick, unshelve,
 );
 
 /// Scripts that every task goes through: making the shared functions would cost them more than their work.
@@ -70,7 +70,10 @@ fn assemble(source: &str, shared: bool, config: &Config) -> String {
 
 /// Without comment lines: they are for readers of the source, not for the server's memory.
 fn strip(lua: &str) -> String {
-    lua.lines().filter(|line| !line.trim_start().starts_with("--") && !line.trim().is_empty()).collect::<Vec<_>>().join("\n")
+    lua.lines()
+        .filter(|line| !line.trim_start().starts_with("--") && !line.trim().is_empty())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[cfg(test)]
@@ -84,7 +87,11 @@ mod tests {
             let mut lines = source.lines();
             let shebang = lines.next().unwrap_or_default();
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
-            assert_eq!(shebang.contains("allow-oom"), *name != "enqueue", "{name}: only enqueue stops when memory is full");
+            assert_eq!(
+                shebang.contains("allow-oom"),
+                *name != "enqueue",
+                "{name}: only enqueue stops when memory is full"
+            );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");
             assert!(header.contains("Reply:"), "{name}: the header tells no reply");

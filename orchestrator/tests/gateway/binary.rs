@@ -135,8 +135,10 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     assert!(said(&done).contains("no Redis is named"), "{done:?}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let done =
-        orchestrator(&["serve", "--host", "127.0.0.1", "--port", &port]).env("REDIS_URL", redis.url()).output().unwrap();
+    let done = orchestrator(&["serve", "--host", "127.0.0.1", "--port", &port])
+        .env("REDIS_URL", redis.url())
+        .output()
+        .unwrap();
     assert!(said(&done).contains("cannot listen on 127.0.0.1"), "{done:?}");
     let own = orchestrator(&["dev", "--redis", "redis://localhost"]).output().unwrap();
     assert_eq!(own.status.code(), Some(2), "{own:?}");

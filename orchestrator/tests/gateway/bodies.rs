@@ -146,7 +146,8 @@ async fn a_client_that_dawdles_is_let_go() {
     let mut head = gateway.connect().await;
     head.write_all(b"GET /health HTTP/1.1\r\nHost:").await.unwrap();
     let mut rest = Vec::new();
-    let closed = tokio::time::timeout(Duration::from_secs(20), tokio::io::AsyncReadExt::read_to_end(&mut head, &mut rest));
+    let closed =
+        tokio::time::timeout(Duration::from_secs(20), tokio::io::AsyncReadExt::read_to_end(&mut head, &mut rest));
     closed.await.expect("the connection is closed").unwrap();
     let large = gateway.send("GET", "/health", &[("X-Pad", &"x".repeat(60_000))], b"").await;
     assert_eq!(large.status, 431);

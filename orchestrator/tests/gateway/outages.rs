@@ -21,7 +21,8 @@ async fn a_redis_that_is_away_is_told_and_its_return_is_noticed() {
     assert!(started.elapsed() < Duration::from_secs(10), "health does not hang: {:?}", started.elapsed());
     assert_eq!(gateway.send("GET", "/livez", &[], b"").await.status, 200);
     let path = format!("/tasks/{id}");
-    let (create, read, stats) = tokio::join!(gateway.create(TASK), gateway.get(&path, "user-key"), gateway.get("/stats", "user-key"));
+    let (create, read, stats) =
+        tokio::join!(gateway.create(TASK), gateway.get(&path, "user-key"), gateway.get("/stats", "user-key"));
     create.refuses(503, "Whether the task was stored is not known");
     for answer in [create, read, stats] {
         answer.refuses(503, "Redis does not serve now");
@@ -71,7 +72,9 @@ async fn a_redis_that_answers_and_refuses_writes_is_not_healthy() {
 #[tokio::test]
 async fn a_full_queue_is_429() {
     let redis = Redis::start();
-    let gateway = super::support::gateway_of(orchestrator::Config { queue_max: 1, ..orchestrator::Config::new(&redis.url()) }).await;
+    let gateway =
+        super::support::gateway_of(orchestrator::Config { queue_max: 1, ..orchestrator::Config::new(&redis.url()) })
+            .await;
     assert_eq!(gateway.create(TASK).await.status, 200);
     let full = gateway.create(TASK).await;
     full.refuses(429, "full at its bound of 1");

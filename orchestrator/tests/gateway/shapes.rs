@@ -7,9 +7,32 @@ use std::time::Duration;
 
 /// A task's fields that clients rely on; none may ever be missing.
 const FIELDS: &[&str] = &[
-    "task_id", "type", "priority", "source", "status", "payload", "trace_id", "sla", "assigned_to", "created_at", "started_at",
-    "completed_at", "parent_task_id", "child_task_ids", "metadata", "error", "retry_count", "max_retries", "result", "attempt",
-    "run_at", "blocked_on", "approval_id", "requested_by", "progress", "queue",
+    "task_id",
+    "type",
+    "priority",
+    "source",
+    "status",
+    "payload",
+    "trace_id",
+    "sla",
+    "assigned_to",
+    "created_at",
+    "started_at",
+    "completed_at",
+    "parent_task_id",
+    "child_task_ids",
+    "metadata",
+    "error",
+    "retry_count",
+    "max_retries",
+    "result",
+    "attempt",
+    "run_at",
+    "blocked_on",
+    "approval_id",
+    "requested_by",
+    "progress",
+    "queue",
 ];
 
 #[tokio::test]
@@ -64,7 +87,11 @@ async fn every_field_of_a_request_arrives() {
     for field in ["type", "payload", "priority", "source", "parent_task_id", "metadata", "max_retries", "queue"] {
         assert_eq!(task[field], body[field], "{field}");
     }
-    assert_eq!((&task["status"], &task["trace_id"]), (&json!("pending"), &json!("trace-7")), "a child joins its parent's trace");
+    assert_eq!(
+        (&task["status"], &task["trace_id"]),
+        (&json!("pending"), &json!("trace-7")),
+        "a child joins its parent's trace"
+    );
     assert_eq!(task["sla"]["target"], "30m");
     assert_eq!(task["sla"]["deadline"], "2040-01-31T10:00:00Z");
     assert!(task["run_at"].is_string());
@@ -111,7 +138,10 @@ async fn stats_count_by_queue_at_the_present_time() {
     gateway.create(r#"{"type":"faq","payload":{},"delay":"1h"}"#).await;
     let stats = gateway.get("/stats", "user-key").await;
     let queue = &stats.body["queue"];
-    assert_eq!((&queue["pending_tasks"], &queue["processing_tasks"], &queue["total_tasks"]), (&json!(4), &json!(0), &json!(4)));
+    assert_eq!(
+        (&queue["pending_tasks"], &queue["processing_tasks"], &queue["total_tasks"]),
+        (&json!(4), &json!(0), &json!(4))
+    );
     assert_eq!(
         queue["queues"],
         json!([{"queue": "dev_agent", "ready": 2, "paused": false}, {"queue": "faq_agent", "ready": 1, "paused": false}])
@@ -123,7 +153,14 @@ async fn stats_count_by_queue_at_the_present_time() {
 #[tokio::test]
 async fn tasks_that_nobody_knows_are_404() {
     let gateway = gateway().await;
-    for id in ["x", "019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000", "00000000-0000-0000-0000-000000000000", "%00", "..%2Fstats"] {
+    for id in [
+        "x",
+        "019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000",
+        "00000000-0000-0000-0000-000000000000",
+        "%00",
+        "%ff",
+        "..%2Fstats",
+    ] {
         gateway.get(&format!("/tasks/{id}"), "user-key").await.refuses(404, "task");
     }
     // Over the path's length nothing breaks either.
@@ -151,7 +188,9 @@ async fn types_are_those_built_in_and_those_that_workers_offer() {
         gateway.create(&json!({"type": odd, "payload": {}}).to_string()).await.refuses(400, "known");
     }
     let offer = serde_json::from_value(json!({"t": "paint", "q": "painters"})).unwrap();
-    let _worker = orchestrator::Incarnation::join(&gateway.orch, &["painters".into()], &[offer], orchestrator::LEASE).await.unwrap();
+    let _worker = orchestrator::Incarnation::join(&gateway.orch, &["painters".into()], &[offer], orchestrator::LEASE)
+        .await
+        .unwrap();
     gateway.create(r#"{"type":"pant","payload":{}}"#).await.refuses(400, "paint");
     let created = gateway.create(r#"{"type":"paint","payload":{}}"#).await;
     assert_eq!(created.body["message"], "Task created and assigned to painters", "{created:?}");

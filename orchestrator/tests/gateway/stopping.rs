@@ -39,7 +39,7 @@ async fn readiness_fails_first_and_what_is_under_way_is_finished() {
     under_way.write_all(body.as_bytes()).await.unwrap();
     assert_eq!(Answer::read(under_way).await.status, 200);
     assert_eq!(idle.read(&mut [0; 16]).await.unwrap_or(0), 0, "an idle connection is closed");
-    gateway.served.await.unwrap().unwrap();
+    gateway.served.await.unwrap();
 }
 
 #[tokio::test]
@@ -52,7 +52,7 @@ async fn the_grace_is_bounded() {
     endless.write_all(head.as_bytes()).await.unwrap();
     gateway.send("GET", "/livez", &[], b"").await;
     gateway.stop();
-    tokio::time::timeout(Duration::from_secs(5), gateway.served).await.expect("it ends").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(5), gateway.served).await.expect("it ends").unwrap();
 }
 
 #[tokio::test]

@@ -124,7 +124,7 @@ pub(crate) struct Running {
     pub(crate) address: SocketAddr,
     pub(crate) orch: Orchestrator,
     stop: Option<oneshot::Sender<()>>,
-    pub(crate) served: JoinHandle<orchestrator::Result>,
+    pub(crate) served: JoinHandle<()>,
 }
 
 /// One key a role (`user-key` and so on), and tokens by [`SECRET`].
@@ -224,13 +224,21 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) async fn read(mut stream: TcpStream) -> Self {
         let mut bytes = Vec::new();
-        tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut bytes)).await.expect("an answer").unwrap();
+        tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut bytes))
+            .await
+            .expect("an answer")
+            .unwrap();
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
         let mut lines = head.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let header = |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-        Self { status, headers: lines.filter_map(header).collect(), body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        let header =
+            |line: &str| line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
+        Self {
+            status,
+            headers: lines.filter_map(header).collect(),
+            body: serde_json::from_str(body).unwrap_or(Value::Null),
+        }
     }
 
     pub(crate) fn detail(&self) -> &str {

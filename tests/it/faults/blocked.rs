@@ -42,7 +42,8 @@ async fn the_heart_beats_while_every_thread_is_blocked() {
     })
     .await;
     // Somebody who would rescue and run them.
-    let (stop_other, other) = run(worker(&orch).data(Arc::clone(&runs)).register::<block>().slots(THREADS).lease(SHORT));
+    let (stop_other, other) =
+        run(worker(&orch).data(Arc::clone(&runs)).register::<block>().slots(THREADS).lease(SHORT));
     for handle in &handles {
         handle.result().await.unwrap();
         let seen = handle.task().await.unwrap();

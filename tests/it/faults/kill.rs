@@ -49,12 +49,16 @@ async fn killed_workers_lose_nothing_and_their_tasks_run_again_soon() {
         let mut first = None;
         let mut again = Vec::new();
         for _ in 0..victims {
-            let (_, n): (String, u32) = told.blpop(format!("again:{}", kill + 1), 20.0).await.expect("a task that runs again");
+            let (_, n): (String, u32) =
+                told.blpop(format!("again:{}", kill + 1), 20.0).await.expect("a task that runs again");
             first.get_or_insert_with(|| killed.elapsed());
             again.push(n);
         }
         let last = killed.elapsed();
-        eprintln!("kill {kill}: {victims} held; they ran again {:.2?} to {last:.2?} after it", first.unwrap_or_default());
+        eprintln!(
+            "kill {kill}: {victims} held; they ran again {:.2?} to {last:.2?} after it",
+            first.unwrap_or_default()
+        );
         assert!(last <= Duration::from_secs(10), "the last task ran again {last:?} after the kill");
         // Away from the next kill: crashing three times would be poison.
         for n in again {

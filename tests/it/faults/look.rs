@@ -38,7 +38,8 @@ impl Look {
         let mut dump = BTreeMap::new();
         for name in self.names().await {
             if !matches!(name[0], b'W' | b'g' | b's' | b'i' | b'k' | b'h') {
-                let bytes: Option<Vec<u8>> = redis::cmd("DUMP").arg(self.key(&name)).query_async(&mut self.raw).await.unwrap();
+                let bytes: Option<Vec<u8>> =
+                    redis::cmd("DUMP").arg(self.key(&name)).query_async(&mut self.raw).await.unwrap();
                 dump.insert(name.escape_ascii().to_string(), bytes.unwrap_or_default());
             }
         }
@@ -57,7 +58,8 @@ impl Look {
         let entries: StreamRangeReply = self.raw.xrange_all(self.key("e")).await.unwrap();
         let mut events = Vec::new();
         for entry in entries.ids {
-            let fields = entry.map.into_iter().map(|(name, value)| (name.into_bytes(), redis::from_redis_value(value).unwrap()));
+            let fields =
+                entry.map.into_iter().map(|(name, value)| (name.into_bytes(), redis::from_redis_value(value).unwrap()));
             let mut fields: Vec<(Vec<u8>, Vec<u8>)> = fields.collect();
             fields.sort();
             events.extend(unpack(&fields));

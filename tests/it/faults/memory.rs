@@ -115,6 +115,13 @@ async fn a_full_redis_drains_and_takes_tasks_again() {
         assert!(ended, "task {n}: {outcome:?}");
     }
     eprintln!("{} tasks that filled Redis were done in {:.2?}", handles.len(), begun.elapsed());
+    // A person asks for another try of one that failed, and a worker leaves and another comes.
+    orch.retry(handles[2].id()).await.unwrap();
+    handles[2].result().await.expect_err("hopeless again");
+    stop.drain();
+    within("the worker's end", running).await.unwrap().unwrap();
+    let (stop, running) = run(worker(&orch).data(runs).register::<bulk>().slots(1));
+    until("the next worker", || async { (orch.stats().await.unwrap().workers == 1).then_some(()) }).await;
     let stats = orch.stats().await.unwrap();
     assert_eq!((stats.total_tasks, stats.set_aside), (0, 0));
 

@@ -21,7 +21,10 @@ async fn the_third_crash_is_poison_and_other_tasks_go_on() {
     }
     let mut process = worker.start();
     let error = crash.result().await.expect_err("poison");
-    assert!(matches!(&error, Error::TaskEnded { status: Status::Failed, error, .. } if error.contains("3 times")), "{error}");
+    assert!(
+        matches!(&error, Error::TaskEnded { status: Status::Failed, error, .. } if error.contains("3 times")),
+        "{error}"
+    );
     let seen = crash.task().await.unwrap();
     assert_eq!((seen.reason.as_deref(), seen.attempt, seen.crashes), (Some("poison"), 3, 3));
     assert_eq!(orch.stats().await.unwrap().dead_tasks, 1);

@@ -22,7 +22,7 @@ type Count = Arc<AtomicU64>;
 #[task_handler("count", queue = "count", backoff = "fixed(1ms)")]
 async fn count(n: u64, done: Data<Count>, ctx: TaskContext) -> TaskResult<u64> {
     done.fetch_add(1, Ordering::SeqCst);
-    if n % 5 == 0 && ctx.attempt() == 1 {
+    if n.is_multiple_of(5) && ctx.attempt() == 1 {
         return Err("once more".into());
     }
     Ok(n)

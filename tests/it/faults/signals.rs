@@ -11,7 +11,11 @@ use redis::aio::MultiplexedConnection;
 use super::fixture;
 
 /// Both slots of a process are taken, and a third task waits.
-async fn busy(orch: &Orchestrator, worker: &Fixture, told: &mut MultiplexedConnection) -> (Process, Vec<TaskHandle<String>>) {
+async fn busy(
+    orch: &Orchestrator,
+    worker: &Fixture,
+    told: &mut MultiplexedConnection,
+) -> (Process, Vec<TaskHandle<String>>) {
     let process = Fixture { slots: 2, ..worker.clone() }.start();
     let tasks = ["short", "endless", "waiting"].map(|name| NewTask::new("linger", name).queue("linger"));
     let handles = orch.enqueue_all(tasks).await.unwrap();

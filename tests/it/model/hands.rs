@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use orchestrator::{
-    Cause, Claim, Doorbell, Error, Finish, Incarnation, LetGo, Offer, Result, Stepped, TaskId, Ticket, Wake, encode_value,
+    Cause, Claim, Doorbell, Error, Finish, Incarnation, LetGo, Offer, Result, Stepped, TaskId, Ticket, Wake,
+    encode_value,
 };
 use rand::Rng;
 
@@ -21,6 +22,11 @@ pub(crate) struct Holding {
 impl Holding {
     pub(crate) fn ticket(&self) -> Ticket {
         self.claim.ticket()
+    }
+
+    /// The same claim once more.
+    pub(crate) fn twin(&self) -> Self {
+        Self { claim: self.claim.duplicate_for_tests(), at: self.at }
     }
 }
 
@@ -285,7 +291,8 @@ impl World {
     /// Asks what the worker holds, and takes over what it did not know of; `late` is to be sent once more.
     pub(crate) async fn reconcile(&mut self, worker: usize, generation: Option<u64>, late: &[Sent]) {
         let (life, seat) = self.seat(worker, generation);
-        let tickets = self.hands[worker].claims.iter().map(Holding::ticket).chain(late.iter().map(|(_, fin)| fin.ticket));
+        let tickets =
+            self.hands[worker].claims.iter().map(Holding::ticket).chain(late.iter().map(|(_, fin)| fin.ticket));
         let known: BTreeSet<(TaskId, u32)> = tickets.map(|ticket| (ticket.id, ticket.epoch)).collect();
         self.log.say(format!("w{worker} at {}: reconcile", seat.1));
         let expected = self.model.reconcile(seat);
@@ -314,7 +321,8 @@ impl World {
 
     pub(crate) async fn leave(&mut self, worker: usize) {
         let hand = &self.hands[worker];
-        let reported: Vec<TaskId> = hand.left.iter().copied().chain(hand.claims.iter().map(|h| h.ticket().id)).collect();
+        let reported: Vec<TaskId> =
+            hand.left.iter().copied().chain(hand.claims.iter().map(|h| h.ticket().id)).collect();
         self.log.say(format!("w{worker} leaves"));
         let expected = self.model.leave(worker, &reported);
         let reply = hand.life.leave(&reported).await.expect("a reply");
@@ -330,7 +338,8 @@ impl World {
             look.exists(format!("{}k:{queue}", self.base));
         }
         let there: Vec<bool> = look.query_async(&mut self.raw).await.expect("the tokens");
-        let token = queues.iter().zip(there).find(|(_, there)| *there && note.is_none()).map(|(queue, _)| queue.clone());
+        let token =
+            queues.iter().zip(there).find(|(_, there)| *there && note.is_none()).map(|(queue, _)| queue.clone());
         let expected = match (note, &token) {
             (Some(id), _) => Wake::Cancel(id),
             (None, Some(queue)) => Wake::Work(queue.clone()),

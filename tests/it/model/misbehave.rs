@@ -110,9 +110,10 @@ impl World {
             // One finish twice in one step; or two ends of one claim.
             6 => {
                 let Some(holding) = self.take_any(worker) else { return };
-                let end = self.finish(holding);
+                let twin = holding.twin();
+                let (end, other) = (self.finish(holding), self.finish(twin));
                 self.keep((worker, end.clone()));
-                self.step(worker, None, &[end.clone(), end], 0, &[], None).await;
+                self.step(worker, None, &[end.clone(), other, end], 0, &[], None).await;
             }
             // Another's claim is finished, before its owner does.
             7 => {

@@ -209,8 +209,10 @@ impl Reference {
     ) -> Option<StepReply> {
         self.present(worker, generation)?;
         let mut reply = StepReply { stale: Vec::new(), claims: Vec::new(), due: None };
-        for fin in finishes {
-            if self.holds(worker, fin.ticket) {
+        for (n, fin) in finishes.iter().enumerate() {
+            if finishes[..n].iter().any(|before| before.ticket == fin.ticket) {
+                // Twice in one step: the first counts.
+            } else if self.holds(worker, fin.ticket) {
                 self.attempted(fin.ticket.id);
                 self.end(fin.ticket.id, fin.cause, fin.ending.clone());
             } else {
@@ -244,7 +246,13 @@ impl Reference {
         asked
     }
 
-    pub(crate) fn retry(&mut self, (worker, generation): (usize, u64), t: Ticket, delay: u64, error: &str) -> Option<LetGo> {
+    pub(crate) fn retry(
+        &mut self,
+        (worker, generation): (usize, u64),
+        t: Ticket,
+        delay: u64,
+        error: &str,
+    ) -> Option<LetGo> {
         self.present(worker, generation)?;
         if !self.holds(worker, t) {
             return Some(self.meet("a ticket was stale", LetGo::Stale));
@@ -296,7 +304,12 @@ impl Reference {
     }
 
     /// The time until the next timer, and whether there are shelves.
-    pub(crate) fn beat(&mut self, worker: usize, begun: &[(TaskId, u64)], left: &[TaskId]) -> Option<(Option<u64>, bool)> {
+    pub(crate) fn beat(
+        &mut self,
+        worker: usize,
+        begun: &[(TaskId, u64)],
+        left: &[TaskId],
+    ) -> Option<(Option<u64>, bool)> {
         let life = &mut self.workers[worker];
         life.generation.and(life.lease)?;
         life.lease = Some(self.now + life.length);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use orchestrator::TaskId;
 use rand::Rng;
+use rand::seq::IndexedRandom;
 
 use super::bytes::{id_bytes, make_id, read_id, split_record};
 use super::pokes::{Field, LIVES, QUEUES, TYPES};
@@ -84,7 +85,10 @@ impl Field {
 
     /// Overwrites the record of a live task.
     async fn poke_record(&mut self) {
-        let Some(id) = self.anybody() else { return };
+        let held: Vec<TaskId> =
+            self.hands.iter().flat_map(|hand| &hand.claims).map(|claim| claim.ticket().id).collect();
+        let held = held.choose(&mut self.rng).copied().filter(|_| self.rng.random_bool(0.5));
+        let Some(id) = held.or_else(|| self.anybody()) else { return };
         let key = self.slice_key("t", id);
         let right: String = self.ask("TYPE", &[&key]).await;
         if right != "hash" {
@@ -205,7 +209,8 @@ impl Field {
         };
         wait.abort();
         if let Some(inbox) = inbox {
-            self.overwrite(&self.key(&format!("i:{inbox}"))).await;
+            let key = if self.rng.random_bool(0.5) { waiters } else { self.key(&format!("i:{inbox}")) };
+            self.overwrite(&key).await;
         }
     }
 }

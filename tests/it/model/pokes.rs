@@ -1,7 +1,7 @@
 //! Somebody writes nonsense into Redis, between the steps of workers: it ends set aside, and stops nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use orchestrator::{Claim, Config, Error, Finish, Incarnation, NewTask, Orchestrator, Result, Status, TaskId, Ticket};
 use orchestrator_tests::{Server, namespace};
@@ -25,7 +25,7 @@ const ROUNDS_MAX: usize = 40;
 #[derive(Debug)]
 pub(crate) struct Hand {
     pub(crate) life: Incarnation,
-    claims: Vec<Claim>,
+    pub(crate) claims: Vec<Claim>,
     finishes: Vec<Finish>,
 }
 
@@ -139,7 +139,8 @@ impl Field {
             let id = make_id(self.now - self.rng.random_range(0..30_000), self.rng.random());
             let task = NewTask::<u64>::new(TYPES[self.rng.random_range(0..2)], &7u64);
             let task = task.id(id).queue(QUEUES[self.rng.random_range(0..2)]);
-            let task = if self.rng.random_bool(0.2) { task.delay("30s") } else { task };
+            let later = UNIX_EPOCH + Duration::from_millis(self.now + 30_000);
+            let task = if self.rng.random_bool(0.2) { task.run_at(later.into()) } else { task };
             let parent = if self.rng.random_bool(0.2) { self.anybody() } else { None };
             ids.push((id, parent.into_iter().fold(task, NewTask::parent_id)));
         }
@@ -172,6 +173,8 @@ impl Field {
                 assert_eq!(claim.payload_as::<u64>().ok(), Some(7), "the payload of a healthy task");
             }
         }
+        let late = stepped.stale.iter().find(|ticket| self.healthy.contains(&ticket.id));
+        assert_eq!(late, None, "the end of a healthy task does not count");
         let broken = stepped.unreadable.iter().find(|finish| self.healthy.contains(&finish.ticket().id));
         assert!(broken.is_none(), "a healthy task cannot be read: {broken:?}");
         let more = stepped.again || !claimed.is_empty() || !stepped.unreadable.is_empty();
@@ -196,7 +199,10 @@ impl Field {
     }
 
     async fn let_go(&mut self, worker: usize) {
-        let Some(claim) = self.hands[worker].claims.pop() else { return };
+        let claims = &mut self.hands[worker].claims;
+        // One that is hurt, if there is one.
+        let Some(last) = claims.len().checked_sub(1) else { return };
+        let claim = claims.remove(claims.iter().position(|c| self.hurt.contains(&c.ticket().id)).unwrap_or(last));
         let (life, id) = (self.hands[worker].life.clone(), claim.ticket().id);
         let way = self.rng.random_range(0..3);
         self.log.say(format!("w{worker} {} {id}", ["retries", "shelves", "releases"][way]));
@@ -245,7 +251,8 @@ impl Field {
         let Some(held) = fine(life.reconcile(|ticket| known.contains(&(ticket.id, ticket.epoch))).await) else {
             return self.reborn(worker).await;
         };
-        let tickets: BTreeSet<(TaskId, u32)> = held.tickets.iter().map(|ticket: &Ticket| (ticket.id, ticket.epoch)).collect();
+        let tickets: BTreeSet<(TaskId, u32)> =
+            held.tickets.iter().map(|ticket: &Ticket| (ticket.id, ticket.epoch)).collect();
         let missed = known.iter().find(|(id, epoch)| self.healthy.contains(id) && !tickets.contains(&(*id, *epoch)));
         assert_eq!(missed, None, "a healthy task that is held is not told of");
         let hand = &mut self.hands[worker];
@@ -334,7 +341,8 @@ impl Field {
                 }
             }
             for id in left.clone() {
-                let task = self.orch.get(id).await.unwrap_or_else(|error| panic!("a healthy task cannot be read: {error}"));
+                let task =
+                    self.orch.get(id).await.unwrap_or_else(|error| panic!("a healthy task cannot be read: {error}"));
                 if task.status.is_terminal() {
                     left.remove(&id);
                     assert_ne!(task.status, Status::Cancelled, "{id}: nobody asked for that");

@@ -353,7 +353,9 @@ impl World {
         for queue in &all {
             self.pause(queue, false).await;
         }
-        while self.model.live().next().is_some() || self.model.workers.iter().filter(|life| life.lease.is_some()).count() > 1 {
+        while self.model.live().next().is_some()
+            || self.model.workers.iter().filter(|life| life.lease.is_some()).count() > 1
+        {
             self.beat(last).await;
             let timers: Vec<u64> = self.model.timers().iter().map(|(due, _)| *due).collect();
             let leases = self.model.workers.iter().filter_map(|life| life.lease);
@@ -381,7 +383,8 @@ impl World {
         let kinds: BTreeSet<u8> = self.kinds().await;
         // Names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
         // expire by itself, and starts reported by workers that died before they could report the end.
-        let unexpected: Vec<char> = kinds.iter().filter(|kind| !b"qkenhcs".contains(kind)).map(|k| char::from(*k)).collect();
+        let unexpected: Vec<char> =
+            kinds.iter().filter(|kind| !b"qkenhcs".contains(kind)).map(|k| char::from(*k)).collect();
         assert!(unexpected.is_empty(), "keys of the kinds {unexpected:?} are left");
     }
 }

@@ -13,6 +13,9 @@ use super::reference::{Entry, Place, Reference, Told};
 /// it. An ordered set's score is the value of its member.
 pub(crate) type Dump = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
 
+/// Names and values of an entry of the stream.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Distance between two priorities in a score.
 const CLASS: u64 = 1 << 42;
 
@@ -176,8 +179,9 @@ pub(crate) fn same(actual: &Dump, expected: &Dump) {
         let members: BTreeSet<&Vec<u8>> = is.keys().chain(should.keys()).collect();
         for member in members.into_iter().filter(|member| is.get(*member) != should.get(*member)) {
             let show = |value: Option<&Vec<u8>>| value.map_or("nothing".into(), |v| v.escape_ascii().to_string());
-            let name = [14, 15, 18].contains(&member.len()).then(|| read_id(&member[usize::from(member.len() == 15)..][..14]));
-            let name = name.flatten().map_or_else(|| member.escape_ascii().to_string(), |id| id.to_string());
+            let skip = usize::from(matches!(key[0], b'z' | b'i'));
+            let id = if b"rzuwtDXsci".contains(&key[0]) { member.get(skip..skip + 14).and_then(read_id) } else { None };
+            let name = id.map_or_else(|| member.escape_ascii().to_string(), |id| id.to_string());
             told += &format!("\n  {} {name}", key.escape_ascii());
             told += &format!("\n     is {}\n should {}", show(is.get(member)), show(should.get(member)));
         }
@@ -221,7 +225,12 @@ pub(crate) fn each_in_one_place(dump: &Dump) {
     }
     for (id, places) in places {
         assert_eq!(places.len(), 1, "{} lies in {places:?}", id.escape_ascii());
-        assert_eq!(stored.remove(id), places[0][0] != b'D', "the record of {} does not fit its place", id.escape_ascii());
+        assert_eq!(
+            stored.remove(id),
+            places[0][0] != b'D',
+            "the record of {} does not fit its place",
+            id.escape_ascii()
+        );
     }
     assert!(stored.is_empty(), "records of tasks that lie nowhere: {stored:?}");
 }
@@ -259,10 +268,11 @@ pub(crate) async fn read_events(
     from: &str,
 ) -> (Option<String>, Vec<event::TaskEvent>) {
     let mut read = redis::cmd("XRANGE");
-    let entries: Vec<Value> = read.arg(format!("{base}e")).arg(from).arg("+").query_async(raw).await.expect("the stream");
+    let entries: Vec<Value> =
+        read.arg(format!("{base}e")).arg(from).arg("+").query_async(raw).await.expect("the stream");
     let (mut last, mut events) = (None, Vec::new());
     for entry in entries {
-        let (id, fields): (String, Vec<(Vec<u8>, Vec<u8>)>) = redis::from_redis_value(entry).expect("an entry");
+        let (id, fields): (String, Fields) = redis::from_redis_value(entry).expect("an entry");
         last = Some(id);
         events.extend(event::unpack(&fields));
     }
@@ -320,7 +330,11 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
         _ => {}
     }
     assert_eq!(task.task_id, id);
-    assert_eq!((&task.task_type, &task.queue, &task.assigned_to), (&asked.task_type, &asked.queue, &asked.queue), "{id}");
+    assert_eq!(
+        (&task.task_type, &task.queue, &task.assigned_to),
+        (&asked.task_type, &asked.queue, &asked.queue),
+        "{id}"
+    );
     assert_eq!((task.priority, task.max_retries), (asked.priority, asked.max_retries), "{id}");
     assert_eq!(task.payload, serde_json::json!(asked.payload), "payload of {id}");
     assert_eq!(task.created_at.timestamp_millis() as u64, id.created_at_ms(), "creation of {id}");

@@ -32,9 +32,10 @@ impl Log {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    pub(crate) fn say(&self, line: String) {
+    pub(crate) fn say(&self, mut line: String) {
+        line.truncate(line.char_indices().nth(250).map_or(line.len(), |(at, _)| at));
         let mut log = self.lines();
-        log.1.push_back(line.chars().take(250).collect());
+        log.1.push_back(line);
         if log.1.len() > LINES {
             log.1.pop_front();
         }
@@ -161,7 +162,8 @@ impl World {
         let new = tasks.iter().map(|asked| {
             let task = NewTask::<u64>::new(&asked.task_type, &asked.payload).id(asked.id).queue(&asked.queue);
             let task = task.priority(asked.priority).max_retries(asked.max_retries);
-            let task = if asked.due == 0 { task } else { task.run_at((UNIX_EPOCH + Duration::from_millis(asked.due)).into()) };
+            let task =
+                if asked.due == 0 { task } else { task.run_at((UNIX_EPOCH + Duration::from_millis(asked.due)).into()) };
             asked.parent.into_iter().fold(task, NewTask::parent_id)
         });
         let reply = self.orch.enqueue_all(new).await;

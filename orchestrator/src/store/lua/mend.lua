@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- MEND: sets keys of the wrong type aside (as bad:<key>), so that a poke from outside stops nothing for long. Called
--- when a script that does without the shared functions met one; that script is then sent again.
+-- when a script that does without the shared functions, or a plain read, met one; what met it is then sent again.
 -- KEYS[1] {ns.p}:e      keys built inside: all
--- ARGV: 1 worker or '' · 2 number of queues n · n queues · slices (4 bytes each)
+-- ARGV: 1 worker, waiting client or '' · 2 number of queues n · n queues · slices (4 bytes each)
 -- Reply: number of keys set aside.
 local wrong = 0
 local function expect(name, kind)
@@ -15,7 +15,10 @@ end
 for name, kind in pairs({e = 'stream', T = 'zset', q = 'set', z = 'zset', g = 'hash', W = 'zset', n = 'hash', B = 'zset',
     X = 'zset', U = 'set', s = 'hash', h = 'hash', Q = 'list'}) do expect(name, kind) end
 for _, at in ipairs({now, now + DEAD_SHIFT}) do expect('D' .. math.floor(at / BUCKET), 'hash') end
-if ARGV[1] ~= '' then expect('w:' .. ARGV[1], 'set') end
+if ARGV[1] ~= '' then
+  expect('w:' .. ARGV[1], 'set')
+  expect('i:' .. ARGV[1], 'zset')
+end
 local last = 2 + ARGV[2]
 for i = 3, last do
   expect('k:' .. ARGV[i], 'zset')
