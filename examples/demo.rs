@@ -1,33 +1,41 @@
-//! Shows the whole chain at work: a private Redis, a worker in this process, a repository with a
-//! planted bug, and four tasks of which the last one repairs it.
+//! Shows agents at work: a private Redis, a worker in this process, a repository with a planted bug, and tasks of all
+//! nine types. A threshold that every machine crosses raises an alert, and that ends in a repair; a function is added
+//! and another renamed; the result is deployed, a broken build is rolled back, and a question is answered.
+//!
+//! Everything runs at priority P2 for the environment `staging`: approvals, which would hold a P0 or a production task
+//! until somebody agrees, do not exist yet.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
-use orchestrator_examples::figures::Thresholds;
-use orchestrator_examples::investigate::{Investigate, Question, investigate};
-use orchestrator_examples::monitor::{Monitor, monitor};
 use orchestrator_examples::scratch::{self, Scratch};
-use orchestrator_examples::search::Bounds;
 use orchestrator_examples::tempdir::TempDir;
-use orchestrator_worker::{Orchestrator, Priority, Stop, Task, TaskId, Worker};
+use orchestrator_worker::{Orchestrator, Stop, Worker};
 
+#[path = "demo/check.rs"]
+mod check;
 #[path = "demo/options.rs"]
 mod options;
+#[path = "demo/record.rs"]
+mod record;
+#[path = "demo/scenario.rs"]
+mod scenario;
 #[path = "demo/summary.rs"]
 mod summary;
 #[path = "demo/timeline.rs"]
 mod timeline;
 
 use options::{Asked, Options};
+use record::Record;
+use scenario::Scenario;
 
 /// Whatever keeps the demo from its end; it is printed and nothing else is done with it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// No demo takes longer than this unless something is wrong.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// Every type that a worker of the demo must handle.
+const TYPES: [&str; 9] =
+    ["monitor", "alert", "investigate", "bugfix", "feature", "refactor", "kb_update", "deploy", "faq"];
 
 /// Writes one line for the user. Nobody may be reading; that is no reason to stop.
 fn say(line: &str) {
@@ -36,19 +44,26 @@ fn say(line: &str) {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = match options::parse(std::env::args().skip(1)) {
-        Ok(Asked::Run(options)) => options,
+    let asked = match options::parse(std::env::args().skip(1)) {
         Ok(Asked::Help) => {
             say(options::HELP);
             return ExitCode::SUCCESS;
         }
+        Ok(asked) => asked,
         Err(mistake) => {
             eprintln!("demo: {mistake}\n\n{}", options::HELP);
             return ExitCode::from(2);
         }
     };
+    let work = async {
+        match &asked {
+            Asked::Run(options) => run(options).await,
+            Asked::Check(dir) => check::check(dir, &say).await,
+            Asked::Help => Ok(()),
+        }
+    };
     let outcome = tokio::select! {
-        outcome = run(&options) => outcome,
+        outcome = work => outcome,
         _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
     };
     match outcome {
@@ -66,61 +81,45 @@ async fn run(options: &Options) -> Result<(), Failure> {
         found.map_err(|error| format!("this demo needs {program} on the search path: {error}"))?;
     }
     let orch = Orchestrator::embedded().await?;
+    let dir = folder(options)?;
     let server = orch.server().map_or_else(String::new, |server| server.program().display().to_string());
     say(&format!("seed {}: repeat this run with --seed {0}", options.seed));
     say(&format!("redis {server}: private, on a Unix socket, gone when the demo ends"));
-
-    let planted = scratch(options).await?;
-    say(&format!("repository {}: a Python package with one planted bug\n", planted.path.display()));
+    let planted = scratch::make(&dir.join(record::REPO), options.seed).await?;
+    say(&format!("repository {}: a Python package with one planted bug", planted.path.display()));
+    say("all tasks: priority P2, environment staging; approvals do not exist yet");
+    say("the alert is real and easy to have: its threshold is one process\n");
 
     let stop = Stop::new();
-    let worker = Worker::builder(orch.clone()).slots(8).expect(["monitor", "investigate", "bugfix"]);
+    let worker = Worker::builder(orch.clone()).slots(8).expect(TYPES);
     let mut worker = tokio::spawn(worker.drain_grace("5s").build()?.run_until(stop.clone()));
-    let submitted = submit(&orch, &planted.path).await?;
-    let followed = tokio::select! {
-        followed = timeline::follow(&orch, &submitted, PATIENCE, &say) => followed,
+    let mut scenario = Scenario::new(&orch, &dir, &say);
+    let played = tokio::select! {
+        played = scenario.play(options.seed, &planted) => played,
         ended = &mut worker => return Err(format!("the worker stopped: {ended:?}").into()),
     };
     stop.drain();
     worker.await??;
-    conclude(&followed?, &planted)
+    say(&format!("\n{}", summary::table(scenario.tasks())));
+    conclude(&played?, &scenario, &planted, &dir)
 }
 
-/// Makes the repository: where the user wants it, or in a directory for temporary files. It stays
-/// there, to be looked at.
-async fn scratch(options: &Options) -> Result<Scratch, Failure> {
-    let dir: PathBuf = match &options.dir {
-        Some(dir) => std::path::absolute(dir)?,
-        None => TempDir::new("orchestrator-demo")?.keep(),
+/// Where everything goes: where the user wants it, or in a directory for temporary files. It stays there, to be
+/// looked at.
+fn folder(options: &Options) -> Result<PathBuf, Failure> {
+    let Some(dir) = &options.dir else {
+        return Ok(TempDir::new("orchestrator-demo")?.keep());
     };
-    Ok(scratch::make(&dir, options.seed).await?)
-}
-
-/// Submits what a person would: have a look at the machine, look something up in the project's own
-/// source, and find out why the tests of the repository fail. Nobody asks for the repair.
-async fn submit(orch: &Orchestrator, repo: &Path) -> Result<Vec<TaskId>, Failure> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|dir| dir.is_dir());
-    let source = source.unwrap_or(Path::new("."));
-    let look = |root: &Path, question| Investigate { root: root.to_owned(), question, bounds: Bounds::default() };
-    let machine = Monitor { disk: repo.to_owned(), thresholds: Thresholds::default(), service: None };
-    let lookup = look(source, Question::Term("task_handler".to_owned()));
-    let failing = look(repo, Question::FailingTests);
-    let tasks = [
-        monitor::with(machine).priority(Priority::P3).untyped(),
-        investigate::with(lookup).untyped(),
-        investigate::with(failing).priority(Priority::P1).untyped(),
-    ];
-    let handles = orch.enqueue_all(tasks).await?;
-    Ok(handles.iter().map(|handle| handle.id()).collect())
-}
-
-/// Says how it ended; an error unless every task has completed and the bug is repaired.
-fn conclude(tasks: &[Task], planted: &Scratch) -> Result<(), Failure> {
-    say(&format!("\n{}", summary::table(tasks)));
-    let failed: Vec<String> = tasks.iter().filter_map(summary::failure).collect();
-    if !failed.is_empty() {
-        return Err(failed.join("\n      ").into());
+    let dir = std::path::absolute(dir)?;
+    std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    if std::fs::read_dir(&dir)?.next().is_some() {
+        return Err(format!("{} is not an empty directory", dir.display()).into());
     }
-    say(&summary::story(tasks, planted)?);
+    Ok(dir)
+}
+
+fn conclude(record: &Record, scenario: &Scenario<'_>, planted: &Scratch, dir: &Path) -> Result<(), Failure> {
+    record.write(dir)?;
+    say(&summary::story(scenario.tasks(), planted, record, dir)?);
     Ok(())
 }

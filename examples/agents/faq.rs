@@ -40,7 +40,7 @@ pub async fn faq(args: Faq) -> TaskResult<Reply> {
         Some(Passage { source, text, .. }) => {
             format!("{text}\n(from \"{}\", document {}, passage {})", source.title, source.id, source.passage)
         }
-        None => format!("Nothing in the knowledge base answers this; {documents} documents were searched."),
+        None => format!("Nothing in the knowledge base answers this. Documents searched: {documents}."),
     };
     Ok(Reply { words, passage, documents })
 }

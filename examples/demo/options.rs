@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 /// What is printed for `--help`.
 pub(crate) const HELP: &str = "\
-Runs four tasks on a private Redis; one of them repairs a bug that is planted for it.
+Runs eleven tasks of all nine types on a private Redis. They find, repair, extend and deploy a small repository with a
+planted bug; one of them, the deployment of a broken build, has to fail and to be rolled back.
 
 usage: demo [--seed N] [--dir PATH]
+       demo --check PATH
 
-  --seed N     which bug is planted; a random one unless given
-  --dir PATH   where the repository with the bug is made: a new or an empty directory;
-               one for temporary files unless given
-  --help       this text
+  --seed N      which bug is planted; a random one unless given
+  --dir PATH    where everything is made: a new or an empty directory; one for temporary files unless given
+  --check PATH  runs no task, but checks what a run in PATH says it did: tests of every commit, the served page,
+                the rollback, the answer; the exit code is 1 when something is not as demo.json says
+  --help        this text
 
 Needs python3, git, and a redis-server or valkey-server to start.";
 
@@ -20,7 +23,7 @@ Needs python3, git, and a redis-server or valkey-server to start.";
 pub(crate) struct Options {
     /// Chooses the bug.
     pub(crate) seed: u64,
-    /// Where the repository goes.
+    /// Where everything goes.
     pub(crate) dir: Option<PathBuf>,
 }
 
@@ -29,6 +32,8 @@ pub(crate) struct Options {
 pub(crate) enum Asked {
     /// A run.
     Run(Options),
+    /// The check of an earlier run.
+    Check(PathBuf),
     /// The help text.
     Help,
 }
@@ -36,6 +41,7 @@ pub(crate) enum Asked {
 /// Reads the arguments; both `--seed 7` and `--seed=7` will do.
 pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String> {
     let mut options = Options { seed: u64::from(rand::random::<u16>()), dir: None };
+    let mut check = None;
     let mut args = args;
     while let Some(arg) = args.next() {
         let (name, inline) = match arg.split_once('=') {
@@ -49,11 +55,12 @@ pub(crate) fn parse(args: impl Iterator<Item = String>) -> Result<Asked, String>
                 options.seed = text.parse().map_err(|_| format!("`{text}` is no seed: give a whole number from 0"))?;
             }
             "--dir" => options.dir = Some(PathBuf::from(value()?)),
+            "--check" => check = Some(PathBuf::from(value()?)),
             "--help" | "-h" => return Ok(Asked::Help),
             _ => return Err(format!("`{arg}` is not understood")),
         }
     }
-    Ok(Asked::Run(options))
+    Ok(check.map_or(Asked::Run(options), Asked::Check))
 }
 
 #[cfg(test)]
@@ -69,6 +76,7 @@ mod tests {
         let wanted = Asked::Run(Options { seed: 7, dir: Some("/x".into()) });
         assert_eq!(asked("--seed 7 --dir=/x"), Ok(wanted));
         assert!(matches!(asked(""), Ok(Asked::Run(Options { dir: None, .. }))));
+        assert_eq!(asked("--check=/x"), Ok(Asked::Check("/x".into())));
         assert_eq!(asked("--seed 7 -h"), Ok(Asked::Help));
     }
 

@@ -1,15 +1,22 @@
-//! What came of it all: a table of the tasks, and the story of the repair.
+//! What came of it all: a table of the tasks, and the story.
 
 use std::path::Path;
 
+use orchestrator_examples::alert::Raised;
+use orchestrator_examples::deploy::Deployed;
+use orchestrator_examples::faq::Reply;
+use orchestrator_examples::feature::Added;
 use orchestrator_examples::investigate::Report;
+use orchestrator_examples::kb_update::Stored;
 use orchestrator_examples::monitor::Health;
+use orchestrator_examples::refactor::Refactored;
 use orchestrator_examples::repair::Repair;
 use orchestrator_examples::scratch::Scratch;
 use orchestrator_worker::{Status, Task};
 use serde::de::DeserializeOwned;
 
 use crate::Failure;
+use crate::record::{Answered, Record};
 use crate::timeline::{short, took_ms};
 
 /// A table with a row for each task.
@@ -31,7 +38,8 @@ pub(crate) fn table(tasks: &[Task]) -> String {
         })
         .collect();
     let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-    lines.insert(1, "-".repeat(longest));
+    // A long outcome may go beyond it.
+    lines.insert(1, "-".repeat(longest.min(120)));
     lines.join("\n")
 }
 
@@ -42,8 +50,23 @@ fn outcome(task: &Task) -> String {
     }
     let words = match task.task_type.as_str() {
         "monitor" => result(task).map(|health| health_words(&health)),
+        "alert" => result(task).map(|raised: Raised| raised.summary),
         "investigate" => result(task).map(|report| report_words(&report)),
         "bugfix" => result(task).map(|repair: Repair| format!("commit {:.10}", repair.commit)),
+        "feature" => result(task).map(|added: Added| {
+            let Added { commit, function, expression, tried, .. } = added;
+            format!("commit {commit:.10}: {function} is {expression}, found after {tried} others")
+        }),
+        "refactor" => result(task).map(|renamed: Refactored| {
+            let places: usize = renamed.files.iter().map(|file| file.places).sum();
+            format!("commit {:.10}: {places} places in {} files", renamed.commit, renamed.files.len())
+        }),
+        "kb_update" => result(task).map(|stored: Stored| format!("{}: {} passages", stored.id, stored.passages)),
+        "deploy" => result(task).map(|deployed: Deployed| {
+            let live = deployed.live;
+            format!("{:.10} is live in {}: {}, {} bytes", live.commit, deployed.environment, live.url, live.bytes)
+        }),
+        "faq" => result(task).map(|reply: Reply| reply.words.replace('\n', " ")),
         _ => Some(String::new()),
     };
     words.unwrap_or_else(|| "a result that cannot be read".to_owned())
@@ -83,46 +106,27 @@ fn report_words(report: &Report) -> String {
     report.clues.iter().map(clue).collect::<Vec<_>>().join("; ")
 }
 
-/// Why this task did not complete, if it did not.
-pub(crate) fn failure(task: &Task) -> Option<String> {
-    let error = task.error.as_deref().unwrap_or("no error was recorded");
-    (task.status != Status::Completed)
-        .then(|| format!("{} {} is {}: {error}", task.task_type, task.task_id, task.status))
-}
-
-/// The story of the repair, or what is wrong with it.
-pub(crate) fn story(tasks: &[Task], planted: &Scratch) -> Result<String, Failure> {
+/// The story in the end, with what to look at.
+pub(crate) fn story(tasks: &[Task], planted: &Scratch, record: &Record, dir: &Path) -> Result<String, Failure> {
     let bugfix = tasks.iter().find(|task| task.task_type == "bugfix").ok_or("no bugfix was asked for")?;
-    let parent = tasks
-        .iter()
-        .find(|task| Some(task.task_id) == bugfix.parent_task_id)
-        .filter(|task| task.child_task_ids.contains(&bugfix.task_id))
-        .ok_or("the bugfix is not the child of the investigation")?;
-    if parent.trace_id != bugfix.trace_id {
-        return Err("the bugfix is not in the trace of the investigation".into());
-    }
     let repair: Repair = result(bugfix).ok_or("the result of the bugfix cannot be read")?;
-    let (file, line) = (repair.file.display(), repair.line);
-    let (plant, repo) = (planted.plant, quoted(&planted.path));
+    let Repair { file, line, before, after, candidates_tried, tests_passed, branch, .. } = repair;
+    let (file, before, after) = (file.display(), before.trim(), after.trim());
+    let (plant, trace) = (planted.plant, &bugfix.trace_id);
+    let (dir, repo) = (quoted(dir), quoted(&planted.path));
+    let (live, broken) = (&record.deployed, &record.rolled_back);
+    let Answered { question, source, .. } = &record.answered;
     Ok(format!(
-        "\ntrace {}: investigate {} asked for bugfix {}\n\n\
-         {file}, line {line}\n  - {}\n  + {}\n\n\
-         {} changes tried until all {} tests passed\n\
-         branch {}\ncommit {}\n\
+        "\nmonitor, alert, investigate, bugfix, kb_update: one trace, {trace}\n\n\
+         {file}, line {line}\n  - {before}\n  + {after}\n\n\
+         {candidates_tried} changes tried until all {tests_passed} tests passed; on branch {branch}\n\
          what had been planted, and no agent was told: `{}` instead of `{}`\n\n\
-         look at it:     git -C {repo} show\n\
-         run its tests:  cd {repo} && python3 -m unittest",
-        parent.trace_id,
-        short(parent.task_id),
-        short(bugfix.task_id),
-        repair.before.trim(),
-        repair.after.trim(),
-        repair.candidates_tried,
-        repair.tests_passed,
-        repair.branch,
-        repair.commit,
-        plant.after,
-        plant.before,
+         {:.10} went live; {:.10}, the commit with the bug, was switched to, failed its health check, and was rolled back\n\
+         \"{question}\" was answered from {}; the token is {}\n\n\
+         look at it:     git -C {repo} log --graph --stat; {dir}/site/current/index.html\n\
+         run its tests:  cd {repo} && python3 -m unittest\n\
+         check it all:   demo --check {dir}    (scripts/demo --check {dir})",
+        plant.after, plant.before, live.commit, broken.commit, source.id, record.token,
     ))
 }
 

@@ -30,55 +30,82 @@ struct Change {
     more: String,
 }
 
-/// Follows these tasks, and all the children they turn out to have, until each has ended. Gives
-/// them in the order in which they became known.
-pub(crate) async fn follow(
-    orch: &Orchestrator,
-    ids: &[TaskId],
-    patience: Duration,
-    tell: &(dyn Fn(&str) + Sync),
-) -> Result<Vec<Task>, Failure> {
-    let until = Instant::now() + patience;
-    let begun = ids.iter().map(TaskId::created_at_ms).min().unwrap_or(0);
-    let mut known = ids.to_vec();
-    // What was seen, until nothing earlier can be seen any more.
-    let mut lines: Vec<(i64, String)> = Vec::new();
-    let mut tasks: Vec<Task> = Vec::new();
-    tell("  elapsed  task         id        status       more");
-    loop {
+/// All tasks that have become known, in that order, and what was told of them.
+pub(crate) struct Timeline<'a> {
+    orch: &'a Orchestrator,
+    tell: &'a (dyn Fn(&str) + Sync),
+    known: Vec<TaskId>,
+    tasks: Vec<Task>,
+    /// What was seen, until nothing earlier can be seen any more.
+    lines: Vec<(i64, String)>,
+    /// Unix milliseconds of the first task.
+    begun: Option<i64>,
+}
+
+impl<'a> Timeline<'a> {
+    /// An empty one; `tell` gets each line of it.
+    pub(crate) fn new(orch: &'a Orchestrator, tell: &'a (dyn Fn(&str) + Sync)) -> Self {
+        tell("  elapsed  task         id        status       more");
+        Self { orch, tell, known: vec![], tasks: vec![], lines: vec![], begun: None }
+    }
+
+    /// The tasks as they were last seen.
+    pub(crate) fn tasks(&self) -> &[Task] {
+        &self.tasks
+    }
+
+    /// Follows these tasks too, and all the children they turn out to have, until each has ended.
+    pub(crate) async fn follow(&mut self, ids: &[TaskId], patience: Duration) -> Result<(), Failure> {
+        let until = Instant::now() + patience;
+        self.known.extend(ids);
+        loop {
+            self.look().await?;
+            let open: Vec<&Task> = self.tasks.iter().filter(|task| !task.status.is_terminal()).collect();
+            let settled = if open.is_empty() { i64::MAX } else { now_ms() - SETTLED_MS };
+            self.lines.sort_by_key(|(at, _)| *at);
+            let ripe = self.lines.partition_point(|(at, _)| *at <= settled);
+            self.lines.drain(..ripe).for_each(|(_, line)| (self.tell)(&line));
+            if open.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                let open: Vec<String> = open.iter().map(|task| task.task_id.to_string()).collect();
+                return Err(format!("not ended after {patience:?}: {}", open.join(", ")).into());
+            }
+            tokio::time::sleep(BEAT).await;
+        }
+    }
+
+    /// Looks at every task that has not ended as far as known.
+    async fn look(&mut self) -> Result<(), Failure> {
         let mut at = 0;
         // The list may grow while it is gone through.
-        while let Some(id) = known.get(at).copied() {
-            let before = tasks.get(at);
+        while let Some(id) = self.known.get(at).copied() {
+            let before = self.tasks.get(at);
             if !before.is_some_and(|task| task.status.is_terminal()) {
-                let task = orch.get(id).await?;
-                let strangers = task.child_task_ids.iter().filter(|child| !known.contains(child));
+                let task = self.orch.get(id).await?;
+                let begun = *self.begun.get_or_insert(task.created_at.timestamp_millis());
+                let strangers = task.child_task_ids.iter().filter(|child| !self.known.contains(child));
                 let strangers: Vec<TaskId> = strangers.copied().collect();
-                known.extend(strangers);
-                lines.extend(changes(before, &task).into_iter().map(|change| {
-                    let elapsed = change.at.saturating_sub_unsigned(begun);
-                    (change.at, line(elapsed, &task, &change))
-                }));
-                match tasks.get_mut(at) {
+                self.known.extend(strangers);
+                let seen = changes(before, &task).into_iter();
+                self.lines.extend(seen.map(|change| (change.at, line(change.at - begun, &task, &change))));
+                match self.tasks.get_mut(at) {
                     Some(place) => *place = task,
-                    None => tasks.push(task),
+                    None => self.tasks.push(task),
                 }
             }
             at += 1;
         }
-        let open: Vec<&Task> = tasks.iter().filter(|task| !task.status.is_terminal()).collect();
-        let settled = if open.is_empty() { i64::MAX } else { now_ms() - SETTLED_MS };
-        lines.sort_by_key(|(at, _)| *at);
-        let ripe = lines.partition_point(|(at, _)| *at <= settled);
-        lines.drain(..ripe).for_each(|(_, line)| tell(&line));
-        if open.is_empty() {
-            return Ok(tasks);
+        Ok(())
+    }
+
+    /// Looks once more at every task: one that had ended may have been given a child since.
+    pub(crate) async fn look_again(&mut self) -> Result<(), Failure> {
+        for task in &mut self.tasks {
+            *task = self.orch.get(task.task_id).await?;
         }
-        if Instant::now() > until {
-            let open: Vec<String> = open.iter().map(|task| task.task_id.to_string()).collect();
-            return Err(format!("not ended after {patience:?}: {}", open.join(", ")).into());
-        }
-        tokio::time::sleep(BEAT).await;
+        Ok(())
     }
 }
 

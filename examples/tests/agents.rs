@@ -13,11 +13,20 @@ use orchestrator_examples::tempdir::TempDir;
 use orchestrator_examples::{figures, scratch, search};
 use orchestrator_worker::{Error, Orchestrator, Status, Stop, Worker};
 
+#[path = "agents/chain.rs"]
+mod chain;
+#[path = "agents/development.rs"]
+mod development;
+#[path = "agents/knowledge.rs"]
+mod knowledge;
+#[path = "agents/operations.rs"]
+mod operations;
+
 /// A client, and the means to stop the worker that serves it.
 async fn begin() -> (Orchestrator, Stop) {
     let orch = Orchestrator::embedded().await.expect("a private Redis");
     let stop = Stop::new();
-    let worker = Worker::builder(orch.clone()).slots(4).build().expect("three handlers");
+    let worker = Worker::builder(orch.clone()).slots(4).build().expect("nine handlers");
     tokio::spawn(worker.run_until(stop.clone()));
     (orch, stop)
 }

@@ -7,7 +7,7 @@ use orchestrator_examples::tempdir::TempDir;
 
 fn demo(args: &[&str], redis: Option<&str>) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
-    command.args(args).env_remove("REDIS_URL");
+    command.args(args).env_remove("REDIS_URL").stdin(std::process::Stdio::null());
     if let Some(program) = redis {
         command.env("ORCHESTRATOR_REDIS_BIN", program);
     }
@@ -24,19 +24,41 @@ fn passes(repo: &Path) -> bool {
 }
 
 #[test]
-fn the_bug_is_repaired_and_the_story_told() {
+fn the_story_is_told_and_holds_when_it_is_checked() {
     let dir = TempDir::new("orchestrator-demo-test").expect("made");
-    let repo = dir.path().join("shop");
-    let path = repo.to_str().expect("utf-8");
+    let run = dir.path().join("run");
+    let path = run.to_str().expect("utf-8");
     let done = demo(&["--seed", "4", "--dir", path], None);
     let (out, err) = (text(&done.stdout), text(&done.stderr));
     assert!(done.status.success(), "{out}\n{err}");
-    let told = ["seed 4", "bugfix", "in_progress", "attempt 1", "child of", "all 61 tests passed", "branch fix/", path];
+    let told = [
+        "seed 4",
+        "in_progress",
+        "attempt 1",
+        "child of",
+        "all 61 tests passed",
+        "on branch fix/",
+        "rolled back to",
+        path,
+    ];
     for words in told {
         assert!(out.contains(words), "`{words}` is missing in:\n{out}");
     }
-    assert_eq!(out.lines().filter(|line| line.contains(" s  ") && line.contains("  completed ")).count(), 4, "{out}");
-    assert!(passes(&repo));
+    let live = |status: &str| out.lines().filter(|line| line.contains(" s  ") && line.contains(status)).count();
+    assert_eq!((live("  completed "), live("  failed ")), (10, 1), "{out}");
+    assert!(passes(&run.join("shop")));
+
+    let check = || demo(&["--check", path], None);
+    let fine = check();
+    assert!(fine.status.success(), "{}{}", text(&fine.stdout), text(&fine.stderr));
+    assert!(!text(&fine.stdout).contains("WRONG"));
+    let page = run.join("site/current/index.html");
+    let built = std::fs::read_to_string(&page).expect("read");
+    std::fs::write(&page, built + "<!-- somebody was here -->").expect("written");
+    let wrong = check();
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(text(&wrong.stdout).contains("WRONG  the page that is served is the one that was deployed"));
+    assert!(text(&wrong.stderr).starts_with("demo: one thing is not as "), "{}", text(&wrong.stderr));
 }
 
 #[test]
@@ -47,6 +69,9 @@ fn what_stands_in_the_way_is_said() {
     let in_use = demo(&["--dir", path], None);
     assert_eq!(in_use.status.code(), Some(1));
     assert_eq!(text(&in_use.stderr), format!("demo: {path} is not an empty directory\n"));
+    let no_run = demo(&["--check", path], None);
+    assert_eq!(no_run.status.code(), Some(1));
+    assert!(text(&no_run.stderr).contains("demo.json: No such file"), "{}", text(&no_run.stderr));
     let no_redis = demo(&[], Some("/nowhere/redis-server"));
     assert_eq!(no_redis.status.code(), Some(1));
     assert!(text(&no_redis.stderr).contains("/nowhere/redis-server"));

@@ -26,13 +26,14 @@ pub(crate) struct Serve {
 pub(super) async fn run(orch: Orchestrator, command: Serve, out: &mut Output) -> Result<(), Failure> {
     let config = GatewayConfig::from_env()?;
     let listener = listen(&command.host, command.port.unwrap_or(config.port)).await?;
+    let stop = told_to_stop()?;
     let url = format!("http://{}", listener.local_addr()?);
     if out.is_json() {
         out.object(&json!({ "url": url }))?;
     } else {
         note(&format!("serving at {url}; Ctrl-C stops it in order, a second one at once"));
     }
-    serve(orch, config, listener, told_to_stop()?).await;
+    serve(orch, config, listener, stop).await;
     Ok(())
 }
 

@@ -96,7 +96,7 @@ mod tests {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
             .route("/slow", get(std::future::pending::<()>));
-        let service = TowerToHyperService::new(around(routes, Duration::from_millis(20)));
+        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500)));
         let request =
             Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
         let (head, body) = service.call(request).await.expect("an answer").into_parts();

@@ -127,7 +127,7 @@ async fn same(cuts: &[&[Cut]], scenario: impl AsyncFn(&mut Ground) -> TaskId) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_submission_is_stored_once() {
-    same(&[&[("enqueue", any)], &[("enqueue", any), ("enqueue", any)]], async |ground| {
+    same(&[&[("enqueue", any)], &[("HGETALL", any), ("enqueue", any), ("enqueue", any)]], async |ground| {
         let id = ground.task("sum").await;
         assert_eq!(ground.ready().await, 1);
         ground.work(id).await;

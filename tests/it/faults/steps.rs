@@ -1,7 +1,9 @@
 //! A key is overwritten in front of one particular call: the call does its work once and wholly all the same.
 
+use std::time::Duration;
+
 use orchestrator::{Claim, Incarnation, NewTask, Orchestrator, Status, TaskHandle, TaskId, Ticket, encode_value};
-use orchestrator_tests::{orch, raw};
+use orchestrator_tests::{orch, raw, until};
 use redis::AsyncCommands;
 
 use super::SHORT;
@@ -91,7 +93,7 @@ async fn a_finish_that_meets_poked_notes_counts_and_the_claim_beside_it_happens_
         let record = ground.look.key(slice(first.id()));
         let id = id_bytes(first.id());
         let raw = ground.look.raw.clone();
-        orchestrator_tests::until("the waiter's mark", || {
+        until("the waiter's mark", || {
             let (mut raw, record, id) = (raw.clone(), record.clone(), id.clone());
             async move { (raw.hget::<_, _, Vec<u8>>(record, id).await.unwrap()[13] == 1).then_some(()) }
         })
@@ -154,4 +156,39 @@ async fn nonsense_among_what_a_worker_holds_does_not_hide_what_it_holds() {
         let left = ground.life.leave(&[]).await.unwrap();
         assert_eq!(left, 0, "{nonsense:?} keeps the worker from leaving");
     }
+}
+
+#[tokio::test]
+async fn a_worker_whose_lease_is_overwritten_or_deleted_keeps_what_it_holds() {
+    for deleted in [false, true] {
+        let mut ground = Ground::new().await;
+        let handle = ground.task().await;
+        let claims = ground.claim(1, None).await;
+        match deleted {
+            true => ground.look.raw.del::<_, ()>(ground.look.key("W")).await.unwrap(),
+            false => ground.poke("W").await,
+        }
+        ground.life.beat(&[], &[]).await.expect("its generation is the present one");
+        assert_eq!(ground.look.workers().await, [ground.life.name()]);
+        ground.holds_just(&claims).await;
+        let finishes: Vec<_> = claims.into_iter().map(|claim| claim.complete(&seven())).collect();
+        assert!(ground.life.step(&finishes, 0, &[], None).await.unwrap().stale.is_empty());
+        assert_eq!(handle.result().await.unwrap(), 7);
+    }
+}
+
+#[tokio::test]
+async fn the_dead_are_looked_after_though_their_leases_were_overwritten() {
+    let mut ground = Ground::new().await;
+    let handle = ground.task().await;
+    assert_eq!(ground.claim(1, None).await.len(), 1);
+    ground.poke("W").await;
+    let lease = Duration::from_millis(100);
+    let other = Incarnation::join(&ground.orch, &["q".into()], &[], lease).await.unwrap();
+    until("the rescue", || async {
+        other.beat(&[], &[]).await.unwrap();
+        (other.rescue().await.unwrap() == 1).then_some(())
+    })
+    .await;
+    assert_eq!(handle.task().await.unwrap().status, Status::Assigned);
 }

@@ -23,7 +23,7 @@ impl Field {
         let queue = QUEUES[self.rng.random_range(0..2)];
         let queue = self.key(&format!("r:{queue}"));
         let life = self.hands[self.rng.random_range(0..LIVES)].life.name().to_owned();
-        match self.rng.random_range(0..19) {
+        match self.rng.random_range(0..24) {
             0 => self.put("ZADD", &queue, &[b"0", &junk]).await,
             1 => self.put("ZADD", &queue, &[b"0", &id_bytes(stranger)]).await,
             2 => {
@@ -36,7 +36,7 @@ impl Field {
                 let timer = [b"d", id_bytes(stranger).as_slice()].concat();
                 self.put("ZADD", &self.key("z"), &[&soon, &timer]).await;
             }
-            5 | 6 => self.poke_record().await,
+            5 | 6 | 20.. => self.poke_record().await,
             7 => {
                 // A sound header with a body that is cut short, in its place in the queue.
                 let record = [&[1][..], &[0; 14], &[1, b'a', 0x81, 0xa1]].concat();

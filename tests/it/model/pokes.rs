@@ -129,7 +129,12 @@ impl Field {
                     self.time_passes(ms).await;
                 }
             }
-            _ => self.poke().await,
+            _ => {
+                self.poke().await;
+                if self.rng.random_bool(0.4) {
+                    self.let_go(worker).await;
+                }
+            }
         }
     }
 

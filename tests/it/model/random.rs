@@ -129,7 +129,7 @@ impl World {
         let created = match self.rng.random_range(0..40) {
             0 => now - 60_000 - self.rng.random_range(0..3),
             1..=4 => now - self.rng.random_range(0..60_000),
-            5..=8 => now + self.rng.random_range(0..2_000),
+            5..=8 => now + self.rng.random_range(0..50_000),
             _ => now - self.rng.random_range(0..3),
         };
         let due = if self.rng.random_bool(0.25) { now + self.rng.random_range(30_000..400_000) } else { 0 };
@@ -154,6 +154,9 @@ impl World {
         if self.rng.random_bool(0.01) {
             tasks.push(tasks[0].clone());
         }
+        if self.rng.random_bool(0.01) {
+            tasks[0].id = make_id(self.model.now + 3_600_000, self.rng.random());
+        }
         self.enqueue(&tasks).await;
         self.get(tasks[0].id).await;
     }
@@ -168,6 +171,10 @@ impl World {
             asked.queue = QUEUES[self.rng.random_range(0..3)].into();
         }
         let id = asked.id;
+        if id.created_at_ms() > self.model.now + 55_000 {
+            // Since the clock stepped back; too near to what the client refuses by its own idea of the time.
+            return;
+        }
         // A scheduled instant must lie well ahead: the client's own idea of the time decides whether it is past.
         if asked.due > 0 && asked.due < self.model.now + 30_000 {
             asked.due = 0;

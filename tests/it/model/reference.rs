@@ -6,7 +6,7 @@ use orchestrator::{Cause, Priority, Status, TRANSITIONS, TaskId, Ticket};
 
 /// Width of a bucket of finished tasks, in milliseconds.
 pub(crate) const BUCKET: u64 = 4 * 3600 * 1000;
-/// A send later than this after the task's creation is void.
+/// A send later than this after the task's creation is void, and so is one as much before it.
 pub(crate) const SEND_WINDOW: u64 = 60_000;
 /// Tasks moved by one script call at most.
 pub(crate) const SWEEP: usize = 100;

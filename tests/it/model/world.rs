@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;
 
 use super::hands::{Hand, Sent};
-use super::reference::{Asked, Limits, Reference, Refusal};
+use super::reference::{Asked, Limits, Reference, Refusal, SEND_WINDOW};
 use super::state::{self, Stream};
 
 pub(crate) const QUEUES: [&str; 3] = ["a", "b", "c"];
@@ -168,7 +168,8 @@ impl World {
         });
         let reply = self.orch.enqueue_all(new).await;
         let ids: BTreeSet<TaskId> = tasks.iter().map(|asked| asked.id).collect();
-        let mut expected = if ids.len() < tasks.len() { Err("Invalid") } else { Ok(()) };
+        let ahead = tasks.iter().any(|asked| asked.id.created_at_ms() > self.model.now + SEND_WINDOW);
+        let mut expected = if ids.len() < tasks.len() || ahead { Err("Invalid") } else { Ok(()) };
         let mut queues: Vec<&String> = Vec::new();
         for asked in tasks.iter().filter(|_| expected.is_ok()) {
             if !queues.contains(&&asked.queue) {

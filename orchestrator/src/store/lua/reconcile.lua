@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- RECONCILE: after a lost reply the worker asks what it holds. The generation rises first: a STEP, RETRY, RELEASE or
 -- SHELVE that is still under way carries the old one and is refused, so nothing slips in behind the answer.
--- KEYS[1] {ns.p}:e      keys built inside: g W w:<worker> t<slice>
+-- KEYS[1] {ns.p}:e      keys built inside: g W w:<worker> t<slice> Q
 -- ARGV: 1 worker · 2 new generation · 3 lease ms
 -- Reply: {now, ids ‖ epochs held, record of each or ''}; error LOST.
 local worker, generation = ARGV[1], tonumber(ARGV[2])

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- RELEASE: gives tasks back unharmed, in their old place. Counts no attempt.
 -- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T r:<q> q k:<q> D<n> B n i:<inbox>
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T r:<q> q k:<q> D<n> B n i:<inbox> Q
 -- ARGV: 1 worker · 2 generation · 3 letter ‖ ending, should one be cancelled · ids ‖ epochs (1..1000)
 -- Reply: ids ‖ epochs that were stale; error LOST.
 local worker = ARGV[1]

@@ -2,7 +2,7 @@
 -- RETRY: an attempt failed and another follows after a delay. Counts the attempt. No wake token: the caller knows
 -- when the timer is due, and every heartbeat learns it.
 -- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T z D<n> B n i:<inbox>
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T z D<n> B n i:<inbox> Q
 -- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 delay ms · 5 new body · 6 letter ‖ ending, should it be cancelled
 -- Reply: 'pending', 'cancelled' or 'stale'; error LOST.
 local worker, member = ARGV[1], ARGV[3]

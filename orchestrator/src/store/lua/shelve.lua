@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- SHELVE: lays a task aside whose type this worker does not handle. Counts no attempt.
 -- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T u:<type> U D<n> B n i:<inbox>
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T u:<type> U D<n> B n i:<inbox> Q
 -- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 task type · 5 letter ‖ ending, should it be cancelled
 -- Reply: 'shelved', 'cancelled' or 'stale'; error LOST.
 local worker, member, task_type = ARGV[1], ARGV[3], ARGV[4]
