@@ -10,6 +10,7 @@ use crate::children;
 use crate::rollout::{Live, Plan, RolloutError, prepare};
 
 /// What to deploy, and where to. The environment is a field of the task's metadata: `staging` unless it says otherwise.
+/// Approvals do not exist yet: nothing holds a deployment to any other environment back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Deploy {
     /// A git repository with a suite that `python3 -m unittest` runs.

@@ -1,7 +1,9 @@
-//! Agents that do real work: they look after a machine, search source code, and repair it.
+//! Agents that do real work: they look after a machine, search source code, repair, extend and deploy it, and answer
+//! questions about it.
 //!
-//! Three modules are task handlers and nothing else: [`monitor`], [`investigate`] and [`bugfix`].
-//! The others are what they do, as plain Rust that knows of no task.
+//! Nine modules are task handlers and nothing else, one for each built-in type: [`monitor`], [`alert`], [`investigate`],
+//! [`bugfix`], [`refactor`], [`feature`], [`deploy`], [`kb_update`] and [`faq`]. The others are what they do, as plain
+//! Rust that knows of no task, but for [`children`], by which one agent hands work on to the next.
 
 pub mod alert;
 pub mod branch;

@@ -8,7 +8,6 @@ use orchestrator_examples::git::git;
 use orchestrator_examples::investigate::{Investigate, Question, investigate};
 use orchestrator_examples::monitor::{Monitor, monitor};
 use orchestrator_examples::plants::CATALOGUE;
-use orchestrator_examples::repair::Repair;
 use orchestrator_examples::tempdir::TempDir;
 use orchestrator_examples::{figures, scratch, search};
 use orchestrator_worker::{Error, Orchestrator, Status, Stop, Worker};
@@ -33,26 +32,6 @@ async fn begin() -> (Orchestrator, Stop) {
 
 fn ask(root: &Path, question: Question) -> Investigate {
     Investigate { root: root.to_owned(), question, bounds: search::Bounds::default() }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_investigation_of_failing_tests_ends_in_a_repair() {
-    let (orch, stop) = begin().await;
-    let dir = TempDir::new("orchestrator-chain").expect("made");
-    let planted = scratch::make(dir.path(), 11).await.expect("made");
-    let question = ask(dir.path(), Question::FailingTests);
-    let parent = orch.enqueue(investigate::with(question)).await.expect("submitted");
-    let report = parent.result().timeout("60s").await.expect("investigated");
-    assert_eq!(report.suspects.first().map(|file| file.as_path()), Some(Path::new(planted.plant.file)));
-    let child = orch.handle::<Repair>(report.bugfix.expect("a child"));
-    let repair = child.result().timeout("120s").await.expect("repaired");
-    let (parent, child) = (parent.task().await.expect("known"), child.task().await.expect("known"));
-    assert_eq!(parent.child_task_ids, [child.task_id]);
-    assert_eq!((child.parent_task_id, &child.trace_id), (Some(parent.task_id), &parent.trace_id));
-    assert_eq!(repair.branch, format!("fix/{}", child.task_id));
-    assert_eq!(git(dir.path(), &["rev-parse", "HEAD"]).await.expect("git"), repair.commit);
-    assert_eq!(repair.file, Path::new(planted.plant.file));
-    stop.drain();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,8 +66,8 @@ async fn repair_all(plants: impl Iterator<Item = Plant>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn fourteen_seeds_are_repaired() {
-    repair_all((1..=14).map(Plant::drawn)).await;
+async fn eight_seeds_are_repaired() {
+    repair_all((1..=8).map(Plant::drawn)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

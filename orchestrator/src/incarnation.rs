@@ -263,7 +263,7 @@ impl Incarnation {
     /// Notes the leases of others: a value seen before keeps the instant when it was first seen.
     fn watch_leases(&self, leases: Vec<(Vec<u8>, String)>) {
         let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let blind = std::mem::replace(&mut watch.1, Instant::now()).elapsed() > 2 * BEAT;
+        let blind = std::mem::replace(&mut watch.1, Instant::now()).elapsed() > (self.life.lease / 2).max(BEAT / 2);
         if blind {
             // Who did not look cannot say that a lease stood still: Redis may have been away for everybody.
             watch.0.clear();

@@ -222,8 +222,8 @@ impl Orchestrator {
     pub async fn offers(&self) -> Result<HashMap<String, Offer>> {
         let mut command = redis::cmd("HGETALL");
         command.arg(self.store.keys().handlers());
-        let call = Call::plain(command).mended_by(self.store.mend("", &[], &[]));
-        let table: HashMap<Vec<u8>, Vec<u8>> = read(self.store.send(&call).await.map_err(Fault::into_error)?)?;
+        let call = |_| Call::plain(command.clone()).mended_by(self.store.mend("", &[], &[]));
+        let table: HashMap<Vec<u8>, Vec<u8>> = read(self.store.repeat(call).await?)?;
         // An entry that cannot be read was not written by us; the others still hold.
         let offer =
             |(k, v): (Vec<u8>, Vec<u8>)| Some((String::from_utf8(k).ok()?, codec::decode("an offer", &v).ok()?));

@@ -127,8 +127,11 @@ impl Beating {
         let interval = self.life.lease() / 3;
         let mut next_beat = Instant::now();
         let mut due: Option<Instant> = None;
+        let half = self.life.lease() / 2;
         loop {
-            let wake = [Some(next_beat), due, self.life.next_rescue()].into_iter().flatten().min().unwrap_or(next_beat);
+            // Who has not seen the others' leases for a while does not judge them: Redis may be away for everybody.
+            let rescue = self.life.next_rescue().filter(|_| beaten.borrow().elapsed() < half);
+            let wake = [Some(next_beat), due, rescue].into_iter().flatten().min().unwrap_or(next_beat);
             tokio::select! {
                 () = tokio::time::sleep_until(wake.into()) => {}
                 () = self.alarm.due_told.notified() => {}
@@ -160,7 +163,8 @@ impl Beating {
                     Err(_) => Some(Instant::now() + Duration::from_millis(200)),
                 };
             }
-            if self.life.next_rescue().is_some_and(|at| at <= Instant::now()) {
+            let sighted = beaten.borrow().elapsed() < half;
+            if sighted && self.life.next_rescue().is_some_and(|at| at <= Instant::now()) {
                 match in_time(self.life.rescue()).await {
                     Ok(0) => {}
                     Ok(tasks) => tracing::warn!(tasks, "took back the tasks of a worker that fell silent"),

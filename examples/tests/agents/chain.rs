@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use orchestrator_examples::alert::{Alert, Raised, Service, alert};
 use orchestrator_examples::children::{self, ENVIRONMENT};
 use orchestrator_examples::figures::{Finding, Thresholds};
+use orchestrator_examples::git::git;
 use orchestrator_examples::investigate::Report;
-use orchestrator_examples::kb_update::{KbUpdate, kb_update};
+use orchestrator_examples::kb_update::{KbUpdate, Stored, kb_update};
 use orchestrator_examples::knowledge::Document;
 use orchestrator_examples::monitor::{Monitor, monitor};
 use orchestrator_examples::repair::Repair;
@@ -42,6 +43,9 @@ async fn a_crossed_threshold_ends_in_a_repair() {
     let fourth = orch.handle::<Repair>(report.bugfix.expect("something to repair"));
     let repair = fourth.result().timeout("120s").await.expect("repaired");
     assert_eq!(repair.file.as_os_str(), planted.plant.file);
+    assert_eq!(report.suspects.first(), Some(&repair.file));
+    assert_eq!(repair.branch, format!("fix/{}", fourth.id()));
+    assert_eq!(git(dir.path(), &["rev-parse", "HEAD"]).await.expect("git"), repair.commit);
     let mut parent = first.task().await.expect("known");
     for (id, kind) in [(second.id(), "alert"), (third.id(), "investigate"), (fourth.id(), "bugfix")] {
         let task = orch.get(id).await.expect("known");
@@ -103,5 +107,6 @@ async fn a_second_attempt_hands_nothing_on_again() {
     let child = handle.result().await.expect("done");
     let task = handle.task().await.expect("known");
     assert_eq!((task.attempt, task.child_task_ids), (2, vec![child]));
+    orch.handle::<Stored>(child).result().await.expect("stored");
     stop.drain();
 }

@@ -226,19 +226,16 @@ impl Store {
 
     /// Asks the server for its time.
     pub(crate) async fn learn_time(&self) -> Result {
-        #[cfg(feature = "test-clock")]
-        if self.shared.config.test_clock {
-            let mut clock = Cmd::new();
-            clock.arg("HMGET").arg(self.keys().test_clock()).arg("s").arg("us");
-            let (seconds, micros): (u64, u64) =
-                clock.query_async(&mut self.link.clone()).await.map_err(|error| Fault::from(error).into_error())?;
-            self.set_now_ms(seconds * 1000 + micros / 1000);
-            return Ok(());
-        }
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME")
-            .query_async(&mut self.link.clone())
-            .await
-            .map_err(|error| Fault::from(error).into_error())?;
+        let clock = || {
+            #[cfg(feature = "test-clock")]
+            if self.shared.config.test_clock {
+                let mut clock = redis::cmd("HMGET");
+                clock.arg(self.keys().test_clock()).arg("s").arg("us");
+                return clock;
+            }
+            redis::cmd("TIME")
+        };
+        let (seconds, micros): (u64, u64) = read(self.repeat(|_| Call::plain(clock())).await?)?;
         self.set_now_ms(seconds * 1000 + micros / 1000);
         Ok(())
     }

@@ -95,7 +95,7 @@ async fn refuses_all(old: &Incarnation, held: &Claim, look: &mut Look) {
 async fn every_verb_of_a_life_that_is_over_is_refused() {
     let orch = orch().await;
     let mut look = Look::at(&orch, raw().await);
-    let lease = Duration::from_millis(100);
+    let lease = Duration::from_millis(200);
     let (old, new) = (life(&orch, lease).await, life(&orch, lease).await);
     let handle = orch.enqueue(NewTask::<u32>::new("t", &1u32).queue("q")).await.unwrap();
     let held = claim(&old).await;
@@ -143,4 +143,18 @@ async fn a_ticket_that_was_let_go_of_is_stale_in_the_same_life() {
     let result = encode_value("result", &7u32, 100).unwrap();
     assert!(life.step(&[new.complete(&result)], 0, &[], None).await.unwrap().stale.is_empty());
     assert_eq!(handle.result().await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_long_lease_is_watched_from_beat_to_beat() {
+    let orch = orch().await;
+    let lease = Duration::from_secs(15);
+    let (silent, watchful) = (life(&orch, lease).await, life(&orch, lease).await);
+    watchful.beat(&[], &[]).await.unwrap();
+    let due = watchful.next_rescue().expect("the other's lease is watched");
+    // As long as there is between two beats with such a lease.
+    tokio::time::sleep(lease / 3).await;
+    watchful.beat(&[], &[]).await.unwrap();
+    assert_eq!(watchful.next_rescue(), Some(due), "the lease stood still all the while");
+    silent.leave(&[]).await.unwrap();
 }

@@ -10,6 +10,9 @@ use super::bytes::{id_bytes, make_id, read_id, split_record};
 use super::pokes::{Field, LIVES, QUEUES, TYPES};
 use super::reference::BUCKET;
 
+/// Ordered sets, and scores that something may trip over.
+const SCORED: [(&str, &str); 5] = [("B", "0"), ("B", "inf"), ("T", "0"), ("z", "inf"), ("z", "-inf")];
+
 impl Field {
     fn noise(&mut self, length: usize) -> Vec<u8> {
         (0..length).map(|_| self.rng.random()).collect()
@@ -23,7 +26,7 @@ impl Field {
         let queue = QUEUES[self.rng.random_range(0..2)];
         let queue = self.key(&format!("r:{queue}"));
         let life = self.hands[self.rng.random_range(0..LIVES)].life.name().to_owned();
-        match self.rng.random_range(0..24) {
+        match self.rng.random_range(0..26) {
             0 => self.put("ZADD", &queue, &[b"0", &junk]).await,
             1 => self.put("ZADD", &queue, &[b"0", &id_bytes(stranger)]).await,
             2 => {
@@ -36,7 +39,7 @@ impl Field {
                 let timer = [b"d", id_bytes(stranger).as_slice()].concat();
                 self.put("ZADD", &self.key("z"), &[&soon, &timer]).await;
             }
-            5 | 6 | 20.. => self.poke_record().await,
+            5 | 6 | 22.. => self.poke_record().await,
             7 => {
                 // A sound header with a body that is cut short, in its place in the queue.
                 let record = [&[1][..], &[0; 14], &[1, b'a', 0x81, 0xa1]].concat();
@@ -61,6 +64,14 @@ impl Field {
             }
             12 => self.put("ZADD", &self.key("W"), &[b"0", &junk]).await,
             13 => self.put("HSET", &self.key("g"), &[&[b"w", life.as_bytes()].concat(), &junk]).await,
+            14 => {
+                let (key, score) = SCORED[self.rng.random_range(0..SCORED.len())];
+                self.put("ZADD", &self.key(key), &[score.as_bytes(), &junk]).await;
+            }
+            15 => {
+                let name = if self.rng.random_bool(0.5) { "q" } else { "U" };
+                self.put("SADD", &self.key(name), &[&junk]).await;
+            }
             _ => self.poke_key(&life).await,
         }
     }
@@ -146,48 +157,38 @@ impl Field {
             let _: i64 = self.ask("LPUSH", &[key, b"poked"]).await;
         }
         self.deaf |= name == b"e";
-        if name == b"W" {
-            // The lives that were noted there are over, and nobody can tell what they held.
-            for worker in 0..LIVES {
-                self.reborn(worker).await;
-            }
-        }
     }
 
     /// What lay in a key that is overwritten is hurt.
     async fn lose(&mut self, key: &[u8], name: &[u8]) {
-        let right: String = self.ask("TYPE", &[key]).await;
-        let members: Vec<Vec<u8>> = match right.as_str() {
-            "zset" => self.ask("ZRANGE", &[key, b"0", b"-1"]).await,
-            "hash" => self.ask("HKEYS", &[key]).await,
-            "set" => self.ask("SMEMBERS", &[key]).await,
+        let mut lost = match name[0] {
+            b'r' | b'w' | b'u' | b't' | b'D' | b'X' | b'z' => self.members(key).await,
             _ => Vec::new(),
         };
-        let mut lost: Vec<TaskId> = match name[0] {
-            b'z' => members.iter().filter_map(|member| read_id(member.get(1..)?)).collect(),
-            b'r' | b'w' | b'u' | b't' | b'D' | b'X' => {
-                members.iter().filter_map(|member| read_id(member.get(..14)?)).collect()
-            }
-            _ => Vec::new(),
+        if name == b"z" {
+            lost = lost.iter().filter_map(|timer| Some(timer.get(1..)?.to_vec())).collect();
+        }
+        // Leases and generations both name the workers: without either nobody finds what they hold.
+        let twin = match name {
+            b"W" => Some(("g", 1)),
+            b"g" => Some(("W", 0)),
+            _ => None,
         };
-        // Without the names of workers and shelves nobody finds what they hold.
-        for (whole, each) in [(b"W", "w:*"), (b"U", "u:*")] {
-            if name == whole {
-                let pattern = self.key(each);
-                let keys: Vec<Vec<u8>> = self.ask("KEYS", &[&pattern]).await;
-                for key in keys {
-                    let command = if each == "w:*" { "SMEMBERS" } else { "ZRANGE" };
-                    let right: String = self.ask("TYPE", &[&key]).await;
-                    let members: Vec<Vec<u8>> = match (right.as_str(), command) {
-                        ("set", "SMEMBERS") => self.ask(command, &[&key]).await,
-                        ("zset", "ZRANGE") => self.ask(command, &[&key, b"0", b"-1"]).await,
-                        _ => Vec::new(),
-                    };
-                    lost.extend(members.iter().filter_map(|member| read_id(member.get(..14)?)));
+        if let Some((twin, skip)) = twin {
+            let named = self.members(&self.key(twin)).await;
+            for held in self.keys("w:*").await {
+                let worker = &held[self.base.len() + 2..];
+                if !named.iter().any(|name| name.get(skip..) == Some(worker)) {
+                    lost.extend(self.members(&held).await);
                 }
             }
         }
-        for id in lost {
+        if name == b"U" {
+            for shelf in self.keys("u:*").await {
+                lost.extend(self.members(&shelf).await);
+            }
+        }
+        for id in lost.iter().filter_map(|member| read_id(member.get(..14)?)) {
             self.healthy.remove(&id);
             self.hurt.insert(id);
         }

@@ -110,6 +110,22 @@ impl Field {
         call.query_async(&mut self.raw).await.expect("a plain command")
     }
 
+    pub(crate) async fn keys(&mut self, pattern: &str) -> Vec<Vec<u8>> {
+        let pattern = self.key(pattern);
+        self.ask("KEYS", &[&pattern]).await
+    }
+
+    /// What a key holds, whatever its type: members or fields.
+    pub(crate) async fn members(&mut self, key: &[u8]) -> Vec<Vec<u8>> {
+        let right: String = self.ask("TYPE", &[key]).await;
+        match right.as_str() {
+            "zset" => self.ask("ZRANGE", &[key, b"0", b"-1"]).await,
+            "hash" => self.ask("HKEYS", &[key]).await,
+            "set" => self.ask("SMEMBERS", &[key]).await,
+            _ => Vec::new(),
+        }
+    }
+
     // Honest work.
 
     pub(crate) async fn act(&mut self) {
@@ -300,16 +316,9 @@ impl Field {
 
     /// Where a task is, for the story of a fault.
     async fn places(&mut self, id: TaskId) -> Vec<String> {
-        let keys: Vec<Vec<u8>> = self.ask("KEYS", &[&self.key("*")]).await;
         let mut places = Vec::new();
-        for key in keys {
-            let right: String = self.ask("TYPE", &[&key]).await;
-            let members: Vec<Vec<u8>> = match right.as_str() {
-                "zset" => self.ask("ZRANGE", &[&key, b"0", b"-1"]).await,
-                "hash" => self.ask("HKEYS", &[&key]).await,
-                "set" => self.ask("SMEMBERS", &[&key]).await,
-                _ => Vec::new(),
-            };
+        for key in self.keys("*").await {
+            let members = self.members(&key).await;
             let id = id_bytes(id);
             if members.iter().any(|member| member.windows(14).any(|part| part == id)) {
                 places.push(key[self.base.len()..].escape_ascii().to_string());
@@ -366,16 +375,21 @@ impl Field {
         for id in self.hurt.clone() {
             let _ = self.orch.cancel(id).await;
         }
-        let keys: Vec<Vec<u8>> = self.ask("KEYS", &[&self.key("*")]).await;
+        let keys = self.keys("*").await;
         for key in &keys {
             let name = &key[self.base.len()..];
             let right: String = self.ask("TYPE", &[key]).await;
             match (name[0], name.get(1), right.as_str()) {
                 // A record that looks sound may name a queue that nobody serves.
                 (b'r', Some(b':'), "zset") if !QUEUES.iter().any(|queue| name[2..] == *queue.as_bytes()) => {}
-                (b'r', Some(b':'), "zset") | (b'z', None, "zset") => panic!("{} is not empty", name.escape_ascii()),
+                (b'r', Some(b':'), "zset") => panic!("{} is not empty", name.escape_ascii()),
+                (b'z', None, "zset") => {
+                    let now = self.now.to_string().into_bytes();
+                    let due: u64 = self.ask("ZCOUNT", &[key, b"-inf", &now]).await;
+                    assert_eq!(due, 0, "timers that do not fire");
+                }
                 (b't', _, "hash") => {
-                    let ids: Vec<Vec<u8>> = self.ask("HKEYS", &[key]).await;
+                    let ids = self.members(key).await;
                     let healthy: Vec<&Vec<u8>> =
                         ids.iter().filter(|id| read_id(id).is_some_and(|id| self.healthy.contains(&id))).collect();
                     assert!(healthy.is_empty(), "records of tasks that have ended: {healthy:?}");

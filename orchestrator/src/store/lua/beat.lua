@@ -6,7 +6,7 @@
 -- Reply: {1, now, ms until the next timer or -1, number of shelved types, worker, lease, worker, lease ... of the 16
 --         oldest leases}; {0} when the lease was lost.
 local worker = ARGV[1]
-if not go('HGET', base .. 'g', 'w' .. worker) or not go('ZSCORE', base .. 'W', worker) then return {0} end
+if not go('HGET', base .. 'g', 'w' .. worker) then return {0} end
 go('ZADD', base .. 'W', now + ARGV[2], worker)
 -- STEP, which every task goes through, leaves the making of its bucket to the beat.
 bucket(now)

@@ -7,6 +7,13 @@ local function set_aside(key)
   call('RENAME', key, base .. 'bad:' .. sub(key, #base + 1))
   redis.pcall('LPUSH', base .. 'Q', 'key ' .. sub(key, #base + 1))
   redis.pcall('LTRIM', base .. 'Q', 0, 999)
+  -- Who had a lease is known from the generations: else nobody would look after what the dead among them hold.
+  if key == base .. 'W' then
+    local fields = redis.pcall('HKEYS', base .. 'g')
+    for _, field in ipairs(fields.err and {} or fields) do
+      if sub(field, 1, 1) == 'w' then call('ZADD', key, now, sub(field, 2)) end
+    end
+  end
 end
 
 -- Runs a command. A key of the wrong type is set aside and the command runs on a clean one: so no poke from outside can
@@ -137,8 +144,8 @@ local function finish(id, record, tail)
   return element(id, record) .. sub(tail, 1, 1)
 end
 
--- How far the clock may step back, or an id's maker be ahead of it.
-local CLOCK_SLACK = 60000
+-- An id may be a minute ahead of the clock, and the clock may step back by as much.
+local CLOCK_SLACK = 120000
 
 -- Where a finished task's value lies: its key and the value, or nothing. Looks where it can be, newest first.
 local function find_finished(id)

@@ -29,7 +29,9 @@ local old = go('ZRANGEBYSCORE', base .. 'B', '-inf', now, 'LIMIT', 0, 1)
 if old[1] then
   go('ZREM', base .. 'B', old[1])
   redis.call('UNLINK', base .. 'D' .. old[1])
-  go('ZREMRANGEBYSCORE', base .. 'X', '-inf', '(' .. string.format('%.0f', (old[1] + 1) * BUCKET - DEAD_SHIFT))
+  -- What is no number was not written by us, and there are no dead letters in it.
+  local n = tonumber(old[1])
+  if n then go('ZREMRANGEBYSCORE', base .. 'X', '-inf', '(' .. string.format('%.0f', (n + 1) * BUCKET - DEAD_SHIFT)) end
 end
 for _, slice in ipairs(go('ZRANGE', base .. 'T', 0, 7)) do
   if redis.call('EXISTS', base .. 't' .. slice) == 0 then go('ZREM', base .. 'T', slice) end
