@@ -19,7 +19,7 @@ const LIVE_MAX: usize = 60;
 pub(crate) type Owned = (usize, Sent);
 
 impl World {
-    /// One operation. Returns whether it was one after which everything should be looked at.
+    /// One operation.
     pub(crate) async fn act(&mut self) {
         let acting: Vec<usize> = (0..self.hands.len()).filter(|worker| self.hands[*worker].alive).collect();
         let Some(worker) = acting.choose(&mut self.rng).copied().filter(|_| acting.len() > 2) else {
