@@ -32,6 +32,12 @@ impl Offers {
         (asked.elapsed() < OFFERS_FRESH).then(|| queues.get(task_type).cloned())
     }
 
+    /// The types that workers have published, as last asked for.
+    fn types(&self) -> Vec<String> {
+        let table = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        table.as_ref().map(|(_, queues)| queues.keys().cloned().collect()).unwrap_or_default()
+    }
+
     fn keep(&self, queues: HashMap<String, String>) {
         *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((Instant::now(), queues));
     }
@@ -121,11 +127,14 @@ async fn route<T>(orch: &Orchestrator, task: &NewTask<T>) -> Result<String> {
         return Ok(queue.into());
     }
     crate::router::check_name("task type", &task.task_type)?;
-    let known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+    let offered = orch.offers.types();
+    let mut known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+    known.extend(offered.iter().map(String::as_str).filter(|offered| built_in(offered).is_none()));
+    known.sort_unstable();
     let hint =
         crate::config::nearest(&task.task_type, &known).map(|n| format!(" Did you mean `{n}`?")).unwrap_or_default();
     Err(Error::invalid(format!(
-        "no queue is known for task type `{}`.{hint} Known are {} and what workers offer; else name the queue on the task",
+        "no queue is known for task type `{}`.{hint} Known are {}. A worker that handles it makes it known; else name the queue on the task",
         task.task_type,
         known.join(", ")
     )))

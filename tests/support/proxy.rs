@@ -5,7 +5,7 @@
 //! work and keep the answer.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redis::Value;
@@ -242,18 +242,27 @@ impl Shared {
     }
 }
 
+macro_rules! sources {
+    ($($name:ident)+) => {
+        /// The scripts' sources by name, as the library was built with them.
+        const SOURCES: &[(&str, &str)] = &[$((
+            stringify!($name),
+            include_str!(concat!("../../orchestrator/src/store/lua/", stringify!($name), ".lua")),
+        )),+];
+    };
+}
+
+sources!(
+    await_end beat cancel enqueue get join leave list mend pause reconcile release rescue retry revive ring shelve stats
+    step tick unshelve
+);
+
 /// The scripts by name, and how each one's text ends, as far as no bound is filled in there.
 fn endings() -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../orchestrator/src/store/lua");
-    let files = std::fs::read_dir(folder).expect("the scripts' sources").map(|file| file.expect("a source").path());
-    files
-        .map(|path| {
-            let source = std::fs::read_to_string(&path).expect("a source");
-            let kept = |line: &&str| !line.trim_start().starts_with("--") && !line.trim().is_empty();
-            let body: Vec<&str> = source.lines().skip(1).filter(kept).collect();
-            let body = body.join("\n");
-            let ending = body.rsplit("}}").next().unwrap_or_default().to_owned();
-            (path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), ending)
-        })
-        .collect()
+    let ending = |source: &str| {
+        let kept = |line: &&str| !line.trim_start().starts_with("--") && !line.trim().is_empty();
+        let body = source.lines().skip(1).filter(kept).collect::<Vec<_>>().join("\n");
+        body.rsplit("}}").next().unwrap_or_default().to_owned()
+    };
+    SOURCES.iter().map(|(name, source)| ((*name).to_owned(), ending(source))).collect()
 }

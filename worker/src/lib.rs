@@ -22,7 +22,9 @@ pub use orchestrator::{
 };
 pub use orchestrator_macros::{main, payload, task_handler};
 pub use shutdown::Stop;
-pub use worker::{DRAIN_GRACE_DEFAULT, SLOTS_DEFAULT, SLOTS_MAX, Worker, WorkerBuilder};
+/// The runtime, for `spawn`, `select!` and `time` without a dependency of one's own.
+pub use tokio;
+pub use worker::{DRAIN_GRACE_DEFAULT, Running, SLOTS_DEFAULT, SLOTS_MAX, Worker, WorkerBuilder};
 
 /// What the attributes' code names. Not public API.
 #[doc(hidden)]

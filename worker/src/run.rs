@@ -75,8 +75,9 @@ impl Life {
 
 /// A running worker.
 pub(crate) struct Run {
-    worker: Worker,
+    // Dropped first: the heart must not outlive a private Redis, which ends with the last client.
     life: Life,
+    worker: Worker,
     running: HashMap<TaskId, Running>,
     slots: HashMap<Id, TaskId>,
     attempts: JoinSet<(Ticket, Outcome)>,

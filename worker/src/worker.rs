@@ -158,6 +158,27 @@ impl WorkerBuilder {
     }
 }
 
+/// A worker that runs beside its starter. Dropping this does not stop it.
+#[derive(Debug)]
+pub struct Running {
+    stop: Stop,
+    ended: tokio::task::JoinHandle<Result>,
+}
+
+impl Running {
+    /// Drains the worker and waits until it has left.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn stop(self) -> Result {
+        self.stop.drain();
+        match self.ended.await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(Error::Unavailable { reason: format!("the worker broke: {error}"), source: None }),
+        }
+    }
+}
+
 /// A worker ready to run.
 pub struct Worker {
     pub(crate) orch: Orchestrator,
@@ -194,6 +215,13 @@ impl Worker {
     pub async fn run(self) -> Result {
         let stop = Stop::on_signals()?;
         self.run_until(stop).await
+    }
+
+    /// Runs beside the caller, on the same runtime, until [`Running::stop`].
+    #[must_use]
+    pub fn start(self) -> Running {
+        let stop = Stop::new();
+        Running { stop: stop.clone(), ended: tokio::spawn(self.run_until(stop)) }
     }
 
     /// Runs until `stop` says otherwise.

@@ -70,7 +70,7 @@ pub(super) async fn run(orch: &Orchestrator, command: List, out: &mut Output) ->
     if out.is_json() {
         return out.object(&Listed { tasks, cursor });
     }
-    out.table(&["ID", "TYPE", "STATUS", "PRIO", "QUEUE", "AGE", "TRY", ""], tasks.iter().map(row).collect())?;
+    out.table(&["ID", "TYPE", "STATUS", "PRIO", "QUEUE", "AGE", "TRY", "LAST ERROR"], tasks.iter().map(row).collect())?;
     if let Some(cursor) = cursor {
         note(&format!("there may be more: add --cursor {cursor}"));
     }

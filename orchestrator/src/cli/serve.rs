@@ -39,7 +39,11 @@ pub(super) async fn run(orch: Orchestrator, command: Serve, out: &mut Output) ->
 
 pub(super) async fn listen(host: &str, port: u16) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind((host, port)).await;
-    bound.map_err(|error| Failure::refused(format!("cannot listen on {host}:{port}: {error}")))
+    bound.map_err(|error| {
+        Failure::refused(format!(
+            "cannot listen on {host}:{port}: {error}; choose another port with --port, 0 for a free one"
+        ))
+    })
 }
 
 /// The address as a program on this machine reaches it.
