@@ -1,21 +1,21 @@
-//! The arguments of an attribute, as written: `"type", key = value, …`. Their values are read in
-//! `options`.
+//! The arguments of an attribute, as written: `"type", key = value, key(key = value, …), …`. Their
+//! values are read in `options` and `policies`.
 
 use proc_macro2::{Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, quote};
 use syn::ext::IdentExt;
-use syn::parse::{Parse, ParseStream, Parser};
-use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result, Token};
+use syn::parse::{ParseStream, Parser};
+use syn::{Error, Expr, ExprLit, ExprPath, Lit, LitStr, Result, Token, parenthesized, token};
 
 use crate::mistakes::Mistakes;
-use crate::options::{self, Opt, Value};
+use crate::options::{self, Entries, List, Opt, Scope, Value};
 
 /// What an attribute was told.
 pub(crate) struct Args {
     /// The task type, if there is a good one.
     pub(crate) kind: Option<LitStr>,
     /// The worker crate.
-    pub(crate) krate: Path,
+    pub(crate) krate: TokenStream,
     /// The options given, each with the value to set it to.
     pub(crate) settings: Vec<(&'static str, TokenStream)>,
 }
@@ -35,16 +35,16 @@ impl Args {
 
 /// Reads the arguments of `#[task_handler]`. The name of the function serves the examples.
 pub(crate) fn task_handler(tokens: TokenStream, name: &str, mistakes: &mut Mistakes) -> Args {
-    let mut list = split(tokens, options::HANDLER, mistakes);
+    let mut list = split(tokens, Scope::Handler, mistakes);
     let kind = match list.first() {
         Some(Argument::Lone(_)) => match list.remove(0) {
             Argument::Lone(expr) => mistakes.check(kind(&expr, name)),
-            Argument::Pair(..) => None,
+            Argument::Named(..) => None,
         },
         _ => {
             let given = |argument: &Argument| match argument {
                 Argument::Lone(_) => true,
-                Argument::Pair(key, _) => options::means_type(key),
+                Argument::Named(key, _) => options::means_type(key),
             };
             // One in the wrong place is reported with the options.
             if !list.iter().any(given) {
@@ -53,13 +53,13 @@ pub(crate) fn task_handler(tokens: TokenStream, name: &str, mistakes: &mut Mista
             None
         }
     };
-    Args { kind, ..settings(list, options::HANDLER, mistakes) }
+    Args { kind, ..settings(list, Scope::Handler, mistakes) }
 }
 
 /// Reads the arguments of an attribute which knows `crate` only.
 pub(crate) fn plain(tokens: TokenStream, mistakes: &mut Mistakes) -> Args {
-    let list = split(tokens, &[], mistakes);
-    settings(list, &[], mistakes)
+    let list = split(tokens, Scope::Plain, mistakes);
+    settings(list, Scope::Plain, mistakes)
 }
 
 fn kind(expr: &Expr, name: &str) -> Result<LitStr> {
@@ -82,7 +82,7 @@ fn missing_kind(list: &[Argument], name: &str) -> Error {
         if list.is_empty() { "" } else { ", …" },
     );
     match list.first() {
-        Some(Argument::Pair(key, _)) => Error::new(key.span(), text),
+        Some(Argument::Named(key, _)) => Error::new(key.span(), text),
         _ => Error::new(Span::call_site(), text),
     }
 }
@@ -90,37 +90,58 @@ fn missing_kind(list: &[Argument], name: &str) -> Error {
 /// One argument, as written.
 enum Argument {
     Lone(Expr),
-    Pair(Ident, Expr),
+    Named(Ident, Form),
 }
 
-impl Parse for Argument {
-    fn parse(input: ParseStream<'_>) -> Result<Self> {
-        if input.peek(Ident::peek_any) && input.peek2(Token![=]) {
-            let key = input.call(Ident::parse_any)?;
-            input.parse::<Token![=]>()?;
-            if input.is_empty() || input.peek(Token![,]) {
-                return Err(Error::new(key.span(), format!("`{key}` has no value")));
-            }
-            return Ok(Argument::Pair(key, input.parse()?));
+/// What follows the name of an option.
+enum Form {
+    Value(Expr),
+    /// What the parentheses hold; nothing if there are none.
+    List(&'static List, TokenStream),
+}
+
+fn argument(input: ParseStream<'_>, scope: Scope) -> Result<Argument> {
+    let Ok(key) = input.fork().call(Ident::parse_any) else { return Ok(Argument::Lone(input.parse()?)) };
+    if input.peek2(Token![=]) {
+        input.call(Ident::parse_any)?;
+        input.parse::<Token![=]>()?;
+        if ends(input) {
+            return Err(Error::new(key.span(), format!("`{key}` has no value")));
         }
-        Ok(Argument::Lone(input.parse()?))
+        return Ok(Argument::Named(key, Form::Value(input.parse()?)));
+    }
+    let Some(option) = find(&key, scope) else { return Ok(Argument::Lone(input.parse()?)) };
+    input.call(Ident::parse_any)?;
+    match option.list {
+        Some(list) if ends(input) => Ok(Argument::Named(key, Form::List(list, TokenStream::new()))),
+        Some(list) if input.peek(token::Paren) => {
+            let inner;
+            parenthesized!(inner in input);
+            Ok(Argument::Named(key, Form::List(list, inner.parse()?)))
+        }
+        // `queue`, `queue("ops")` and `queue: "ops"`, where `queue = "ops"` is meant.
+        _ => Err(Error::new(key.span(), format!("write this option as `{}`", option.usage()))),
     }
 }
 
+fn ends(input: ParseStream<'_>) -> bool {
+    input.is_empty() || input.peek(Token![,])
+}
+
+fn find(key: &Ident, scope: Scope) -> Option<&'static Opt> {
+    scope.options().iter().find(|option| key == option.name)
+}
+
 /// Splits at the commas. What cannot be read is reported and skipped, to see the rest.
-fn split(tokens: TokenStream, known: &[Opt], mistakes: &mut Mistakes) -> Vec<Argument> {
+fn split(tokens: TokenStream, scope: Scope, mistakes: &mut Mistakes) -> Vec<Argument> {
     let read = |input: ParseStream<'_>| {
         let mut list = Vec::new();
         while !input.is_empty() {
-            let good = match option_without_value(input, known) {
-                Some(error) => Err(error),
-                None => input.parse::<Argument>(),
-            };
-            let good = mistakes.check(good).map(|argument| list.push(argument)).is_some();
-            if good && !input.is_empty() && !input.peek(Token![,]) {
+            let good = mistakes.check(argument(input, scope)).map(|argument| list.push(argument)).is_some();
+            if good && !ends(input) {
                 mistakes.add(input.error("expected a `,` before this"));
             }
-            while !input.is_empty() && !input.peek(Token![,]) {
+            while !ends(input) {
                 input.parse::<TokenTree>()?;
             }
             input.parse::<Option<Token![,]>>()?;
@@ -130,70 +151,94 @@ fn split(tokens: TokenStream, known: &[Opt], mistakes: &mut Mistakes) -> Vec<Arg
     read.parse2(tokens).unwrap_or_default()
 }
 
-/// `queue`, `queue("ops")` and `queue: "ops"`, where `queue = "ops"` is meant.
-fn option_without_value(input: ParseStream<'_>, known: &[Opt]) -> Option<Error> {
-    if input.peek2(Token![=]) {
-        return None;
-    }
-    let key = input.fork().call(Ident::parse_any).ok()?;
-    let option = known.iter().find(|option| key == option.name)?;
-    Some(Error::new(key.span(), format!("write this option as `{} = {}`", option.name, option.example)))
+/// An option, as given.
+struct Given {
+    option: &'static Opt,
+    key: Ident,
+    form: Form,
 }
 
-/// Sorts out the `key = value` arguments: those known, unknown and repeated.
-fn settings(list: Vec<Argument>, known: &[Opt], mistakes: &mut Mistakes) -> Args {
-    let mut krate = None;
-    let mut found: Vec<(&Opt, Expr)> = Vec::new();
-    for argument in list {
-        let (key, expr) = match argument {
-            Argument::Pair(key, expr) => (key, expr),
-            Argument::Lone(expr) => {
-                mistakes.add(misplaced(&expr, known));
-                continue;
+impl Given {
+    fn read(&self, krate: &TokenStream) -> Result<TokenStream> {
+        match &self.form {
+            Form::Value(expr) => {
+                let value = self.value(expr, krate);
+                self.option.read.map_or_else(|| Err(value.wrong("takes a list")), |read| read(&value))
             }
-        };
-        let taken = (key == "crate" && krate.is_some()) || found.iter().any(|(option, _)| key == option.name);
-        if taken {
-            mistakes.add(Error::new(key.span(), format!("the option `{key}` is given twice")));
-        } else if key == "crate" {
-            krate = Some(mistakes.check(crate_path(&expr)).unwrap_or_else(default_crate));
-        } else if let Some(option) = known.iter().find(|option| key == option.name) {
-            found.push((option, expr));
-        } else {
-            mistakes.add(options::unknown(&key, known));
+            Form::List(list, tokens) => self.read_list(list, tokens, krate),
         }
     }
-    let krate = krate.unwrap_or_else(default_crate);
-    let settings = found.into_iter().filter_map(|(option, expr)| {
-        let value = Value { option, expr: options::bare(&expr), krate: &krate };
-        Some((option.name, mistakes.check((option.read)(&value))?))
-    });
+
+    fn read_list(&self, list: &'static List, tokens: &TokenStream, krate: &TokenStream) -> Result<TokenStream> {
+        let mut mistakes = Mistakes::default();
+        let scope = Scope::List(self.option, list);
+        let mut given = sort(split(tokens.clone(), scope, &mut mistakes), scope, &mut mistakes);
+        given.sort_by_key(|given| list.options.iter().position(|option| option.name == given.option.name));
+        // What seems to be missing may be what could not be made out.
+        let whole = mistakes.none();
+        let calls = given.iter().filter_map(|given| mistakes.check(given.read(krate))).collect();
+        let values = given.iter().filter_map(|given| match &given.form {
+            Form::Value(expr) => Some(given.value(expr, krate)),
+            Form::List(..) => None,
+        });
+        let entries = Entries { key: &self.key, krate, values: values.collect(), calls };
+        let joined = if whole { mistakes.check((list.join)(&entries)) } else { None };
+        mistakes.or(joined.unwrap_or_default())
+    }
+
+    fn value<'a>(&'a self, expr: &'a Expr, krate: &'a TokenStream) -> Value<'a> {
+        Value { option: self.option, expr: options::bare(expr), krate }
+    }
+}
+
+/// Sorts out the arguments with a name: those known, unknown and repeated.
+fn sort(list: Vec<Argument>, scope: Scope, mistakes: &mut Mistakes) -> Vec<Given> {
+    let mut found: Vec<Given> = Vec::new();
+    for argument in list {
+        match argument {
+            Argument::Lone(expr) => mistakes.add(misplaced(&expr, scope)),
+            Argument::Named(key, form) => match find(&key, scope) {
+                Some(option) if found.iter().any(|given| given.option.name == option.name) => {
+                    mistakes.add(Error::new(key.span(), format!("the option `{key}` is given twice")));
+                }
+                Some(option) => found.push(Given { option, key, form }),
+                None => mistakes.add(options::unknown(&key, scope)),
+            },
+        }
+    }
+    found
+}
+
+fn settings(list: Vec<Argument>, scope: Scope, mistakes: &mut Mistakes) -> Args {
+    let default = quote!(::orchestrator_worker);
+    let (krate, given): (Vec<_>, _) =
+        sort(list, scope, mistakes).into_iter().partition(|given| given.option.name == "crate");
+    let krate = krate.first().and_then(|given| mistakes.check(given.read(&default))).unwrap_or(default);
+    let settings = given.iter().filter_map(|given| Some((given.option.name, mistakes.check(given.read(&krate))?)));
     Args { settings: settings.collect(), kind: None, krate: krate.clone() }
 }
 
-fn misplaced(expr: &Expr, known: &[Opt]) -> Error {
-    let text = match (known.is_empty(), expr) {
-        (true, _) => "this attribute takes no arguments".to_owned(),
-        (false, Expr::Lit(ExprLit { lit: Lit::Str(_), .. })) => {
+fn misplaced(expr: &Expr, scope: Scope) -> Error {
+    // `aproval` and `aproval(by = "role:sre")`.
+    let path = match expr {
+        Expr::Call(call) => &call.func,
+        other => other,
+    };
+    if let (Scope::Handler | Scope::List(..), Expr::Path(ExprPath { path, .. })) = (scope, path)
+        && let Some(key) = path.get_ident()
+    {
+        return options::unknown(key, scope);
+    }
+    let text = match (scope, expr) {
+        (Scope::Plain, _) => "this attribute takes no arguments".to_owned(),
+        (Scope::Handler, Expr::Lit(ExprLit { lit: Lit::Str(_), .. })) => {
             "the task type is the first argument, and there is one; an option is written `key = value`".to_owned()
         }
-        (false, other) => format!("`{}` is not an option; write `key = value`", other.to_token_stream()),
+        (Scope::Handler, other) => format!("`{}` is not an option; write `key = value`", other.to_token_stream()),
+        (Scope::List(owner, _), other) => {
+            let (other, name) = (other.to_token_stream(), owner.name);
+            format!("`{other}` is not an option of `{name}`; write `key = value`, as in `{}`", owner.usage())
+        }
     };
     Error::new_spanned(expr, text)
-}
-
-fn crate_path(expr: &Expr) -> Result<Path> {
-    let wrong = |at: &dyn ToTokens| {
-        Error::new_spanned(at, "`crate` takes the path of the worker crate: crate = \"my_crate::worker\"")
-    };
-    match options::bare(expr) {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
-            text.parse_with(Path::parse_mod_style).map_err(|_| wrong(text))
-        }
-        other => Err(wrong(other)),
-    }
-}
-
-fn default_crate() -> Path {
-    syn::parse_quote!(::orchestrator_worker)
 }

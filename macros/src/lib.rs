@@ -7,6 +7,7 @@ mod function;
 mod mistakes;
 mod options;
 mod payload;
+mod policies;
 mod signature;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,31 @@ use proc_macro::TokenStream;
 /// | `retries`  | 0 to 255                                  | `retries = 3`              |
 /// | `backoff`  | `exp(BASE, MAX)` or `fixed(DELAY)`        | `backoff = "exp(2s, 10m)"` |
 /// | `timeout`  | how long one attempt may take, at most 7d | `timeout = "15m"`          |
+/// | `approval` | who has to agree before it runs; a list   | `approval(by = "ann")`     |
+/// | `sla`      | when it is to be done; or a list          | `sla = "30m"`              |
 /// | `crate`    | the worker crate, where it is renamed     | `crate = "my::worker"`     |
+///
+/// All of `approval(…)` is optional, and `approval` alone will do. A name is that of a user or a
+/// role, 1 to 64 characters of `a-z`, `A-Z`, `0-9`, `_`, `.`, `-`, `@` and `:`.
+///
+/// | in `approval` | value                                          | example                      |
+/// |---------------|------------------------------------------------|------------------------------|
+/// | `unless`      | a condition under which nobody is asked        | `unless = "args.env == 'dev'"` |
+/// | `by`          | a name, or an array of names                   | `by = ["role:sre", "alice"]` |
+/// | `quorum`      | how many have to agree, 1 to 20                | `quorum = 2`                 |
+/// | `expires`     | how long it may take, at most 30d              | `expires = "4h"`             |
+/// | `remind`      | when to ask again, before it expires           | `remind = "30m"`             |
+/// | `escalate`    | when to ask whom else, before it expires       | `escalate = "1h, role:lead"` |
+///
+/// `sla = "30m"` is short for `sla(target = "30m")`. There, all but the target is optional.
+///
+/// | in `sla`       | value                                           | example                      |
+/// |----------------|-------------------------------------------------|------------------------------|
+/// | `target`       | the time it may take in all, at most 366d       | `target = "30m"`             |
+/// | `warn`         | the share of it after which to warn             | `warn = 0.8`                 |
+/// | `pause`        | `human`: not counting the wait for one; `never` | `pause = "human"`            |
+/// | `on_violation` | `announce`, `raise`, `cancel`, `escalate:NAME`  | `on_violation = "raise"`     |
+/// | `hours`        | the hours which count                           | `hours = "mon-fri 09:00-17:00 Europe/Berlin"` |
 ///
 /// The first parameter of the function is the payload: any owned type with serde's `Serialize` and
 /// `Deserialize`. What else the handler needs follows in any order: `Data<T>` for shared state,

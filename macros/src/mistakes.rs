@@ -25,6 +25,11 @@ impl Mistakes {
         self.0.is_none()
     }
 
+    /// The value if there is nothing to complain about, or else every mistake as one error.
+    pub(crate) fn or<T>(self, value: T) -> syn::Result<T> {
+        self.0.map_or(Ok(value), Err)
+    }
+
     /// A `compile_error!` for each.
     pub(crate) fn into_tokens(self) -> TokenStream {
         self.0.map(|error| error.to_compile_error()).unwrap_or_default()

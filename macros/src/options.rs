@@ -4,57 +4,129 @@ use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
 
-/// An option. A new one takes one row here and a field of the same name in `HandlerSpec`.
+use crate::policies;
+
+/// An option: `name = value`, `name(key = value, …)`, or either. A new one takes one row here and
+/// a field of the same name in `HandlerSpec`.
 pub(crate) struct Opt {
     pub(crate) name: &'static str,
-    /// A good value, for the messages.
-    pub(crate) example: &'static str,
+    /// A good value, or a good list if there is no other form; for the messages.
+    example: &'static str,
     /// Reads the value into the expression which the field is set to.
-    pub(crate) read: Read,
+    pub(crate) read: Option<Read>,
+    pub(crate) list: Option<&'static List>,
+}
+
+impl Opt {
+    /// The option as it is to be written.
+    pub(crate) fn usage(&self) -> String {
+        let Opt { name, example, read, .. } = self;
+        if read.is_some() { format!("{name} = {example}") } else { format!("{name}({example})") }
+    }
 }
 
 type Read = fn(&Value<'_>) -> Result<TokenStream>;
 
-/// The options of `#[task_handler]`.
-pub(crate) const HANDLER: &[Opt] = &[
+/// What an option takes in parentheses.
+pub(crate) struct List {
+    /// Each is read into a call of a method, `.name(value)`. They are called in this order.
+    pub(crate) options: &'static [Opt],
+    /// Makes the expression of the calls, and checks what no single value shows.
+    pub(crate) join: fn(&Entries<'_>) -> Result<TokenStream>,
+}
+
+/// Where options are written.
+#[derive(Clone, Copy)]
+pub(crate) enum Scope {
+    /// An attribute which has none of its own.
+    Plain,
+    Handler,
+    List(&'static Opt, &'static List),
+}
+
+impl Scope {
+    /// The options there are.
+    pub(crate) fn options(self) -> &'static [Opt] {
+        match self {
+            Scope::Plain => PLAIN,
+            Scope::Handler => HANDLER,
+            Scope::List(_, list) => list.options,
+        }
+    }
+}
+
+const CRATE: Opt = opt("crate", "\"my_crate::worker\"", krate);
+
+const PLAIN: &[Opt] = &[CRATE];
+
+const HANDLER: &[Opt] = &[
     opt("queue", "\"ops\"", queue),
     opt("priority", "P1", priority),
     opt("retries", "3", retries),
     opt("backoff", "\"exp(2s, 10m)\"", backoff),
     opt("timeout", "\"15m\"", timeout),
+    policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
+    policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
+    CRATE,
 ];
 
-const fn opt(name: &'static str, example: &'static str, read: Read) -> Opt {
-    Opt { name, example, read }
+pub(crate) const fn opt(name: &'static str, example: &'static str, read: Read) -> Opt {
+    Opt { name, example, read: Some(read), list: None }
+}
+
+const fn policy(name: &'static str, example: &'static str, read: Option<Read>, list: &'static List) -> Opt {
+    Opt { name, example, read, list: Some(list) }
 }
 
 const PRIORITIES: [&str; 4] = ["P0", "P1", "P2", "P3"];
-const DAY: u64 = 24 * 60 * 60 * 1000;
+pub(crate) const DAY: u64 = 24 * 60 * 60 * 1000;
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 60 * 60_000), ("d", DAY)];
 
 /// The value of an option, as written.
+#[derive(Clone, Copy)]
 pub(crate) struct Value<'a> {
     pub(crate) option: &'a Opt,
     pub(crate) expr: &'a Expr,
-    pub(crate) krate: &'a Path,
+    pub(crate) krate: &'a TokenStream,
 }
 
 impl Value<'_> {
-    fn string(&self) -> Result<&LitStr> {
+    pub(crate) fn string(&self) -> Result<&LitStr> {
         match self.expr {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text),
             _ => Err(self.wrong("takes a string")),
         }
     }
 
-    fn millis(&self, millis: u64) -> TokenStream {
+    /// The milliseconds of a duration.
+    pub(crate) fn duration(&self, longest: u64) -> Result<u64> {
+        let text = self.string()?;
+        duration(&text.value(), longest).map_err(|why| Error::new_spanned(text, why))
+    }
+
+    pub(crate) fn millis(&self, millis: u64) -> TokenStream {
         let krate = self.krate;
         quote!(#krate::__private::Duration::from_millis(#millis))
     }
 
-    fn wrong(&self, what: &str) -> Error {
-        let Opt { name, example, .. } = self.option;
-        Error::new_spanned(self.expr, format!("`{name}` {what}: {name} = {example}"))
+    pub(crate) fn wrong(&self, what: &str) -> Error {
+        Error::new_spanned(self.expr, format!("`{}` {what}: {}", self.option.name, self.option.usage()))
+    }
+}
+
+/// The list of an option, each entry of which is known and given once.
+pub(crate) struct Entries<'a> {
+    /// The name of the option, where it is written.
+    pub(crate) key: &'a Ident,
+    pub(crate) krate: &'a TokenStream,
+    pub(crate) values: Vec<Value<'a>>,
+    /// The calls of those which are good.
+    pub(crate) calls: TokenStream,
+}
+
+impl<'a> Entries<'a> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value<'a>> {
+        self.values.iter().find(|value| value.option.name == name)
     }
 }
 
@@ -91,8 +163,12 @@ fn retries(value: &Value<'_>) -> Result<TokenStream> {
 }
 
 fn timeout(value: &Value<'_>) -> Result<TokenStream> {
-    let text = value.string()?;
-    duration(&text.value(), 7 * DAY).map(|millis| value.millis(millis)).map_err(|why| Error::new_spanned(text, why))
+    value.duration(7 * DAY).map(|millis| value.millis(millis))
+}
+
+fn krate(value: &Value<'_>) -> Result<TokenStream> {
+    let path = value.string().and_then(|text| text.parse_with(Path::parse_mod_style));
+    path.map(Path::into_token_stream).map_err(|_| value.wrong("takes the path of the worker crate"))
 }
 
 fn backoff(value: &Value<'_>) -> Result<TokenStream> {
@@ -126,7 +202,7 @@ fn backoff(value: &Value<'_>) -> Result<TokenStream> {
 }
 
 /// Reads a duration into milliseconds: more than none, and not more than `longest`.
-fn duration(text: &str, longest: u64) -> std::result::Result<u64, String> {
+pub(crate) fn duration(text: &str, longest: u64) -> std::result::Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let unit = UNITS.iter().find(|(name, _)| *name == unit).filter(|_| digits > 0);
@@ -145,15 +221,18 @@ fn duration(text: &str, longest: u64) -> std::result::Result<u64, String> {
 pub(crate) fn check_name(literal: &LitStr, what: &str) -> Result<()> {
     let name = literal.value();
     let rule = "1 to 64 characters of a-z, 0-9, `_`, `.` and `-`";
-    let text = match name.chars().find(|&c| !good_in_name(c)) {
-        Some(bad) => {
-            format!("`{}` is not allowed in a {what}: {rule}, such as \"{}\"", bad.escape_debug(), suggest_name(&name))
-        }
-        None if name.is_empty() => format!("this {what} is empty: {rule}"),
-        None if name.len() > 64 => format!("this {what} has {} characters: {rule}", name.len()),
-        None => return Ok(()),
-    };
-    Err(Error::new_spanned(literal, text))
+    let wrong = wrong_name(&name, what, rule, good_in_name, &suggest_name(&name));
+    wrong.map_or(Ok(()), |text| Err(Error::new_spanned(literal, text)))
+}
+
+/// What is wrong with a name, if anything.
+pub(crate) fn wrong_name(name: &str, what: &str, rule: &str, good: fn(char) -> bool, like: &str) -> Option<String> {
+    match name.chars().find(|&c| !good(c)) {
+        Some(bad) => Some(format!("`{}` is not allowed in a {what}: {rule}, such as \"{like}\"", bad.escape_debug())),
+        None if name.is_empty() => Some(format!("this {what} is empty: {rule}")),
+        None if name.len() > 64 => Some(format!("this {what} has {} characters: {rule}", name.len())),
+        None => None,
+    }
 }
 
 fn good_in_name(c: char) -> bool {
@@ -183,17 +262,21 @@ pub(crate) fn means_type(key: &Ident) -> bool {
 }
 
 /// An option that there is not.
-pub(crate) fn unknown(key: &Ident, known: &[Opt]) -> Error {
-    let names = || known.iter().map(|option| option.name).chain(["crate"]);
+pub(crate) fn unknown(key: &Ident, scope: Scope) -> Error {
+    let names = || scope.options().iter().map(|option| option.name);
     let written = key.to_string();
-    if !known.is_empty() && means_type(key) {
-        let text = format!("unknown option `{key}`; the task type is the first argument, without a name");
-        return Error::new(key.span(), text);
-    }
+    let owner = match scope {
+        Scope::Handler if means_type(key) => {
+            let text = format!("unknown option `{key}`; the task type is the first argument, without a name");
+            return Error::new(key.span(), text);
+        }
+        Scope::List(owner, _) => format!(" of `{}`", owner.name),
+        _ => String::new(),
+    };
     let near = names().map(|name| (distance(&written, name), name)).min().filter(|(d, name)| *d <= name.len() / 2);
     let hint = near.map(|(_, name)| format!("; did you mean `{name}`?")).unwrap_or_else(|| ";".to_owned());
     let list = names().collect::<Vec<_>>().join(", ");
-    Error::new(key.span(), format!("unknown option `{key}`{hint} supported options: {list}"))
+    Error::new(key.span(), format!("unknown option `{key}`{owner}{hint} supported options: {list}"))
 }
 
 /// How many letters to insert, remove or replace to get from one word to the other; few if one

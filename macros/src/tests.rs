@@ -6,6 +6,7 @@ use crate::expand;
 
 mod arguments;
 mod expansion;
+mod policies;
 mod signatures;
 
 fn tokens(code: &str) -> TokenStream {

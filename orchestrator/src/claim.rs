@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::record::{Body, Ending, Header, letter};
+use crate::record::{Body, Ending, Header, flag, letter};
 use crate::{Error, Priority, Result, Source, TaskId};
 
 /// Longest error text that is kept with a task, in bytes.
@@ -102,6 +102,30 @@ impl Assignment {
         u32::from(self.header.attempts) + u32::from(self.header.crashes) + 1
     }
 
+    /// The caller on whose behalf it was submitted.
+    #[must_use]
+    pub fn requested_by(&self) -> Option<&str> {
+        self.body.requested_by.as_deref()
+    }
+
+    /// The payload as JSON.
+    #[must_use]
+    pub fn args(&self) -> serde_json::Value {
+        crate::task::to_json(&self.payload)
+    }
+
+    /// Whether somebody approved it before its first attempt.
+    #[must_use]
+    pub fn has_passed_its_gate(&self) -> bool {
+        self.header.flags & flag::PASSED != 0
+    }
+
+    /// Whether it has durable steps behind it.
+    #[must_use]
+    pub fn has_journal(&self) -> bool {
+        self.header.flags & flag::JOURNAL != 0
+    }
+
     /// Attempts that failed before this one.
     #[must_use]
     pub fn failures(&self) -> u32 {
@@ -195,6 +219,11 @@ impl Claim {
     /// It was stopped because cancelling was asked for.
     pub fn cancelled(self) -> Finish {
         self.finish(letter::CANCELLED, Some("request"), None, &[])
+    }
+
+    /// It ends because a person said no, or because nobody decided: `reason` is `rejected` or `timeout`.
+    pub fn rejected(self, reason: &str, error: &str) -> Finish {
+        self.finish(letter::CANCELLED, Some(reason), Some(error), &[])
     }
 
     fn finish(self, letter: u8, reason: Option<&str>, error: Option<&str>, result: &[u8]) -> Finish {

@@ -53,6 +53,17 @@ pub(crate) fn decode<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T>
     rmp_serde::from_slice(bytes).map_err(|error| Error::corrupt(format!("{what}: {error}")))
 }
 
+/// Decodes one value that a handler noted.
+///
+/// # Errors
+/// [`Error::Corrupt`] with the path to the first mistake.
+#[doc(hidden)]
+pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    walk(bytes).map_err(|fault| Error::corrupt(format!("the value {fault}")))?;
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    serde_path_to_error::deserialize(&mut reader).map_err(|error| Error::corrupt(error.to_string()))
+}
+
 /// Splits `bytes` behind its first MessagePack value.
 pub(crate) fn split_value<'b>(what: &str, bytes: &'b [u8]) -> Result<(&'b [u8], &'b [u8])> {
     let length = walk(bytes).map_err(|fault| Error::corrupt(format!("{what} {fault}")))?;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use crate::router::{Router, check_name};
-use crate::{Error, Result};
+use crate::{ApprovalPolicy, Error, Result, SlaRule};
 
 /// Environment names that are understood (by this library or by the gateway). Others that begin with
 /// `ORCHESTRATOR_` are refused, because a setting that is misspelt is a setting that is not made.
 pub const ENVIRONMENT: &[&str] = &[
     "ORCHESTRATOR_APPROVAL_HISTORY_TTL",
+    "ORCHESTRATOR_APPROVAL_RULES",
     "ORCHESTRATOR_APPROVAL_TIMEOUT",
     "ORCHESTRATOR_APPROVER_ROLE",
     "ORCHESTRATOR_CORS_ORIGINS",
@@ -23,12 +24,13 @@ pub const ENVIRONMENT: &[&str] = &[
     "ORCHESTRATOR_RATE_LIMIT_TASKS",
     "ORCHESTRATOR_REDIS_BIN",
     "ORCHESTRATOR_SELF_APPROVAL",
+    "ORCHESTRATOR_SLA_RULES",
     "ORCHESTRATOR_TASK_TTL",
     "ORCHESTRATOR_TRUSTED_PROXIES",
 ];
 
 /// Names that begin so are understood whatever follows.
-const ENVIRONMENT_PREFIX: &str = "ORCHESTRATOR_API_KEY_";
+const ENVIRONMENT_PREFIXES: [&str; 2] = ["ORCHESTRATOR_API_KEY_", "ORCHESTRATOR_ROLE_"];
 
 /// Where Redis is, and the bounds of this namespace. All processes of a namespace should use the same.
 #[derive(Clone, Debug)]
@@ -47,6 +49,10 @@ pub struct Config {
     pub queue_max: u64,
     /// Entries of the event stream that are kept, roughly; one entry holds all events of one script call.
     pub events_max: u32,
+    /// Which tasks need a person's approval before they may be claimed, and what holds for approvals in general.
+    pub approvals: ApprovalPolicy,
+    /// What is promised for tasks that bring no promise of their own; the first rule that means a task counts.
+    pub sla: Vec<SlaRule>,
     /// Custom routes.
     pub router: Router,
     /// Read the time from the namespace's key `now` instead of the server's clock.
@@ -67,6 +73,8 @@ impl Config {
             dead_max: 100_000,
             queue_max: 10_000_000,
             events_max: 100_000,
+            approvals: ApprovalPolicy::default(),
+            sla: Vec::new(),
             router: Router::default(),
             #[cfg(feature = "test-clock")]
             test_clock: false,
@@ -88,15 +96,32 @@ impl Config {
             match name.as_str() {
                 "REDIS_URL" if !value.is_empty() => url = Some(value),
                 "ORCHESTRATOR_QUEUE_PREFIX" => config.namespace = value,
-                "ORCHESTRATOR_TASK_TTL" => {
-                    let seconds = value.parse().map_err(|_| {
-                        Error::invalid(format!("ORCHESTRATOR_TASK_TTL is `{value}`; write a number of seconds: 86400"))
-                    })?;
-                    config.retention = Duration::from_secs(seconds);
+                "ORCHESTRATOR_TASK_TTL" => config.retention = seconds(&name, &value)?,
+                "ORCHESTRATOR_APPROVAL_TIMEOUT" => config.approvals.timeout = seconds(&name, &value)?,
+                "ORCHESTRATOR_APPROVAL_HISTORY_TTL" => config.approvals.history_ttl = seconds(&name, &value)?,
+                "ORCHESTRATOR_MAX_APPROVAL_HISTORY" => {
+                    config.approvals.history_max = value
+                        .parse()
+                        .map_err(|_| Error::invalid(format!("{name} is `{value}`; write a number: 1000")))?;
+                }
+                "ORCHESTRATOR_SELF_APPROVAL" => {
+                    config.approvals.self_approval = match value.as_str() {
+                        "allow" => true,
+                        "" | "deny" => false,
+                        _ => return Err(Error::invalid(format!("{name} is `{value}`; write allow or deny"))),
+                    }
+                }
+                "ORCHESTRATOR_APPROVAL_RULES" => match value.as_str() {
+                    "" | "default" => {}
+                    "none" => config.approvals.rules.clear(),
+                    _ => config.approvals.rules = ApprovalPolicy::rules_from_json(&file_or_text(&name, &value)?)?,
+                },
+                "ORCHESTRATOR_SLA_RULES" if !value.is_empty() => {
+                    config.sla = SlaRule::list_from_json(&file_or_text(&name, &value)?)?;
                 }
                 name if name.starts_with("ORCHESTRATOR_")
                     && !ENVIRONMENT.contains(&name)
-                    && !name.starts_with(ENVIRONMENT_PREFIX) =>
+                    && !ENVIRONMENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) =>
                 {
                     let nearest = nearest(name, ENVIRONMENT).unwrap_or(ENVIRONMENT[0]);
                     return Err(Error::invalid(format!("{name} is not a known setting; did you mean {nearest}?")));
@@ -112,6 +137,8 @@ impl Config {
     /// [`Error::Invalid`] naming the first setting out of its bounds.
     pub(crate) fn check(&self) -> Result {
         check_name("namespace", &self.namespace)?;
+        self.approvals.check()?;
+        self.sla.iter().try_for_each(|rule| rule.sla.check())?;
         let day = Duration::from_secs(24 * 3600);
         if !(Duration::from_secs(60)..=30 * day).contains(&self.retention) {
             return Err(Error::invalid("finished tasks are kept between 1 minute and 30 days"));
@@ -123,6 +150,22 @@ impl Config {
             return Err(Error::invalid("the bounds of dead letters, queues and events are at least 1"));
         }
         Ok(())
+    }
+}
+
+/// A number of seconds.
+fn seconds(name: &str, value: &str) -> Result<Duration> {
+    let seconds =
+        value.parse().map_err(|_| Error::invalid(format!("{name} is `{value}`; write a number of seconds: 86400")))?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// A list written in the variable itself, or the file that it names.
+fn file_or_text(name: &str, value: &str) -> Result<String> {
+    match value.trim_start().starts_with('[') {
+        true => Ok(value.into()),
+        false => std::fs::read_to_string(value)
+            .map_err(|error| Error::invalid(format!("{name} names the file `{value}`, which cannot be read: {error}"))),
     }
 }
 

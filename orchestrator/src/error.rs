@@ -28,6 +28,12 @@ pub enum Error {
         /// What stands in the way.
         what: String,
     },
+    /// The caller may not do this; the text says why.
+    #[error("{what}")]
+    Forbidden {
+        /// What is not allowed, and why.
+        what: String,
+    },
     /// The queue holds as many tasks as it may. Nothing was stored; try later.
     #[error("queue `{queue}` is full at its bound of {bound} tasks; nothing was stored")]
     QueueFull {

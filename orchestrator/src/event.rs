@@ -2,12 +2,13 @@
 //!
 //! An entry's fields are pairs of a letter and the elements it concerns, one behind the other; an element is
 //! `id (14 bytes) ‖ epoch u32 ‖ changes u32`, for `e` followed by the letter of the ending, for `c` the id alone (it is
-//! always the first change). `w` names the worker.
+//! always the first change). `A` holds `id ‖ number u16 ‖ letter` of approvals, `V` `id ‖ letter` of service-level clocks; `w`
+//! names the worker.
 
 use serde::Serialize;
 
-use crate::TaskId;
 use crate::id::ID_BYTES;
+use crate::{ApprovalId, TaskId};
 
 /// One change of one task's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,8 +17,12 @@ pub struct TaskEvent {
     pub task_id: TaskId,
     /// What happened: `task.created`, `task.started` …
     pub event_type: &'static str,
-    /// Its number among the task's events: from 1, without a gap.
+    /// Its number among the task's changes of state: from 1, without a gap. 0 for what is no change of state: the events
+    /// of approvals and of the service-level clock.
     pub number: u32,
+    /// The approval that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval_id: Option<ApprovalId>,
 }
 
 /// The events of one entry, in the order in which they happened. Elements that cannot be read are left out.
@@ -37,6 +42,17 @@ pub fn unpack(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<TaskEvent> {
             b"p" => ("task.assigned", 0, 22),
             b"z" => ("task.rescued", 0, 22),
             b"m" => ("task.revived", 0, 22),
+            b"b" => ("task.blocked", 0, 22),
+            b"r" => ("task.resumed", 0, 22),
+            b"k" => ("task.scheduled", 0, 22),
+            b"A" => {
+                events.extend(elements.chunks_exact(17).filter_map(approval_event));
+                continue;
+            }
+            b"V" => {
+                events.extend(elements.chunks_exact(15).filter_map(clock_event));
+                continue;
+            }
             _ => continue,
         };
         for element in elements.chunks_exact(length) {
@@ -50,10 +66,41 @@ pub fn unpack(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<TaskEvent> {
                 Some(b'x') => "task.cancelled",
                 Some(_) => continue,
             };
-            events.push(TaskEvent { task_id, event_type, number });
+            events.push(TaskEvent { task_id, event_type, number, approval_id: None });
         }
     }
     events
+}
+
+/// `id ‖ number u16 ‖ letter`
+fn approval_event(element: &[u8]) -> Option<TaskEvent> {
+    let (id, letter) = element.split_at_checked(16)?;
+    let approval_id = ApprovalId::from_slice(id)?;
+    let event_type = match letter {
+        b"r" => "approval.requested",
+        b"v" => "approval.voted",
+        b"d" => "approval.delegated",
+        b"m" => "approval.reminded",
+        b"e" => "approval.escalated",
+        b"a" => "approval.approved",
+        b"j" => "approval.rejected",
+        b"t" => "approval.expired",
+        b"c" => "approval.cancelled",
+        _ => return None,
+    };
+    Some(TaskEvent { task_id: approval_id.task, event_type, number: 0, approval_id: Some(approval_id) })
+}
+
+/// `id ‖ letter`
+fn clock_event(element: &[u8]) -> Option<TaskEvent> {
+    let (id, letter) = element.split_at_checked(ID_BYTES)?;
+    let event_type = match letter {
+        b"w" => "sla.warning",
+        b"v" => "sla.violation",
+        b"r" => "sla.at_risk",
+        _ => return None,
+    };
+    Some(TaskEvent { task_id: TaskId::from_slice(id)?, event_type, number: 0, approval_id: None })
 }
 
 #[cfg(test)]

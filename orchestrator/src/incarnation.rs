@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::approval::{Asking, Gate};
 use crate::claim::{Claim, Finish, Ticket, cancelled_tail, poison_tail};
+use crate::journal::{Entry, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX};
+use crate::sla::SlaTerms;
 use crate::store::{Fault, Items, Store, read};
 use crate::{Error, Orchestrator, Result, TaskId};
 
@@ -28,7 +31,7 @@ pub const CRASHES_MAX: u8 = 3;
 const SWEEP_MAX: usize = 100;
 
 /// What a worker offers for one type, as published to the namespace.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Offer {
     /// The task type.
     #[serde(rename = "t")]
@@ -39,6 +42,12 @@ pub struct Offer {
     /// What the handler does, in its author's words.
     #[serde(rename = "d", default, skip_serializing_if = "String::is_empty")]
     pub doc: String,
+    /// The approval that its tasks need before their first attempt.
+    #[serde(rename = "g", default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
+    /// What is promised for the total time of its tasks.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub sla: Option<SlaTerms>,
 }
 
 /// What one step brought.
@@ -74,6 +83,50 @@ pub enum LetGo {
     Cancelled,
     /// The task was no longer this worker's at that epoch; nothing was touched.
     Stale,
+}
+
+/// What a parked task waits for.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+#[doc(hidden)]
+pub enum Wait {
+    /// A person's decision before its first attempt.
+    Gate(Asking),
+    /// A person's decision on something that its handler shows.
+    Person {
+        /// Name in the journal.
+        name: String,
+        /// Entry of the journal.
+        entry: Entry,
+        /// What is asked.
+        asking: Asking,
+    },
+    /// An instant.
+    Sleep {
+        /// Name in the journal.
+        name: String,
+        /// Entry of the journal.
+        entry: Entry,
+        /// Its end.
+        until: Until,
+    },
+}
+
+/// The end of a sleep.
+#[derive(Clone, Copy, Debug)]
+#[doc(hidden)]
+pub enum Until {
+    /// So long after it begins.
+    After(Duration),
+    /// Unix milliseconds.
+    Instant(u64),
+}
+
+fn journal_full(name: &str) -> Error {
+    Error::invalid(format!(
+        "there is no room for `{name}` in the task's journal: it holds at most {JOURNAL_ENTRIES_MAX} entries and \
+         {JOURNAL_BYTES_MAX} bytes. Put large outputs elsewhere and note a reference, or split the task"
+    ))
 }
 
 /// What a worker holds after a lost reply.
@@ -328,13 +381,7 @@ impl Incarnation {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn tick(&self) -> Result<Option<Duration>> {
-        loop {
-            let reply = self.store.repeat(|_| self.store.call(&self.store.scripts().tick).arg(SWEEP_MAX)).await?;
-            let (fired, due_ms): (usize, i64) = read(reply)?;
-            if fired < SWEEP_MAX {
-                return Ok(u64::try_from(due_ms).ok().map(Duration::from_millis));
-            }
-        }
+        self.store.tick().await
     }
 
     /// Brings the tasks of these types back from the shelf.
@@ -359,6 +406,78 @@ impl Incarnation {
         let call = self.store.call(&self.store.scripts().retry).arg(&self.life.name).arg(self.generation());
         let call = call.arg(&claim.ticket().to_bytes()).arg(delay_ms).arg(claim.body_with_error(error)?);
         self.let_go(call.arg(cancelled_tail())).await
+    }
+
+    /// Notes in the journal of a task what it has done for good, and renews the lease. Repeated until an answer comes,
+    /// for at most 15 seconds.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] when the task is not this worker's any more; [`Error::Conflict`] when another entry has the
+    /// name, [`Error::Invalid`] when the journal is full; [`Error::Unavailable`].
+    #[doc(hidden)]
+    pub async fn note(&self, ticket: Ticket, name: &str, entry: &Entry) -> Result {
+        let entry = entry.write();
+        let call = |_| {
+            let call = self.store.call(&self.store.scripts().journal).arg(&self.life.name).arg(self.generation());
+            let call = call.arg(&ticket.to_bytes()).arg(self.lease_ms()).arg(name).arg(entry.as_slice());
+            call.arg(JOURNAL_ENTRIES_MAX).arg(JOURNAL_BYTES_MAX)
+        };
+        match read::<String>(self.store.repeat(call).await?)?.as_str() {
+            "noted" => Ok(()),
+            "taken" => Err(Error::Conflict { what: format!("another entry of the journal has the name `{name}`") }),
+            "full" => Err(journal_full(name)),
+            _ => Err(Error::LeaseLost),
+        }
+    }
+
+    /// The journal of a task, by name.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    #[doc(hidden)]
+    pub async fn journal(&self, ticket: Ticket) -> Result<Vec<(String, Entry)>> {
+        let stored = self.store.journal(ticket.id).await?.into_iter().filter(|(name, _)| name.first() != Some(&0));
+        stored.map(|(name, entry)| Ok((String::from_utf8_lossy(&name).into_owned(), Entry::read(&entry)?))).collect()
+    }
+
+    /// Lets a task wait for a person or for an instant; nothing of it stays here.
+    ///
+    /// # Errors
+    /// As [`Incarnation::step`]; [`Error::Invalid`] when the journal is full or what is asked is out of its bounds: then
+    /// the task is still held.
+    pub async fn park(&self, claim: &Claim, wait: &Wait) -> Result<LetGo> {
+        let call = self.store.call(&self.store.scripts().park).arg(&self.life.name).arg(self.generation());
+        let call = call.arg(&claim.ticket().to_bytes()).arg(cancelled_tail());
+        let timeout = self.store.config().approvals.timeout;
+        let call = match wait {
+            Wait::Gate(asking) => call.arg("").arg("").arg(asking.pack(timeout)?).arg(""),
+            Wait::Person { name, entry, asking } => {
+                call.arg(name).arg(entry.write()).arg(asking.pack(timeout)?).arg("")
+            }
+            Wait::Sleep { name, entry, until } => {
+                let until = match until {
+                    Until::After(delay) => format!("+{}", delay.as_millis()),
+                    Until::Instant(ms) => ms.to_string(),
+                };
+                call.arg(name).arg(entry.write()).arg("").arg(until)
+            }
+        };
+        let call = call.arg(JOURNAL_ENTRIES_MAX).arg(JOURNAL_BYTES_MAX);
+        match read::<String>(self.store.send(&call).await.map_err(Fault::into_error)?)?.as_str() {
+            "parked" => Ok(LetGo::Done),
+            "cancelled" => Ok(LetGo::Cancelled),
+            "full" => Err(journal_full(match wait {
+                Wait::Person { name, .. } | Wait::Sleep { name, .. } => name,
+                Wait::Gate(_) => "",
+            })),
+            _ => Ok(LetGo::Stale),
+        }
+    }
+
+    /// The server's clock, as this process knows it, in Unix milliseconds.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.store.now_ms()
     }
 
     /// Lays a task aside whose type this worker does not handle.

@@ -1,7 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod approval;
+mod approvals;
+mod audit;
 mod claim;
 mod codec;
+mod condition;
 mod config;
 mod embedded;
 mod error;
@@ -11,12 +15,14 @@ pub mod gateway;
 mod handle;
 mod id;
 mod incarnation;
+mod journal;
 mod listing;
 mod new_task;
 mod orchestrator;
 mod record;
 mod retry;
 mod router;
+mod sla;
 mod span;
 mod stats;
 mod status;
@@ -26,8 +32,17 @@ mod task;
 mod waiters;
 mod watch;
 
+pub use approval::{
+    APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalPolicy, ApprovalRule, ApprovalStatus, Approver, Gate,
+    NOTE_BYTES_MAX, QUORUM_MAX, SHOWN_BYTES_MAX, Terms, Vote, payload_hash,
+};
+pub use approvals::{APPROVALS_MAX, ApprovalPage, Ballot, Decided};
+pub use audit::{AuditEntry, AuditVerdict};
 pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
+#[doc(hidden)]
+pub use codec::decode_value;
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
+pub use condition::{Condition, Facts};
 pub use config::{Config, ENVIRONMENT, nearest};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
@@ -37,17 +52,25 @@ pub use incarnation::{
     BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
     Stepped, Wake,
 };
+pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
+pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};
 pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
 pub use submit::BATCH_MAX;
-pub use task::{Priority, Sla, Source, Task};
+pub use task::{Priority, Source, Task};
 pub use watch::TaskWatch;
+#[doc(hidden)]
+pub use {
+    approval::Asking,
+    incarnation::{Until, Wait},
+    journal::{Decision, Entry, Noted, digest, hash_bytes},
+};
 
 #[cfg(all(feature = "test-clock", not(debug_assertions)))]
 compile_error!("the feature `test-clock` lets anybody with access to Redis move the time: never in a release build");

@@ -2,18 +2,31 @@
 
 use std::marker::PhantomData;
 
+use std::cell::OnceCell;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::approval::{Asking, Gate, Request};
 use crate::codec::{self, PAYLOAD_BYTES_MAX};
-use crate::record::{Body, Header};
+use crate::condition::Facts;
+use crate::record::{Body, Header, flag};
 use crate::retry::MAX_RETRIES_DEFAULT;
 use crate::router::check_name;
-use crate::{Error, Priority, Result, Sla, Source, Span, Task, TaskId};
+use crate::sla::{SlaRule, SlaTerms};
+use crate::task::to_json;
+use crate::{Config, Error, Offer, Priority, Result, Sla, Source, Span, Task, TaskId};
 
 /// Largest metadata of a task, in bytes of MessagePack.
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
+
+/// What a handler lays down for its tasks.
+#[derive(Clone, Debug, Default)]
+struct Policies {
+    gate: Option<Gate>,
+    sla: Option<SlaTerms>,
+}
 
 /// A task to be submitted. `T` is what its result will be read as; [`Value`] when nobody said.
 #[derive(Clone, Debug)]
@@ -33,7 +46,10 @@ pub struct NewTask<T = Value> {
     metadata: serde_json::Map<String, Value>,
     sla_target: Option<Span>,
     sla_deadline: Option<DateTime<Utc>>,
-    requested_by: Option<String>,
+    sla: Option<SlaTerms>,
+    /// Of the handler that the caller has in its hands, in case no worker has published it yet.
+    handler: Policies,
+    pub(crate) requested_by: Option<String>,
     delay: Option<Span>,
     run_at: Option<DateTime<Utc>>,
     result: PhantomData<fn() -> T>,
@@ -58,6 +74,8 @@ impl<T> NewTask<T> {
             metadata: serde_json::Map::new(),
             sla_target: None,
             sla_deadline: None,
+            sla: None,
+            handler: Policies::default(),
             requested_by: None,
             delay: None,
             run_at: None,
@@ -138,6 +156,26 @@ impl<T> NewTask<T> {
         self
     }
 
+    /// What is promised for its total time, instead of what its handler or a rule says.
+    pub fn sla(mut self, sla: SlaTerms) -> Self {
+        self.sla = Some(sla);
+        self
+    }
+
+    /// The gate and the promise of its handler.
+    #[doc(hidden)]
+    pub fn policies(mut self, gate: Option<Gate>, sla: Option<SlaTerms>) -> Self {
+        self.handler = Policies { gate, sla };
+        self
+    }
+
+    /// The caller on whose behalf it is submitted unless one is named: that of the task whose child it is.
+    #[doc(hidden)]
+    pub fn requested_by_default(mut self, caller: Option<&str>) -> Self {
+        self.requested_by = self.requested_by.or_else(|| caller.map(Into::into));
+        self
+    }
+
     /// The caller on whose behalf it is submitted: at most 128 characters.
     pub fn requested_by(mut self, caller: &str) -> Self {
         self.requested_by = Some(caller.into());
@@ -172,6 +210,8 @@ impl<T> NewTask<T> {
             metadata: self.metadata,
             sla_target: self.sla_target,
             sla_deadline: self.sla_deadline,
+            sla: self.sla,
+            handler: self.handler,
             requested_by: self.requested_by,
             delay: self.delay,
             run_at: self.run_at,
@@ -180,10 +220,17 @@ impl<T> NewTask<T> {
     }
 
     /// Checks everything and writes the record for `queue`.
-    pub(crate) fn into_draft(self, id: TaskId, queue: String, now_ms: u64) -> Result<Draft> {
+    pub(crate) fn into_draft(
+        mut self,
+        id: TaskId,
+        queue: String,
+        now_ms: u64,
+        config: &Config,
+        published: Option<&Offer>,
+    ) -> Result<Draft> {
         check_name("task type", &self.task_type)?;
         check_name("queue", &queue)?;
-        let payload = self.payload.map_err(Error::invalid)?;
+        let payload = std::mem::replace(&mut self.payload, Ok(Vec::new())).map_err(Error::invalid)?;
         check_text("trace id", self.trace_id.as_deref())?;
         check_text("caller's name", self.requested_by.as_deref())?;
         codec::encode("metadata", &self.metadata, METADATA_BYTES_MAX)?;
@@ -197,17 +244,38 @@ impl<T> NewTask<T> {
             return Err(Error::invalid("a task may be scheduled at most 366 days ahead"));
         }
         let due_ms = if due_ms > now_ms { due_ms } else { 0 };
-        let sla = match (&self.sla_target, self.sla_deadline) {
-            (None, None) => None,
-            (target, deadline) => {
-                let target = target.as_ref().map(Span::duration).transpose()?;
-                Some(Sla {
-                    target: target.map(|target| humantime::format_duration(target).to_string()),
-                    deadline,
-                    alert_threshold: Sla::alert_threshold_default(),
-                })
+        let args = OnceCell::new();
+        let args = || args.get_or_init(|| to_json(&payload));
+        let facts = |args| Facts {
+            task_type: &self.task_type,
+            priority: self.priority,
+            source: self.source,
+            metadata: &self.metadata,
+            args,
+        };
+        let gate = published.and_then(|offer| offer.gate.as_ref()).or(self.handler.gate.as_ref());
+        let terms = match gate.filter(|gate| gate.stops(&facts(args()))) {
+            Some(gate) => Some(("its handler asks for it", &gate.terms)),
+            None => {
+                let rule = config.approvals.stops(&facts(&Value::Null), || args().clone());
+                rule.map(|rule| (rule.reason.as_str(), &rule.terms))
             }
         };
+        let asking = terms
+            .map(|(reason, terms)| {
+                let request = Request {
+                    task_type: self.task_type.clone(),
+                    priority: self.priority,
+                    reason: reason.into(),
+                    question: String::new(),
+                    form: Vec::new(),
+                    shown: args().clone(),
+                };
+                let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
+                Ok::<_, Error>(Asking { due_ms, ..asking })
+            })
+            .transpose()?;
+        let sla = self.promise(published, config, || facts(args()))?;
         let body = Body {
             task_type: self.task_type,
             source: self.source,
@@ -220,9 +288,41 @@ impl<T> NewTask<T> {
             error: None,
         };
         let mut record = Vec::with_capacity(96 + payload.len());
-        Header::fresh(&queue, self.priority, self.max_retries).write(&mut record);
+        let mut header = Header::fresh(&queue, self.priority, self.max_retries);
+        header.flags = if asking.is_some() { flag::ON_APPROVAL | flag::GATED } else { 0 }
+            | if body.sla.is_some() { flag::CLOCKED } else { 0 };
+        header.write(&mut record);
         body.write(&payload, &mut record)?;
-        Ok(Draft { id, chosen_id: self.id.is_some(), queue, record, due_ms, parent: self.parent })
+        let Body { task_type, sla, .. } = body;
+        let parent = self.parent;
+        Ok(Draft { id, chosen_id: self.id.is_some(), queue, record, due_ms, parent, task_type, sla, asking })
+    }
+
+    /// What is promised: on the task, by its handler, by a rule.
+    fn promise<'f>(
+        &self,
+        published: Option<&Offer>,
+        config: &Config,
+        facts: impl FnOnce() -> Facts<'f>,
+    ) -> Result<Option<Sla>> {
+        let handler = published.and_then(|offer| offer.sla.as_ref()).or(self.handler.sla.as_ref());
+        let own = self.sla_target.is_some() || self.sla_deadline.is_some();
+        let terms = match self.sla.as_ref().or(handler) {
+            None if !own && !config.sla.is_empty() => SlaRule::first(&config.sla, &facts()),
+            terms => terms,
+        };
+        if let Some(terms) = terms {
+            terms.check()?;
+        }
+        // A target or an instant given on the task replaces the target, and keeps the rest.
+        let mut sla = terms.map(SlaTerms::sla).unwrap_or_default();
+        if let Some(target) = &self.sla_target {
+            sla.target = Some(humantime::format_duration(target.duration()?).to_string());
+        } else if self.sla_deadline.is_some() && self.sla.is_none() {
+            sla.target = None;
+        }
+        sla.deadline = self.sla_deadline;
+        Ok((own || terms.is_some()).then_some(sla))
     }
 }
 
@@ -246,9 +346,23 @@ pub(crate) struct Draft {
     /// Unix milliseconds; 0 = at once.
     pub(crate) due_ms: u64,
     pub(crate) parent: Option<TaskId>,
+    task_type: String,
+    sla: Option<Sla>,
+    pub(crate) asking: Option<Asking>,
 }
 
 impl Draft {
+    /// Whether it takes ADMIT instead of ENQ.
+    pub(crate) fn is_special(&self) -> bool {
+        self.sla.is_some() || self.asking.is_some()
+    }
+
+    /// The state of its clock, empty for none.
+    pub(crate) fn clock(&self) -> Result<Vec<u8>> {
+        let begin = |sla: &Sla| sla.begin(self.id.created_at_ms(), self.asking.is_some(), &self.task_type);
+        self.sla.as_ref().map(begin).transpose().map(Option::unwrap_or_default)
+    }
+
     /// `id [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.
     pub(crate) fn address(&self) -> Vec<u8> {
         let mut address = self.id.as_bytes().to_vec();

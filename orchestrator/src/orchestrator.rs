@@ -10,7 +10,7 @@ use crate::stats::Stats;
 use crate::store::{Call, Fault, Items, Store, read};
 use crate::task::Task;
 use crate::waiters::Waiters;
-use crate::{Config, Error, NewTask, Offer, Result, Status, TaskFilter, TaskId, TaskPage, TaskWatch, codec};
+use crate::{Config, Error, NewTask, Offer, Result, SlaClock, Status, TaskFilter, TaskId, TaskPage, TaskWatch, codec};
 
 /// A connection to one namespace. Clones are cheap and share it.
 #[derive(Clone, Debug)]
@@ -115,8 +115,10 @@ impl Orchestrator {
         let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes())).await?;
         let parts: Vec<Vec<u8>> = read(reply)?;
         let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
-        Task::told(id, [part(0), part(1), part(2), part(3)])?
-            .ok_or_else(|| Error::NotFound { what: format!("task {id}") })
+        let task = Task::told(id, [part(0), part(1), part(2), part(3)])?;
+        let task = task.ok_or_else(|| Error::NotFound { what: format!("task {id}") })?;
+        let sla_clock = SlaClock::read(part(4), self.store.now_ms(), task.status.is_terminal());
+        Ok(Task { sla_clock, ..task })
     }
 
     /// One page of the namespace's tasks; [`TaskPage`] tells the order. `cursor` comes from the page before, `limit` is
@@ -160,16 +162,25 @@ impl Orchestrator {
         }
     }
 
-    /// Gives a failed or cancelled task a new life under its id, with all its retries.
+    /// Gives a failed or cancelled task a new life under its id, with all its retries. Durable steps that were done stay
+    /// done; what a person refused is asked again.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it has not ended or has completed, [`Error::NotFound`].
+    /// [`Error::Conflict`] when it has not ended, has completed, or never passed its gate; [`Error::NotFound`].
     pub async fn retry(&self, id: TaskId) -> Result {
+        self.retry_by(id, "").await
+    }
+
+    /// [`Orchestrator::retry`] in the name of `by`, for the audit.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::retry`].
+    pub async fn retry_by(&self, id: TaskId, by: &str) -> Result {
         let script = &self.store.scripts().revive;
         let mut sent_before = false;
         let call = |before| {
             sent_before = before;
-            self.store.call(script).arg(id.as_bytes())
+            self.store.call(script).arg(id.as_bytes()).arg(by)
         };
         let reply = read::<String>(self.store.repeat(call).await?)?;
         match reply.as_str() {
@@ -180,6 +191,9 @@ impl Orchestrator {
             }),
             "c" => Err(Error::Conflict {
                 what: format!("task {id} has completed; only a failed or cancelled one can be retried"),
+            }),
+            "gated" => Err(Error::Conflict {
+                what: format!("task {id} was never approved; submit it anew, so that somebody can decide on it"),
             }),
             _ => Err(Error::NotFound { what: format!("task {id}") }),
         }

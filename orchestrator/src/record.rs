@@ -25,8 +25,20 @@ const FIXED: usize = 16;
 pub(crate) mod flag {
     /// Cancelling was asked for while it ran.
     pub(crate) const CANCEL: u16 = 1;
+    /// Waits for a person.
+    pub(crate) const ON_APPROVAL: u16 = 1 << 1;
+    /// Waits for an instant.
+    pub(crate) const ON_TIMER: u16 = 1 << 2;
+    /// Has not passed its gate.
+    pub(crate) const GATED: u16 = 1 << 3;
+    /// Has a journal.
+    pub(crate) const JOURNAL: u16 = 1 << 4;
+    /// Has a service-level clock.
+    pub(crate) const CLOCKED: u16 = 1 << 5;
     /// On the shelf of its type.
     pub(crate) const SHELVED: u16 = 1 << 7;
+    /// Has passed its gate.
+    pub(crate) const PASSED: u16 = 1 << 9;
 }
 
 /// The part of a record that scripts read.

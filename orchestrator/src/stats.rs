@@ -19,6 +19,8 @@ pub struct Stats {
     pub scheduled_tasks: u64,
     /// Of types that no present worker handles.
     pub shelved_tasks: u64,
+    /// Parked: waiting for a person or an instant, without holding anything.
+    pub blocked_tasks: u64,
     /// Dead letters: failed for good and still kept.
     pub dead_tasks: u64,
     /// Pokes set aside: keys of the wrong type, records and timers that nobody can read (the newest 1,000).
@@ -43,8 +45,8 @@ pub struct QueueStats {
 
 impl Stats {
     pub(crate) fn read(mut reply: Items) -> Result<Self> {
-        let [scheduled, dead, set_aside, workers, processing, shelved] = {
-            let mut counts = [0u64; 6];
+        let [scheduled, dead, set_aside, workers, processing, shelved, blocked] = {
+            let mut counts = [0u64; 7];
             for count in &mut counts {
                 *count = reply.next()?;
             }
@@ -64,6 +66,7 @@ impl Stats {
             total_tasks: pending + processing,
             scheduled_tasks: scheduled,
             shelved_tasks: shelved,
+            blocked_tasks: blocked,
             dead_tasks: dead,
             set_aside,
             workers,

@@ -106,6 +106,18 @@ pub enum Cause {
     Rescue,
     /// It took its worker down once too often (`rescue.lua`).
     Poison,
+    /// Submitted, and a person has to approve first (`admit.lua`).
+    Ask,
+    /// Its handler waits for a person or an instant (`park.lua`).
+    Park,
+    /// What it waited for has come (`decide.lua`, `tick.lua`).
+    Resume,
+    /// It was approved before its instant (`decide.lua`).
+    Postpone,
+    /// A person said no (`decide.lua`; of a handler's question, `step.lua`).
+    Reject,
+    /// Nobody decided in time (`tick.lua`; of a handler's question, `step.lua`).
+    Expire,
     /// Ended by request (`cancel.lua`; while running, by whatever script ends the attempt).
     Cancel,
     /// A person asked for another try (`revive.lua`).
@@ -116,6 +128,12 @@ pub enum Cause {
 pub const TRANSITIONS: &[(Option<Status>, Cause, Status)] = &[
     (None, Cause::Enqueue, Status::Assigned),
     (None, Cause::Schedule, Status::Pending),
+    (None, Cause::Ask, Status::Blocked),
+    (Some(Status::Blocked), Cause::Resume, Status::Assigned),
+    (Some(Status::Blocked), Cause::Postpone, Status::Pending),
+    (Some(Status::Blocked), Cause::Reject, Status::Cancelled),
+    (Some(Status::Blocked), Cause::Expire, Status::Cancelled),
+    (Some(Status::Blocked), Cause::Cancel, Status::Cancelled),
     (Some(Status::Pending), Cause::Promote, Status::Assigned),
     (Some(Status::Pending), Cause::Unshelve, Status::Assigned),
     (Some(Status::Pending), Cause::Cancel, Status::Cancelled),
@@ -129,6 +147,9 @@ pub const TRANSITIONS: &[(Option<Status>, Cause, Status)] = &[
     (Some(Status::InProgress), Cause::Release, Status::Assigned),
     (Some(Status::InProgress), Cause::Rescue, Status::Assigned),
     (Some(Status::InProgress), Cause::Cancel, Status::Cancelled),
+    (Some(Status::InProgress), Cause::Park, Status::Blocked),
+    (Some(Status::InProgress), Cause::Reject, Status::Cancelled),
+    (Some(Status::InProgress), Cause::Expire, Status::Cancelled),
     (Some(Status::Failed), Cause::Revive, Status::Assigned),
     (Some(Status::Cancelled), Cause::Revive, Status::Assigned),
 ];

@@ -1,17 +1,19 @@
 //! The way of new tasks into Redis: routed, checked, cut into batches, stored once.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::handle::TaskHandle;
 use crate::new_task::Draft;
 use crate::router::{BUILT_IN, built_in};
 use crate::store::read;
-use crate::{Error, NewTask, Orchestrator, Result, TaskId};
+use crate::{Error, NewTask, Offer, Orchestrator, Result, TaskId};
 
 /// Tasks in one call of the script at most.
 pub const BATCH_MAX: usize = 1000;
+/// Tasks with a gate or a clock in one call at most: the script does more for each.
+const SPECIAL_MAX: usize = 100;
 /// Bytes of records in one call at most; a larger batch is cut.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 /// A first send that arrives later than this after its ids were made is void.
@@ -21,25 +23,23 @@ const REPEAT_WINDOW_MS: u64 = 60_000;
 /// How long the published handler table is taken as known.
 const OFFERS_FRESH: Duration = Duration::from_secs(5);
 
-/// The queues of published handlers, as last asked for.
+/// What workers have published, as last asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Offers(Mutex<Option<(Instant, HashMap<String, String>)>>);
+pub(crate) struct Offers(Mutex<Option<(Instant, Arc<HashMap<String, Offer>>)>>);
 
 impl Offers {
-    fn queue(&self, task_type: &str) -> Option<Option<String>> {
-        let table = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let (asked, queues) = table.as_ref()?;
-        (asked.elapsed() < OFFERS_FRESH).then(|| queues.get(task_type).cloned())
-    }
-
-    /// The types that workers have published, as last asked for.
-    fn types(&self) -> Vec<String> {
-        let table = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        table.as_ref().map(|(_, queues)| queues.keys().cloned().collect()).unwrap_or_default()
-    }
-
-    fn keep(&self, queues: HashMap<String, String>) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((Instant::now(), queues));
+    /// The table, not older than [`OFFERS_FRESH`].
+    async fn table(&self, orch: &Orchestrator) -> Result<Arc<HashMap<String, Offer>>> {
+        let kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        match kept {
+            Some((asked, table)) if asked.elapsed() < OFFERS_FRESH => Ok(table),
+            _ => {
+                let table = Arc::new(orch.offers().await?);
+                *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+                    Some((Instant::now(), Arc::clone(&table)));
+                Ok(table)
+            }
+        }
     }
 }
 
@@ -53,7 +53,8 @@ pub(crate) async fn submit<T>(
     while tasks.peek().is_some() {
         orch.store.freshen_time().await?;
         let now_ms = orch.store.now_ms();
-        let mut batches: Vec<(String, Vec<(usize, Draft)>)> = Vec::new();
+        let offers = orch.offers.table(orch).await?;
+        let mut batches: Vec<((String, bool), Vec<(usize, Draft)>)> = Vec::new();
         let mut own_ids = true;
         let first = handles.len();
         for task in tasks.by_ref().take(BATCH_MAX) {
@@ -62,19 +63,22 @@ pub(crate) async fn submit<T>(
             if id.created_at_ms() > now_ms + REPEAT_WINDOW_MS && task.id.is_some() {
                 return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
             }
-            let queue = route(orch, &task).await?;
-            let draft = task.into_draft(id, queue, now_ms)?;
+            let offer = offers.get(&task.task_type);
+            let queue = route(orch, &task, offer, &offers)?;
+            let draft = task.into_draft(id, queue, now_ms, orch.config(), offer)?;
+            let road = (draft.queue.clone(), draft.is_special());
             let slot = (handles.len(), draft);
-            match batches.iter_mut().find(|(queue, _)| *queue == slot.1.queue) {
+            match batches.iter_mut().find(|(other, _)| *other == road) {
                 Some((_, batch)) => batch.push(slot),
-                None => batches.push((slot.1.queue.clone(), vec![slot])),
+                None => batches.push((road, vec![slot])),
             }
             handles.push(TaskHandle::new(orch.clone(), id));
         }
         refuse_twins(&handles[first..])?;
-        for (queue, mut batch) in batches {
+        for ((queue, special), mut batch) in batches {
             while !batch.is_empty() {
-                let rest = batch.split_off(batch_length(&batch));
+                let most = if special { SPECIAL_MAX } else { BATCH_MAX };
+                let rest = batch.split_off(batch_length(&batch).min(most).min(batch.len()));
                 store(orch, &queue, &mut batch, own_ids).await?;
                 for (slot, draft) in batch {
                     handles[slot] = TaskHandle::new(orch.clone(), draft.id);
@@ -106,30 +110,27 @@ fn batch_length(batch: &[(usize, Draft)]) -> usize {
 }
 
 /// The queue of a task: named on it, by custom rule, published by a worker, of its own handler, built in.
-async fn route<T>(orch: &Orchestrator, task: &NewTask<T>) -> Result<String> {
+fn route<T>(
+    orch: &Orchestrator,
+    task: &NewTask<T>,
+    offer: Option<&Offer>,
+    offers: &HashMap<String, Offer>,
+) -> Result<String> {
     if let Some(queue) = &task.queue {
         return Ok(queue.clone());
     }
     if let Some(queue) = orch.config().router.by_rule(&task.task_type, task.priority, task.source) {
         return Ok(queue.into());
     }
-    let published = match orch.offers.queue(&task.task_type) {
-        Some(known) => known,
-        None => {
-            orch.offers.keep(orch.offers().await?.into_iter().map(|(k, offer)| (k, offer.queue)).collect());
-            orch.offers.queue(&task.task_type).flatten()
-        }
-    };
-    if let Some(queue) = published.or_else(|| task.home.clone()) {
+    if let Some(queue) = offer.map(|offer| offer.queue.clone()).or_else(|| task.home.clone()) {
         return Ok(queue);
     }
     if let Some(queue) = built_in(&task.task_type) {
         return Ok(queue.into());
     }
     crate::router::check_name("task type", &task.task_type)?;
-    let offered = orch.offers.types();
     let mut known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
-    known.extend(offered.iter().map(String::as_str).filter(|offered| built_in(offered).is_none()));
+    known.extend(offers.keys().map(String::as_str).filter(|offered| built_in(offered).is_none()));
     known.sort_unstable();
     let hint =
         crate::config::nearest(&task.task_type, &known).map(|n| format!(" Did you mean `{n}`?")).unwrap_or_default();
@@ -171,6 +172,9 @@ async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Res
     // A caller's own id may have been sent before by somebody else: that is asked for from the start.
     let chosen = batch.iter().any(|(_, draft)| draft.chosen_id);
     let queues = [queue.to_owned()];
+    if batch.iter().any(|(_, draft)| draft.is_special()) {
+        return send_special(orch, queue, batch, created_ms, chosen).await;
+    }
     let call = |sent_before: bool| {
         let scripts = orch.store.scripts();
         let call = match sent_before || chosen {
@@ -185,6 +189,37 @@ async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Res
     match orch.store.repeat(call).await {
         Ok(reply) => read::<u64>(reply).map(drop),
         Err(Error::QueueFull { queue, .. }) => Err(Error::QueueFull { queue, bound: queue_max }),
+        Err(error) => Err(error),
+    }
+}
+
+/// The road of tasks with a gate or a clock.
+async fn send_special(
+    orch: &Orchestrator,
+    queue: &str,
+    batch: &[(usize, Draft)],
+    created_ms: u64,
+    chosen: bool,
+) -> Result {
+    let timeout = orch.config().approvals.timeout;
+    let mut parts = Vec::with_capacity(batch.len());
+    for (_, draft) in batch {
+        let asking = draft.asking.as_ref().map(|asking| asking.pack(timeout)).transpose()?.unwrap_or_default();
+        parts.push((draft.clock()?, asking));
+    }
+    let call = |sent_before: bool| {
+        let void = match sent_before || chosen {
+            true => format!("-{}", created_ms + REPEAT_WINDOW_MS),
+            false => (created_ms + SEND_WINDOW_MS).to_string(),
+        };
+        let call = orch.store.call(&orch.store.scripts().admit).arg(queue).arg(void);
+        batch.iter().zip(&parts).fold(call, |call, ((_, draft), (clock, asking))| {
+            call.arg(draft.address()).arg(draft.record.as_slice()).arg(clock.as_slice()).arg(asking.as_slice())
+        })
+    };
+    match orch.store.repeat(call).await {
+        Ok(reply) => read::<u64>(reply).map(drop),
+        Err(Error::QueueFull { queue, .. }) => Err(Error::QueueFull { queue, bound: orch.config().queue_max }),
         Err(error) => Err(error),
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::record::{Body, Finished, Header, flag};
-use crate::{BlockedOn, Error, Result, Status, TaskId};
+use crate::{ApprovalId, BlockedOn, Error, Result, Sla, SlaClock, Status, TaskId};
 
 /// Order within a queue: all of P0 before any of P1, and so on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,27 +75,6 @@ fn word<T: for<'de> Deserialize<'de>>(kind: &str, text: &str, known: &str) -> Re
         .map_err(|_| Error::invalid(format!("`{}` is no {kind}; known are: {known}", crate::error::excerpt(text))))
 }
 
-/// A promise about the total time a task may take. Either bound may be given alone.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sla {
-    /// Total time from creation, as text: `30m`.
-    #[serde(default)]
-    pub target: Option<String>,
-    /// The instant by which it must have ended.
-    #[serde(default)]
-    pub deadline: Option<DateTime<Utc>>,
-    /// Fraction of the time after which to warn, 0 to 1.
-    #[serde(default = "Sla::alert_threshold_default")]
-    pub alert_threshold: f64,
-}
-
-impl Sla {
-    /// Warn at 80 % of the time.
-    pub(crate) fn alert_threshold_default() -> f64 {
-        0.8
-    }
-}
-
 /// One task in full: what was asked, where it stands, how it ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -148,7 +127,9 @@ pub struct Task {
     /// What it waits for while blocked.
     pub blocked_on: Option<BlockedOn>,
     /// The approval that holds it.
-    pub approval_id: Option<String>,
+    pub approval_id: Option<ApprovalId>,
+    /// Where its time went and what is left of it, if it has a promise; listings leave it out.
+    pub sla_clock: Option<SlaClock>,
     /// The caller who submitted it.
     pub requested_by: Option<String>,
     /// How far the handler says it is, 0 to 1.
@@ -172,14 +153,16 @@ pub(crate) struct Whereabouts {
     pub(crate) due_ms: Option<u64>,
     pub(crate) started_at_ms: Option<u64>,
     pub(crate) children: Vec<TaskId>,
+    /// Number of the approval that a handler waits for.
+    pub(crate) approval: u16,
 }
 
 impl Task {
     /// A task as the scripts `get` and `list` tell it: where it is, its record or finished value, its children, and the
     /// milliseconds when it is due or was started. `None` when it is unknown.
-    pub(crate) fn told(id: TaskId, [place, record, children, number]: [&[u8]; 4]) -> Result<Option<Self>> {
+    pub(crate) fn told(id: TaskId, [place, record, children, number_bytes]: [&[u8]; 4]) -> Result<Option<Self>> {
         let children = children.chunks(14).filter_map(TaskId::from_slice).collect();
-        let number = || std::str::from_utf8(number).ok()?.split(' ').next()?.parse::<u64>().ok();
+        let number = || std::str::from_utf8(number_bytes).ok()?.split(' ').next()?.parse::<u64>().ok();
         let at = |status| Whereabouts { status: Some(status), ..Whereabouts::default() };
         let at = match place {
             b"ended" => return Self::finished(id, record, children).map(Some),
@@ -187,6 +170,10 @@ impl Task {
             b"shelf" => at(Status::Pending),
             b"timer" => Whereabouts { due_ms: number(), ..at(Status::Pending) },
             b"running" => Whereabouts { started_at_ms: number(), ..at(Status::InProgress) },
+            b"parked" => {
+                let approval = std::str::from_utf8(number_bytes).ok().and_then(|n| n.split(' ').nth(1)?.parse().ok());
+                Whereabouts { due_ms: number(), approval: approval.unwrap_or(0), ..at(Status::Blocked) }
+            }
             _ => return Ok(None),
         };
         Self::live(id, record, Whereabouts { children, ..at }).map(Some)
@@ -222,8 +209,18 @@ impl Task {
             attempt: attempts + u32::from(header.crashes) + u32::from(running),
             crashes: header.crashes.into(),
             run_at: at.due_ms.or((body.run_at_ms > 0).then_some(body.run_at_ms)).map(instant),
-            blocked_on: None,
-            approval_id: None,
+            blocked_on: match header.flags {
+                flags if status != Status::Blocked || flags & (flag::ON_APPROVAL | flag::ON_TIMER) == 0 => None,
+                flags if flags & flag::ON_APPROVAL != 0 => Some(BlockedOn::Approval),
+                _ => Some(BlockedOn::Timer),
+            },
+            approval_id: match header.flags {
+                flags if flags & flag::GATED != 0 => Some(ApprovalId { task: id, number: 0 }),
+                flags if flags & flag::ON_APPROVAL != 0 => Some(ApprovalId { task: id, number: at.approval }),
+                flags if flags & flag::PASSED != 0 => Some(ApprovalId { task: id, number: 0 }),
+                _ => None,
+            },
+            sla_clock: None,
             requested_by: body.requested_by,
             progress: None,
             queue: header.queue,

@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use orchestrator::{Config, Orchestrator};
+use orchestrator::{ApprovalPolicy, Config, Orchestrator};
 
 pub use process::{Fixture, Process};
 pub use proxy::{Exchange, Proxy};
@@ -31,10 +31,16 @@ pub async fn orch() -> Orchestrator {
     Orchestrator::with_config(config()).await.expect("a client on a fresh namespace")
 }
 
-/// Settings for the shared server, with a fresh namespace.
+/// A client whose submissions need the approvals of the default policy.
+pub async fn strict() -> Orchestrator {
+    let config = Config { approvals: ApprovalPolicy::default(), ..config() };
+    Orchestrator::with_config(config).await.expect("a client on a fresh namespace")
+}
+
+/// Settings for the shared server, with a fresh namespace; no task needs an approval.
 #[must_use]
 pub fn config() -> Config {
-    Config { namespace: namespace(), ..Config::new(&server::shared().url()) }
+    Config { namespace: namespace(), approvals: ApprovalPolicy::none(), ..Config::new(&server::shared().url()) }
 }
 
 /// A plain connection to the shared server, for looking behind the curtain.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use orchestrator::{Assignment, Backoff, Orchestrator};
+use orchestrator::{Assignment, Backoff, Orchestrator, Wait};
 use tokio_util::sync::CancellationToken;
 
+use crate::durable::{Durable, Leaving, Ledger};
 use crate::error::Kind;
 use crate::extract::State;
 use crate::handler::TIMEOUT_DEFAULT;
@@ -27,6 +28,10 @@ pub(crate) enum Outcome {
     Failed { error: String, delay: Duration },
     /// None may follow; the word says why.
     Fatal { error: String, reason: &'static str },
+    /// People do not want it; the word says how.
+    Rejected { error: String, reason: &'static str },
+    /// It waits, without holding anything.
+    Parked(Wait),
     /// It stopped, or was stopped, because cancelling was asked for.
     Cancelled,
     /// It was stopped because the lease may be over.
@@ -38,6 +43,7 @@ pub(crate) async fn run(
     registered: Registered,
     task: Arc<Assignment>,
     orch: Orchestrator,
+    ledger: impl Ledger + 'static,
     state: Arc<State>,
     cancel: CancellationToken,
     halt: CancellationToken,
@@ -45,7 +51,9 @@ pub(crate) async fn run(
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let failures = task.failures() + 1;
     let backoff = registered.spec.backoff.unwrap_or_default();
-    let ctx = TaskContext::new(task, orch, state, cancel.clone(), Instant::now() + timeout);
+    let durable = Durable::new(ledger, &task);
+    let ctx = TaskContext::new(task, orch, state, cancel.clone(), Instant::now() + timeout, durable);
+    let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let call = AssertUnwindSafe(async move { handler.call(ctx).await }).catch_unwind();
     let stopped = async {
@@ -56,10 +64,22 @@ pub(crate) async fn run(
         // A handler that is done is done, even when its time ended in the same instant.
         biased;
         returned = call => match returned {
-            Ok(Ok(output)) => Outcome::Completed(output),
+            Ok(Ok(output)) => {
+                let left_out = own.durable().left_out();
+                if !left_out.is_empty() {
+                    tracing::warn!(task = %own.task_id(), left_out = left_out.join(", "), "completed without durable calls that it had made before");
+                }
+                Outcome::Completed(output)
+            }
             _ if cancel.is_cancelled() => Outcome::Cancelled,
             Ok(Err(error)) => failed(&error, &backoff, failures),
             Err(panic) => failed(&TaskError::from(format!("the handler panicked: {}", panic_text(&*panic))), &backoff, failures),
+        },
+        leaving = own.durable().left() => match leaving {
+            Leaving::Park(_) if cancel.is_cancelled() => Outcome::Cancelled,
+            Leaving::Park(wait) => Outcome::Parked(wait),
+            Leaving::Fatal { reason, error } => Outcome::Fatal { error, reason },
+            Leaving::Lost => Outcome::Halted,
         },
         () = tokio::time::sleep(timeout) => {
             failed(&TaskError::from(format!("the attempt took longer than its timeout of {timeout:?}")), &backoff, failures)
@@ -73,6 +93,7 @@ fn failed(error: &TaskError, backoff: &Backoff, failures: u32) -> Outcome {
     match error.kind {
         Kind::Retry => Outcome::Failed { error: error.to_string(), delay: backoff.draw(failures) },
         Kind::RetryIn(delay) => Outcome::Failed { error: error.to_string(), delay },
+        Kind::Rejected(reason) => Outcome::Rejected { error: error.to_string(), reason },
         Kind::Fatal(reason) => Outcome::Fatal { error: error.to_string(), reason },
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use orchestrator::{Assignment, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
 use tokio_util::sync::CancellationToken;
 
+use crate::durable::Durable;
 use crate::extract::State;
 
 /// One attempt at one task, as its handler sees it. Cheap to clone.
@@ -19,6 +20,7 @@ struct Inner {
     state: Arc<State>,
     cancel: CancellationToken,
     deadline: Instant,
+    durable: Durable,
 }
 
 impl TaskContext {
@@ -28,8 +30,9 @@ impl TaskContext {
         state: Arc<State>,
         cancel: CancellationToken,
         deadline: Instant,
+        durable: Durable,
     ) -> Self {
-        Self(Arc::new(Inner { task, orch, state, cancel, deadline }))
+        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable }))
     }
 
     /// The task's id. Together with a step's name it makes an idempotency key for effects outside.
@@ -109,12 +112,17 @@ impl TaskContext {
         &self.0.orch
     }
 
-    /// Submits a child of this task: it joins the trace, and this task lists it.
+    /// Submits a child of this task: it joins the trace, this task lists it, and whoever asked for this one asks for it.
     ///
     /// # Errors
     /// As [`Orchestrator::enqueue`].
     pub async fn enqueue<T>(&self, task: NewTask<T>) -> orchestrator::Result<TaskHandle<T>> {
-        self.0.orch.enqueue(task.trace_id(&self.trace_id()).parent_id(self.task_id())).await
+        let task = task.trace_id(&self.trace_id()).parent_id(self.task_id());
+        self.0.orch.enqueue(task.requested_by_default(self.0.task.requested_by())).await
+    }
+
+    pub(crate) fn durable(&self) -> &Durable {
+        &self.0.durable
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use orchestrator::Span;
 
+use crate::approve::Rejected;
+
 /// What a handler returns: `TaskResult<Output>`; plain `TaskResult` for no output.
 pub type TaskResult<T = ()> = Result<T, TaskError>;
 
 /// Why an attempt failed, and what is to follow.
 ///
 /// Every error becomes one through `?` and means *try again*, after the handler's backoff and as long as retries are
-/// left. [`TaskError::fatal`] means that trying again is hopeless.
+/// left. [`TaskError::fatal`] means that trying again is hopeless, [`TaskError::reject`] and [`Rejected`] that nobody wants it.
 #[derive(Debug)]
 pub struct TaskError {
     pub(crate) kind: Kind,
@@ -28,6 +30,8 @@ pub(crate) enum Kind {
     RetryIn(Duration),
     /// None; the word says why, for machines.
     Fatal(&'static str),
+    /// None, because people do not want it; the word says how.
+    Rejected(&'static str),
 }
 
 impl TaskError {
@@ -43,6 +47,11 @@ impl TaskError {
             Ok(delay) => Self { kind: Kind::RetryIn(delay), message },
             Err(error) => Self { kind: Kind::Retry, message: format!("{message} (and its retry_in: {error})") },
         }
+    }
+
+    /// The task ends as cancelled, for good: it is not to be done.
+    pub fn reject(message: impl fmt::Display) -> Self {
+        Self { kind: Kind::Rejected("rejected"), message: message.to_string() }
     }
 
     /// The payload does not fit the handler: no attempt will change that.
@@ -68,6 +77,7 @@ impl fmt::Display for TaskError {
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for TaskError {
     fn from(error: E) -> Self {
         let error = error.into();
+        let kind = error.downcast_ref::<Rejected>().map_or(Kind::Retry, |rejected| Kind::Rejected(rejected.word()));
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
@@ -78,7 +88,7 @@ impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for TaskError {
             }
             source = cause.source();
         }
-        Self { kind: Kind::Retry, message }
+        Self { kind, message }
     }
 }
 

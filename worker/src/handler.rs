@@ -4,7 +4,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, built_in};
+use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, SlaTerms, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -64,6 +64,10 @@ pub struct HandlerSpec {
     pub backoff: Option<Backoff>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
+    /// The approval that its tasks need before their first attempt.
+    pub approval: Option<Gate>,
+    /// What is promised for the total time of its tasks.
+    pub sla: Option<SlaTerms>,
     /// What it does, in its author's words.
     pub doc: &'static str,
     /// The shared state that it needs.
@@ -83,6 +87,8 @@ impl HandlerSpec {
             retries: None,
             backoff: None,
             timeout: None,
+            approval: None,
+            sla: None,
             doc: "",
             needs: Needs::default(),
             location: Location::caller(),
@@ -99,7 +105,7 @@ impl HandlerSpec {
 /// A task for handler `H`.
 pub fn new_task<H: TypedHandler<Args: Payload>>(args: &H::Args) -> NewTask<H::Output> {
     let spec = H::default().spec();
-    let mut task = NewTask::new(spec.task_type, args).home(spec.home());
+    let mut task = NewTask::new(spec.task_type, args).home(spec.home()).policies(spec.approval, spec.sla);
     if let Some(priority) = spec.priority {
         task = task.priority(priority);
     }

@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+mod approve;
 mod attempt;
 mod context;
+mod durable;
 mod error;
 mod extract;
 mod handler;
@@ -12,13 +14,15 @@ mod runtime;
 mod shutdown;
 mod worker;
 
+pub use approve::{Approve, Approved, Rejected};
 pub use context::TaskContext;
+pub use durable::{Once, Step};
 pub use error::{TaskError, TaskResult};
 pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
 pub use orchestrator::{
-    Backoff, Config, Embedded, Error, NewTask, Orchestrator, Priority, Result, Rule, Source, Span, Stats, Status, Task,
-    TaskHandle, TaskId,
+    Approval, ApprovalId, ApprovalPolicy, Approver, Backoff, Ballot, Config, Embedded, Error, NewTask, Orchestrator,
+    Priority, Result, Rule, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
 };
 pub use orchestrator_macros::{main, payload, task_handler};
 pub use shutdown::Stop;
@@ -35,7 +39,7 @@ pub mod __private {
     pub use crate::{FromContext, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{Backoff, NewTask, Priority};
+    pub use orchestrator::{Backoff, Gate, NewTask, OnViolation, Priority, SlaTerms};
     pub use serde;
     pub use std::time::Duration;
 }

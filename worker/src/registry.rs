@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use orchestrator::{Error, Result, check_name};
+use orchestrator::{Error, Gate, Result, SlaTerms, check_name};
 
 use crate::extract::State;
 use crate::handler::{HandlerSpec, TaskHandler};
@@ -52,6 +52,10 @@ impl Registry {
         let spec = handler.spec();
         check_name("task type", spec.task_type)?;
         check_name("queue", spec.home())?;
+        let policies = spec.approval.as_ref().map(Gate::check).transpose();
+        policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose()).map_err(|error| Error::Invalid {
+            what: format!("the handler of `{}` at {place}: {error}", spec.task_type),
+        })?;
         if let Some(other) = self.0.get(spec.task_type) {
             if other.spec.location == spec.location {
                 return Ok(());

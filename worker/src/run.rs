@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use orchestrator::{
-    Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TaskId, Ticket, Wake,
+    Asking, Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TaskId, Ticket, Until, Wait,
+    Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +49,12 @@ struct Retry {
     error: String,
 }
 
+/// A task that is to wait, on its way to Redis.
+struct Park {
+    claim: Claim,
+    wait: Wait,
+}
+
 /// One life of the worker in Redis.
 struct Life {
     incarnation: Incarnation,
@@ -84,6 +91,7 @@ pub(crate) struct Run {
     finishes: Vec<Finish>,
     retries: Vec<Retry>,
     shelving: Vec<Claim>,
+    parks: Vec<Park>,
     listening: Option<Listening>,
     /// The queues may hold more than was claimed.
     hungry: bool,
@@ -109,6 +117,7 @@ impl Run {
             finishes: Vec::new(),
             retries: Vec::new(),
             shelving: Vec::new(),
+            parks: Vec::new(),
             listening: None,
             hungry: true,
             woken: None,
@@ -192,7 +201,8 @@ impl Run {
     }
 
     fn nothing_to_send(&self) -> bool {
-        self.finishes.is_empty() && self.retries.is_empty() && self.shelving.is_empty() && !self.unsure
+        let waiting = self.retries.is_empty() && self.shelving.is_empty() && self.parks.is_empty();
+        self.finishes.is_empty() && waiting && !self.unsure
     }
 
     fn wants_to_send(&self) -> bool {
@@ -237,14 +247,15 @@ impl Run {
 
     /// Sends retries and shelved tasks, all at once.
     async fn let_go(&mut self) -> Result {
-        if self.retries.is_empty() && self.shelving.is_empty() {
+        if self.retries.is_empty() && self.shelving.is_empty() && self.parks.is_empty() {
             return Ok(());
         }
         let life = &self.life.incarnation;
         let retries = join_all(self.retries.iter().map(|retry| life.retry(&retry.claim, retry.delay, &retry.error)));
         let shelved = join_all(self.shelving.iter().map(|claim| life.shelve(claim)));
+        let parked = join_all(self.parks.iter().map(|park| life.park(&park.claim, &park.wait)));
         self.unsure = true;
-        let (retries, shelved) = futures::join!(retries, shelved);
+        let (retries, shelved, parked) = futures::join!(retries, shelved, parked);
         let mut lost = None;
         let mut keep = |outcome: Result<LetGo>| match outcome {
             Ok(_) => false,
@@ -256,9 +267,24 @@ impl Run {
         if let Some(wait) = self.retries.iter().map(|retry| retry.delay).min() {
             self.life.heart.expect(wait);
         }
+        let sleeps = self.parks.iter().map(|park| wakes_in(&park.wait, life.now_ms()));
+        if let Some(wait) = sleeps.min() {
+            self.life.heart.expect(wait);
+        }
         let (mut retries, mut shelved) = (retries.into_iter(), shelved.into_iter());
         self.retries.retain(|_| retries.next().is_some_and(&mut keep));
         self.shelving.retain(|_| shelved.next().is_some_and(&mut keep));
+        for (park, outcome) in std::mem::take(&mut self.parks).into_iter().zip(parked) {
+            match outcome {
+                // It is still held: what it asks for cannot be.
+                Err(Error::Invalid { what }) => self.finishes.push(park.claim.fail("journal", &what)),
+                outcome => {
+                    if keep(outcome) {
+                        self.parks.push(park);
+                    }
+                }
+            }
+        }
         self.unsure = lost.is_some();
         lost.map_or(Ok(()), Err)
     }
@@ -270,12 +296,26 @@ impl Run {
             self.shelving.push(claim);
             return;
         };
+        if let Some(gate) = &registered.spec.approval {
+            match Asking::at_gate(&claim, gate) {
+                Ok(None) => {}
+                Ok(Some(asking)) => {
+                    self.parks.push(Park { claim, wait: Wait::Gate(asking) });
+                    return;
+                }
+                Err(error) => {
+                    self.finishes.push(claim.fail("approval", &error.to_string()));
+                    return;
+                }
+            }
+        }
         let ticket = claim.ticket();
         let cancel = CancellationToken::new();
         let attempt = attempt::run(
             registered,
             claim.assignment(),
             self.worker.orch.clone(),
+            (self.life.incarnation.clone(), ticket),
             Arc::clone(&self.worker.state),
             cancel.clone(),
             self.life.heart.halt(),
@@ -316,6 +356,14 @@ impl Run {
             Outcome::Cancelled => self.finishes.push(claim.cancelled()),
             // Its claim is seen to by reconciling, as if its answer had been lost.
             Outcome::Halted => (self.unsure, self.give_back) = (true, true),
+            Outcome::Parked(wait) => {
+                tracing::info!(task = %id, task_type = claim.task_type(), "waits without holding anything");
+                self.parks.push(Park { claim, wait });
+            }
+            Outcome::Rejected { error, reason } => {
+                tracing::info!(task = %id, task_type = claim.task_type(), error, "is not to be done");
+                self.finishes.push(claim.rejected(reason, &error));
+            }
             Outcome::Fatal { error, reason } => {
                 tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good");
                 self.finishes.push(claim.fail(reason, &error));
@@ -397,6 +445,7 @@ impl Run {
         self.finishes.clear();
         self.retries.clear();
         self.shelving.clear();
+        self.parks.clear();
         self.listening = None;
         self.woe = true;
         self.life = Life::begin(&self.worker).await?;
@@ -411,12 +460,14 @@ impl Run {
             .chain(self.finishes.iter().map(Finish::ticket))
             .chain(self.retries.iter().map(|retry| retry.claim.ticket()))
             .chain(self.shelving.iter().map(|claim| claim.ticket()))
+            .chain(self.parks.iter().map(|park| park.claim.ticket()))
             .collect();
         let Held { tickets, adopted, unreadable } = self.life.incarnation.reconcile(|t| known.contains(&t)).await?;
         // What was sent and is not held any more was taken.
         self.finishes.retain(|finish| tickets.contains(&finish.ticket()));
         self.retries.retain(|retry| tickets.contains(&retry.claim.ticket()));
         self.shelving.retain(|claim| tickets.contains(&claim.ticket()));
+        self.parks.retain(|park| tickets.contains(&park.claim.ticket()));
         let gone: Vec<TaskId> = self
             .running
             .iter()
@@ -506,6 +557,16 @@ impl Run {
         if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
             let _ = self.life.doorbell.put_back(&queue).await;
         }
+    }
+}
+
+/// When the first timer of a wait is due.
+fn wakes_in(wait: &Wait, now_ms: u64) -> Duration {
+    match wait {
+        Wait::Sleep { until: Until::After(wait), .. } => *wait,
+        Wait::Sleep { until: Until::Instant(at), .. } => Duration::from_millis(at.saturating_sub(now_ms)),
+        // The terms are told by the next beat; a second is the shortest that they may have.
+        _ => Duration::from_secs(1),
     }
 }
 

@@ -233,7 +233,6 @@ impl Worker {
             let timeout = spec.timeout.unwrap_or(crate::handler::TIMEOUT_DEFAULT);
             tracing::info!(task_type = spec.task_type, queue = spec.home(), ?timeout, "handles {}", spec.task_type);
         }
-        tracing::warn!("approval gates are not enforced yet: tasks of every priority and environment run at once");
         Run::new(self).await?.until(stop).await
     }
 
@@ -243,6 +242,8 @@ impl Worker {
             task_type: spec.task_type.into(),
             queue: spec.home().into(),
             doc: spec.doc.into(),
+            gate: spec.approval.clone(),
+            sla: spec.sla.clone(),
         };
         self.registry.specs().iter().map(offer).collect()
     }

@@ -41,7 +41,7 @@ fn a_wrong_task_type() {
 
 #[test]
 fn a_wrong_option() {
-    let list = "supported options: queue, priority, retries, backoff, timeout, crate";
+    let list = "supported options: queue, priority, retries, backoff, timeout, approval, sla, crate";
     let near = format!("unknown option `qeue`; did you mean `queue`? {list}");
     let far = format!("unknown option `colour`; {list}");
     options(&[
@@ -58,7 +58,8 @@ fn a_wrong_option() {
         ("queue =, retries = 1", "`queue` has no value"),
         (r#"queue = "b" retries = 1"#, "expected a `,`"),
         ("true", "`true` is not an option"),
-        ("crate = my", "`crate` takes the path"),
+        ("crate = my", "`crate` takes the path of the worker crate: crate = \"my_crate::worker\""),
+        ("crate", "write this option as `crate = \"my_crate::worker\"`"),
         (r#"crate = "my worker""#, "`crate` takes the path"),
     ]);
 }

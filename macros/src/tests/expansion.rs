@@ -8,7 +8,7 @@ use crate::{entry, payload};
 
 /// Both without spaces, which depend on how tokens came to be next to each other.
 #[track_caller]
-fn contains(expansion: &TokenStream, code: &str) {
+pub(super) fn contains(expansion: &TokenStream, code: &str) {
     let bare = |text: String| text.replace(char::is_whitespace, "");
     let found = bare(expansion.to_string()).contains(&bare(tokens(code).to_string()));
     assert!(found, "no {code}\nin {expansion}");
@@ -68,6 +68,9 @@ fn only_what_is_given_is_set() {
     let all = handler("\"a\"", "async fn f(args: u8) -> TaskResult {}");
     lacks(&all, "__spec .");
     contains(&all, "type Output = ();");
+    for unset in ["approval", "sla"] {
+        lacks(&all, unset);
+    }
     let all = handler(r#""a", backoff = "fixed(1d)""#, "async fn f(args: u8) -> TaskResult {}");
     contains(&all, "Backoff::fixed(::orchestrator_worker::__private::Duration::from_millis(86400000u64))");
 }

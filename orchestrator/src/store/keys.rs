@@ -63,6 +63,21 @@ impl Keys {
         format!("{}X", self.base)
     }
 
+    /// STREAM of the audit.
+    pub(crate) fn audit(&self) -> String {
+        format!("{}audit", self.base)
+    }
+
+    /// HASH of a task's journal.
+    pub(crate) fn journal(&self, id: &[u8]) -> Vec<u8> {
+        [self.base.as_bytes(), b"j:", id].concat()
+    }
+
+    /// HASH of what ended in one hour, for the reports.
+    pub(crate) fn hour(&self, hour: u64) -> String {
+        format!("{}R{hour}", self.base)
+    }
+
     /// ZSET of the workers with a lease.
     pub(crate) fn workers(&self) -> String {
         format!("{}W", self.base)

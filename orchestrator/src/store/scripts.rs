@@ -6,6 +6,8 @@ use crate::Config;
 
 const HEAD: &str = include_str!("lua/head.lua");
 const RECORD: &str = include_str!("lua/record.lua");
+const CLOCK: &str = include_str!("lua/clock.lua");
+const PARKED: &str = include_str!("lua/parked.lua");
 
 macro_rules! scripts {
     ($($name:ident),+ $(,)?) => {
@@ -27,10 +29,10 @@ macro_rules! scripts {
                 Self {
                     $($name: Script::new(&assemble(
                         include_str!(concat!("lua/", stringify!($name), ".lua")),
-                        !LEAN.contains(&stringify!($name)),
+                        &parts(stringify!($name)),
                         config,
                     )),)+
-                    enqueue_again: Script::new(&assemble(include_str!("lua/enqueue.lua"), true, config)),
+                    enqueue_again: Script::new(&assemble(include_str!("lua/enqueue.lua"), &[RECORD], config)),
                 }
             }
 
@@ -42,25 +44,46 @@ macro_rules! scripts {
 }
 
 scripts!(
-    await_end, beat, cancel, enqueue, get, join, leave, list, mend, pause, reconcile, release, rescue, retry, revive,
-    ring, shelve, stats, step, tick, unshelve,
+    admit, approvals, await_end, beat, cancel, decide, enqueue, get, join, journal, leave, list, mend, park, pause,
+    reconcile, release, rescue, retry, revive, ring, shelve, stats, step, tick, unshelve,
 );
 
 /// Scripts that every task goes through: making the shared functions would cost them more than their work.
 const LEAN: &[&str] = &["enqueue", "step"];
 
-/// `#!lua …` first, then the shared parts with their bounds filled in, then the script.
-fn assemble(source: &str, shared: bool, config: &Config) -> String {
+/// Scripts about approvals.
+const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
+
+/// The shared functions that a script gets.
+fn parts(name: &str) -> Vec<&'static str> {
+    match name {
+        name if LEAN.contains(&name) => vec![],
+        name if ASKING.contains(&name) => vec![RECORD, PARKED],
+        _ => vec![RECORD],
+    }
+}
+
+/// `#!lua …` first, then the shared parts with their bounds filled in, then the script. A line `--{{clock}}` stands for
+/// the functions of the service-level clock.
+fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
     let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
-    let record = if shared { RECORD } else { "" };
+    let body = match shared {
+        // Without the shared functions there is none that heals.
+        [] => body.replace("--{{clock}}", &CLOCK.replace("go(", "call(")),
+        _ => body.to_owned(),
+    };
+    let shared = shared.join("\n").replace("--{{clock}}", CLOCK);
     let dead_retention = config.dead_retention.max(config.retention);
-    let whole = [shebang, &strip(HEAD), &strip(record), &strip(body)]
+    let whole = [shebang, &strip(HEAD), &strip(&shared), &strip(&body)]
         .join("\n")
         .replace("{{retention_ms}}", &config.retention.as_millis().to_string())
         .replace("{{dead_retention_ms}}", &dead_retention.as_millis().to_string())
         .replace("{{dead_max}}", &config.dead_max.to_string())
         .replace("{{queue_max}}", &config.queue_max.to_string())
-        .replace("{{events_max}}", &config.events_max.to_string());
+        .replace("{{events_max}}", &config.events_max.to_string())
+        .replace("{{history_ttl_ms}}", &config.approvals.history_ttl.as_millis().to_string())
+        .replace("{{history_max}}", &config.approvals.history_max.to_string())
+        .replace("{{audit_max}}", &config.approvals.audit_max.to_string());
     #[cfg(feature = "test-clock")]
     if config.test_clock {
         return whole.replace("redis.call('TIME')", "redis.call('HMGET', base .. 'now', 's', 'us')");
@@ -89,8 +112,8 @@ mod tests {
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
             assert_eq!(
                 shebang.contains("allow-oom"),
-                *name != "enqueue",
-                "{name}: only enqueue stops when memory is full"
+                !["enqueue", "admit"].contains(name),
+                "{name}: only new tasks are refused when memory is full"
             );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");

@@ -153,6 +153,25 @@ impl Store {
         Ok(self.events_back((u64::MAX, u64::MAX), 1).await?.first().map_or((0, 0), |(id, _)| *id))
     }
 
+    /// Up to `count` entries of the audit behind `seen`, oldest first, and the id of the last; `None` when there is none.
+    pub(crate) async fn audit(&self, seen: EntryId, count: usize) -> Result<(Vec<(EntryId, Fields)>, Option<EntryId>)> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().audit()).arg(format!("({}-{}", seen.0, seen.1)).arg("+").arg("COUNT").arg(count);
+        let found = entries(self.glance(&command).await?);
+        let last = found.last().map(|(id, _)| *id);
+        Ok((found, last))
+    }
+
+    /// A task's journal as it is stored.
+    pub(crate) async fn journal(&self, id: TaskId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.glance(redis::cmd("HGETALL").arg(self.keys().journal(id.as_bytes()))).await
+    }
+
+    /// The counts of one hour for the reports: row and what it counts → count.
+    pub(crate) async fn hour(&self, hour: u64) -> Result<Vec<(Vec<u8>, u64)>> {
+        self.glance(redis::cmd("HGETALL").arg(self.keys().hour(hour))).await
+    }
+
     /// Looks tasks up, for a listing: returns how many of `ids` were looked at, from the first on, and what was found.
     pub(crate) async fn look_up(&self, ids: &[TaskId], place: Place) -> Result<(usize, Vec<Found>)> {
         let place = match place {

@@ -81,7 +81,7 @@ impl World {
         let lease = self.rng.random_range(1..=3);
         let offers: Vec<Offer> = queues
             .iter()
-            .map(|queue| Offer { task_type: format!("of.{queue}"), queue: queue.clone(), doc: String::new() })
+            .map(|queue| Offer { task_type: format!("of.{queue}"), queue: queue.clone(), ..Offer::default() })
             .collect();
         let life = Incarnation::join(&self.orch, queues, &offers, Duration::from_millis(lease)).await.expect("a life");
         let worker = self.model.join(life.name(), lease, queues);

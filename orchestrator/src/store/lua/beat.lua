@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- BEAT: extends a worker's lease and tells it what else there is to do.
--- KEYS[1] {ns.p}:e      keys built inside: g W z B D<n> U s q r:<q> k:<q>
+-- KEYS[1] {ns.p}:e      keys built inside: g W z P y B D<n> U s q r:<q> k:<q>
 -- ARGV: 1 worker · 2 lease ms · 3 number of tasks p begun since the last beat · p × (id, start ms ‖ ' ' ‖ worker)
 --       ids of tasks left since the last beat
 -- Reply: {1, now, ms until the next timer or -1, number of shelved types, worker, lease, worker, lease ... of the 16

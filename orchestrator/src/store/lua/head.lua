@@ -16,4 +16,8 @@ local DEAD_MAX = {{dead_max}}
 -- hashtable, whose writes cost the same at any size.
 local FIRST = '.................................................................'
 local EVENTS_MAX = {{events_max}}
-local CANCEL, SHELVED, AWAITED = 1, 128, 256
+local HISTORY_TTL, HISTORY_MAX = {{history_ttl_ms}}, {{history_max}}   -- of decided approvals
+local AUDIT_MAX = {{audit_max}}
+-- Flags: asked to stop · waits for a person, for an instant · has not passed its gate · has a journal, a clock · on the
+-- shelf · somebody waits for its end · has passed its gate.
+local CANCEL, ON_APPROVAL, ON_TIMER, GATED, JOURNAL, CLOCKED, SHELVED, AWAITED, PASSED = 1, 2, 4, 8, 16, 32, 128, 256, 512

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- LIST: tasks by id, for a page of a listing: the live ones among them, or the ended ones; others are passed over.
--- KEYS[1] {ns.p}:e      keys built inside: t<slice> c<slice> r:<q> z s D<n> X
+-- KEYS[1] {ns.p}:e      keys built inside: t<slice> c<slice> r:<q> z P s D<n> X j:<id>
 -- ARGV: 1 bytes of records after which no further ids are looked at
 --       2 'live', or the number of the bucket where ended tasks are looked for first · 3.. ids (1..1000)
 -- Reply: {ids looked at, then for each task: id, where, record or value, children, number}; the last four as GET says.
@@ -38,6 +38,10 @@ if place == 'live' then
   for i = 1, #ids do
     if not sound(ids[i], found[i]) then
       where[i] = 'running'
+    elseif bit.band(flags_of(found[i]), ON_APPROVAL + ON_TIMER) ~= 0 then
+      where[i] = 'parked'
+      local n = bit.band(flags_of(found[i]), JOURNAL) ~= 0 and go('HGET', base .. 'j:' .. ids[i], '\0n')
+      number[i] = (go('ZSCORE', base .. 'P', 'p' .. ids[i]) or '') .. ' ' .. (n or '0')
     elseif bit.band(flags_of(found[i]), SHELVED) ~= 0 then
       where[i] = 'shelf'
     else

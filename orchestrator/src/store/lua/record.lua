@@ -1,6 +1,6 @@
 -- For all scripts but the two that every task goes through: healing, reading, splicing, ending and readying.
 -- Those two, enqueue and step, do without, because making these functions costs them more than their work.
--- Keys built inside: r:<q> t<slice> T q k:<q> z D<n> B X n i:<inbox> s Q bad:<key>
+-- Keys built inside: r:<q> t<slice> T q k:<q> z P y D<n> C C<n> R<n> B X n i:<inbox> s j:<id> Q bad:<key>
 
 -- Sets a key aside, as bad:<key>, and notes it in Q.
 local function set_aside(key)
@@ -28,6 +28,8 @@ local function go(command, key, ...)
   return reply
 end
 
+--{{clock}}
+
 -- Runs fn(slice's key, i, j) for each run ids[i..j] of one slice.
 local function by_slice(ids, fn)
   local i, n = 1, #ids
@@ -49,8 +51,15 @@ local function records(ids)
   return found
 end
 
--- One packed entry; fields are name, value, name, value ...
-local function announce(fields)
+-- One packed entry; fields are name, value, name, value ... What has no elements is left out.
+local function announce(all)
+  local fields = {}
+  for i = 1, #all, 2 do
+    if #all[i + 1] > 0 then
+      fields[#fields + 1] = all[i]
+      fields[#fields + 1] = all[i + 1]
+    end
+  end
   if #fields > 0 then go('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', unpack(fields)) end
 end
 
@@ -62,7 +71,7 @@ end
 -- Milliseconds until the next timer or bucket is due; -1 = nothing is.
 local function next_due()
   local due
-  for _, key in ipairs({'z', 'B'}) do
+  for _, key in ipairs({'z', 'P', 'y', 'B'}) do
     local head = go('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
     if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
   end
@@ -134,14 +143,23 @@ local function tell(id)
   go('HDEL', base .. 'n', id)
 end
 
+-- Stores a task that has left a worker; its clock, if it has one, runs on in `phase`.
+local function give_back(id, record, phase)
+  store(id, record)
+  if bit.band(flags_of(record), CLOCKED) ~= 0 then turn(id, phase) end
+end
+
 -- Ends a task whose record says so already: `record` holds the raised counters, `tail` the letter and the ending.
--- The task must be in no index but the slice. Returns the element of the event `e`.
+-- The task must be in no index but the slice. Returns the element of the event `e`, and that of `V` when it ended late.
 local function finish(id, record, tail)
+  local letter, flags, late = sub(tail, 1, 1), flags_of(record), ''
   local value = record .. pack('>I6', now) .. tail .. pack('>I4', #record)
-  if sub(tail, 1, 1) == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
+  if letter == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)
-  if bit.band(flags_of(record), AWAITED) ~= 0 then tell(id) end
-  return element(id, record) .. sub(tail, 1, 1)
+  if bit.band(flags, AWAITED) ~= 0 then tell(id) end
+  if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + BUCKET) end
+  if bit.band(flags, CLOCKED) ~= 0 and turn(id, letter, byte(record, 13)) then late = id .. 'v' end
+  return element(id, record) .. letter, late
 end
 
 -- An id may be a minute ahead of the clock, and the clock may step back by as much.

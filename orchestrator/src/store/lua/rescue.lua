@@ -2,7 +2,8 @@
 -- RESCUE: takes the tasks of a worker that fell silent back. Counts a crash, not an attempt.
 -- Guarantee: acts only while Redis's clock says the lease is over and the lease is still the one the caller watched for
 -- a whole lease on its own monotonic clock. The worker's generation goes first, so nothing of it is accepted afterwards.
--- KEYS[1] {ns.p}:e      keys built inside: W g w:<worker> i:<worker> s t<slice> T r:<q> q k:<q> D<n> B X n i:<inbox> Q
+-- KEYS[1] {ns.p}:e      keys built inside: W g w:<worker> i:<worker> s t<slice> T r:<q> q k:<q> z D<n> B X n
+--                       i:<inbox> C C<n> Q
 -- ARGV: 1 worker · 2 lease seen · 3 most tasks to move (1..100) · 4 crashes that make poison
 --       5 letter ‖ ending of poison · 6 letter ‖ ending of a cancelled one
 -- Reply: {tasks moved, tasks left}; {-1, 0} when there is nothing to rescue.
@@ -11,7 +12,7 @@ local lease = go('ZSCORE', base .. 'W', worker)
 if not lease or tonumber(lease) ~= tonumber(ARGV[2]) or tonumber(lease) > now then return {-1, 0} end
 go('HDEL', base .. 'g', 'w' .. worker)
 local held = base .. 'w:' .. worker
-local back, ended = {}, {}
+local back, ended, violated = {}, {}, ''
 local members = go('SRANDMEMBER', held, tonumber(ARGV[3]))
 for _, member in ipairs(members) do
   local id = sub(member, 1, 14)
@@ -21,16 +22,18 @@ for _, member in ipairs(members) do
   if record and not sound(id, record) then
     quarantine(id, record)
   elseif record and sub(record, 2, 5) == sub(member, 15, 18) then
+    local late = ''
     record = raise(record, 1, 2, 0, 1)
     if bit.band(flags_of(record), CANCEL) ~= 0 then
-      ended[#ended + 1] = finish(id, record, ARGV[6])
+      ended[#ended + 1], late = finish(id, record, ARGV[6])
     elseif byte(record, 11) >= tonumber(ARGV[4]) then
-      ended[#ended + 1] = finish(id, record, ARGV[5])
+      ended[#ended + 1], late = finish(id, record, ARGV[5])
     else
-      store(id, record)
+      give_back(id, record, 'q')
       ready(id, record, created_at(id))
       back[#back + 1] = element(id, record)
     end
+    violated = violated .. late
   end
 end
 local left = go('SCARD', held)
@@ -45,6 +48,7 @@ end
 local event = {}
 if #back > 0 then event = {'z', table.concat(back)} end
 if #ended > 0 then event[#event + 1] = 'e' event[#event + 1] = table.concat(ended) end
+if #violated > 0 then event[#event + 1] = 'V' event[#event + 1] = violated end
 if #event > 0 then event[#event + 1] = 'w' event[#event + 1] = worker end
 announce(event)
 return {#members, left}

@@ -2,7 +2,7 @@
 -- RETRY: an attempt failed and another follows after a delay. Counts the attempt. No wake token: the caller knows
 -- when the timer is due, and every heartbeat learns it.
 -- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T z D<n> B n i:<inbox> Q
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T z D<n> B n i:<inbox> C C<n> Q
 -- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 delay ms · 5 new body · 6 letter ‖ ending, should it be cancelled
 -- Reply: 'pending', 'cancelled' or 'stale'; error LOST.
 local worker, member = ARGV[1], ARGV[3]
@@ -14,11 +14,12 @@ go('SREM', base .. 'w:' .. worker, member)
 if not record then return 'stale' end
 record = raise(record, 1, 2, 1, 0)
 if bit.band(flags_of(record), CANCEL) ~= 0 then
-  announce({'e', finish(id, record, ARGV[6]), 'w', worker})
+  local ended, late = finish(id, record, ARGV[6])
+  announce({'e', ended, 'V', late, 'w', worker})
   return 'cancelled'
 end
 record = sub(record, 1, 16 + byte(record, 16)) .. ARGV[5]
-store(id, record)
+give_back(id, record, 'q')
 go('ZADD', base .. 'z', now + ARGV[4], 'd' .. id)
 announce({'y', element(id, record), 'w', worker})
 return 'pending'

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- MANUAL RETRY: gives a failed or cancelled task a new life under its id: counters at zero, a new epoch.
--- KEYS[1] {ns.p}:e      keys built inside: t<slice> T D<n> X r:<q> q k:<q>
--- ARGV: 1 id
--- Reply: 'revived', 'live', 'unknown', or 'c' when it had completed.
+-- MANUAL RETRY: gives a failed or cancelled task a new life under its id: counters at zero, a new epoch. Its durable
+-- steps stay done; what was asked and not approved is asked again. A task that never passed its gate stays dead.
+-- KEYS[1] {ns.p}:e      keys built inside: t<slice> T D<n> X r:<q> q k:<q> j:<id> audit
+-- ARGV: 1 id · 2 who asks for it
+-- Reply: 'revived', 'live', 'unknown', 'gated', or 'c' when it had completed.
 local id = ARGV[1]
 if records({id})[1] then return 'live' end
 local key, value = find_finished(id)
@@ -10,11 +11,22 @@ if not value then return 'unknown' end
 local letter = letter_of(value)
 if letter == 'c' then return letter end
 local record = sub(value, 1, (unpack_bytes('>I4', value, #value - 3)))
-record = with_flags(raise(record, 1, 1, 0, 0), 0)
+local flags = flags_of(record)
+if bit.band(flags, GATED) ~= 0 then return 'gated' end
+record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED))
 record = sub(record, 1, 9) .. '\0\0' .. sub(record, 12)
 go('HDEL', key, id)
 go('ZREM', base .. 'X', id)
 store(id, record)
 ready(id, record, now)
+local journal = base .. 'j:' .. id
+if bit.band(flags, JOURNAL) ~= 0 then
+  redis.call('PERSIST', journal)
+  local entries = go('HGETALL', journal)
+  for i = 1, #entries, 2 do
+    if byte(entries[i + 1]) == 97 and sub(entries[i + 1], 7, 7) ~= 'a' then call('HDEL', journal, entries[i]) end
+  end
+end
+audit('retried', id, 0, ARGV[2], '', '')
 announce({'m', element(id, record)})
 return 'revived'

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- STATS: counts, all at one instant.
--- KEYS[1] {ns.p}:e      keys built inside: q r:<q> g W w:<worker> z X U u:<type> Q
--- Reply: {scheduled, dead, set aside, workers, running, shelved, queue, ready, paused 0/1, queue, ready, paused ...}
+-- KEYS[1] {ns.p}:e      keys built inside: q r:<q> g W w:<worker> z X U u:<type> P Q
+-- Reply: {scheduled, dead, set aside, workers, running, shelved, blocked, queue, ready, paused 0/1, queue, ready, paused ...}
 local running, shelved = 0, 0
 local workers = go('ZRANGE', base .. 'W', 0, 9999)
 for _, worker in ipairs(workers) do running = running + go('SCARD', base .. 'w:' .. worker) end
 for _, task_type in ipairs(go('SMEMBERS', base .. 'U')) do shelved = shelved + go('ZCARD', base .. 'u:' .. task_type) end
-local reply = {go('ZCARD', base .. 'z'), go('ZCARD', base .. 'X'), go('LLEN', base .. 'Q'), #workers, running, shelved}
+local reply = {go('ZCARD', base .. 'z'), go('ZCARD', base .. 'X'), go('LLEN', base .. 'Q'), #workers, running, shelved, go('ZCARD', base .. 'P')}
 for _, queue in ipairs(go('SMEMBERS', base .. 'q')) do
   reply[#reply + 1] = queue
   reply[#reply + 1] = go('ZCARD', base .. 'r:' .. queue)

@@ -4,7 +4,7 @@
 -- epoch; else nothing of that task is touched and the reply names it stale. Claimed ids leave their queue for the
 -- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
 -- and what may fail on a key of the wrong type before the writes that count.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z n i:<inbox> Q
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id> Q
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
 --       was taken (from 1, 0 = none) · queues in order of preference · n × (id ‖ epoch, letter ‖ ending), no id twice
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
@@ -25,7 +25,7 @@ if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2
 -- What ends: held, at this epoch, by this worker.
 local held, stale = base .. 'w:' .. worker, nil
 local members, ids, tails, n = {}, {}, {}, 0
-local values, dead, waiters, unsound, ended = {}, nil, nil, nil, {}
+local values, dead, waiters, unsound, ended, special, clocked, late = {}, nil, nil, nil, {}, nil, nil, nil
 local first = 4 + queues
 if #ARGV < first then
   call('SCARD', held)
@@ -69,6 +69,10 @@ else
           values[#values + 1] = id
           values[#values + 1] = value
         end
+        if byte(record, 15) > 15 then
+          special = special or {}
+          special[#special + 1] = {id, byte(record, 15), letter, byte(record, 13)}
+        end
         -- The lowest bit of the flags' first byte: AWAITED.
         if byte(record, 14) % 2 == 1 then
           waiters = waiters or {}
@@ -110,6 +114,10 @@ for q = 1, queues do
         if record and #id == 14 and byte(record) == 1 and #record > 16 then
           taken[#taken + 1] = id .. sub(record, 2, 5)
           started[#started + 1] = id .. sub(record, 2, 9)
+          if byte(record, 15) > 31 then
+            clocked = clocked or {}
+            clocked[#clocked + 1] = id
+          end
           reply[#reply + 1] = record
           room = room - 1
         else
@@ -122,6 +130,18 @@ for q = 1, queues do
   end
 end
 
+-- Rare: tasks with a journal or a service-level clock.
+if special or clocked then
+  --{{clock}}
+  call('HLEN', base .. 'C')
+  call('ZCARD', base .. 'y')
+  for _, id in ipairs(clocked or {}) do turn(id, 'm') end
+  for _, item in ipairs(special or {}) do
+    local id, flags, letter, priority = unpack(item)
+    if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + BUCKET) end
+    if bit.band(flags, CLOCKED) ~= 0 and turn(id, letter, priority) then late = (late or '') .. id .. 'v' end
+  end
+end
 if #values > 0 then
   local at = math.floor(now / BUCKET)
   -- One more field than values: the bucket is new.
@@ -141,6 +161,10 @@ if dead then
   end
 end
 if #taken > 0 and room == 0 and woken > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + woken], 0, 'x') end
+if late then
+  call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'V', late, 'w', worker)
+  ended = {}
+end
 if #ended > 0 or #taken > 0 then
   local event = base .. 'e'
   if #ended == 0 then
@@ -182,7 +206,7 @@ if #taken == 0 and unsound then
 elseif #taken == 0 and want > 0 then
   for q = 1, queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
   local due
-  for _, key in ipairs({'z', 'B'}) do
+  for _, key in ipairs({'z', 'P', 'y', 'B'}) do
     local head = redis.pcall('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
     if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
   end

@@ -1,34 +1,106 @@
 #!lua flags=allow-oom
 -- TICK: does what is due. Any process may call it at any time: moving and removing are one, so nothing fires twice.
+-- Timers are one letter ‖ id. In z: d to start. In P: p the wait is over (an approval expires, a sleep ends). In y: m
+-- remind · e escalate · s the service-level clock warns · v it is violated.
 -- Drops at most one bucket of finished tasks a call, and forgets up to 8 slices that have emptied.
--- KEYS[1] {ns.p}:e      keys built inside: z t<slice> T r:<q> q k:<q> B D<n> X Q
--- ARGV: 1 most timers to fire (1..100)
--- Reply: {timers fired, ms until the next or -1}; call again while the first is the most.
-local due = go('ZRANGEBYSCORE', base .. 'z', '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[1]))
-local moved = {}
-for i = 1, #due, 2 do
-  local timer, at = due[i], tonumber(due[i + 1])
-  local id = sub(timer, 2)
-  local record = #id == 14 and records({id})[1]
-  go('ZREM', base .. 'z', timer)
-  if sub(timer, 1, 1) == 'd' and sound(id, record) then
-    record = raise(record, 0, 1, 0, 0)
-    store(id, record)
-    ready(id, record, at)
-    moved[#moved + 1] = element(id, record)
-  elseif record and not sound(id, record) then
-    quarantine(id, record)
-  else
-    go('LPUSH', base .. 'Q', 'timer ' .. timer)
-    go('LTRIM', base .. 'Q', 0, 999)
+-- KEYS[1] {ns.p}:e      keys built inside: z P y t<slice> T r:<q> q k:<q> B D<n> C C<n> X A H a:<id><n> j:<id> audit U u:<type>
+--                       W w:<worker> i:<worker> Q
+-- ARGV: 1 most timers of each kind to fire (1..100) · 2 letter ‖ ending of a task whose approval expired
+--       3 letter ‖ ending of one that is cancelled because its clock ran out
+-- Reply: {timers fired, ms until the next or -1}; call again while the first is that many.
+local event, fired = {}, 0
+
+local function add(letter, elements) event[letter] = (event[letter] or '') .. elements end
+
+local function wait_is_over(id, record)
+  if bit.band(flags_of(record), ON_APPROVAL) ~= 0 then
+    decided(id, record, asked(id, record), 'timeout', '', 'nobody decided in time', '', ARGV[2], event)
+  elseif bit.band(flags_of(record), ON_TIMER) ~= 0 then
+    go_on(id, record, 0, event)
   end
 end
-if #moved > 0 then announce({'p', table.concat(moved)}) end
+
+local function remind(id, record, at)
+  local n = asked(id, record)
+  local every = tonumber(go('HGET', approval_key(id, n), 'rem')) or 0
+  if every > 0 then go('ZADD', base .. 'y', now + every, 'm' .. id) end
+  add('A', id .. pack('>I2', n) .. 'm')
+end
+
+-- Adds somebody to those who may decide.
+local function add_approver(id, n, whom)
+  local key = approval_key(id, n)
+  local by = go('HGET', key, 'by') or ''
+  -- An empty list lets everybody decide: naming one more must not narrow it.
+  if by ~= '' and whom ~= '' then go('HSET', key, 'by', by .. ' ' .. whom) end
+  add('A', id .. pack('>I2', n) .. 'e')
+  audit('escalated', id, n, whom, '', go('HGET', key, 'hash') or '')
+end
+
+local function warn_or_violate(id, record, letter)
+  local state = go('HGET', base .. 'C', id)
+  if not state or #state < 46 then return end
+  local bits, action = byte(state, 1, 2)
+  bits = bit.bor(bits, letter == 's' and 2 or 4)
+  go('HSET', base .. 'C', id, char(bits) .. sub(state, 2))
+  add('V', id .. (letter == 's' and 'w' or 'v'))
+  if letter == 's' or action == 97 then return end
+  if action == 99 then
+    call_off(id, record, ARGV[3], event)
+    return
+  end
+  local flags = flags_of(record)
+  if action == 101 and bit.band(flags, ON_APPROVAL) ~= 0 then
+    add_approver(id, asked(id, record), sub(state, 47 + byte(state, 46)))
+  end
+  if byte(record, 13) > 0 then
+    -- Raised to P0: at the front of the queue when it is there, else as soon as it comes back to it.
+    local raised = sub(record, 1, 12) .. '\0' .. sub(record, 14)
+    go('HSET', base .. 't' .. sub(id, 1, 4), id, raised)
+    if go('ZREM', base .. 'r:' .. queue_of(record), id) == 1 then ready(id, raised, created_at(id)) end
+  end
+end
+
+local function fire(key, timer, at)
+  local letter, id = sub(timer, 1, 1), sub(timer, 2)
+  -- One that an earlier one of this call has removed is not there any more.
+  if go('ZREM', key, timer) == 1 then
+    local record = #id == 14 and records({id})[1]
+    if record and not sound(id, record) then
+      quarantine(id, record)
+    elseif not record or not string.find('dpmesv', letter, 1, true) then
+      go('LPUSH', base .. 'Q', 'timer ' .. timer)
+      go('LTRIM', base .. 'Q', 0, 999)
+    elseif letter == 'd' then
+      record = raise(record, 0, 1, 0, 0)
+      store(id, record)
+      ready(id, record, at)
+      add('p', element(id, record))
+    elseif letter == 'p' then
+      wait_is_over(id, record)
+    elseif letter == 's' or letter == 'v' then
+      warn_or_violate(id, record, letter)
+    elseif bit.band(flags_of(record), ON_APPROVAL) ~= 0 then
+      if letter == 'm' then
+        remind(id, record, at)
+      else
+        local n = asked(id, record)
+        add_approver(id, n, go('HGET', approval_key(id, n), 'esc') or '')
+      end
+    end
+  end
+end
+for _, name in ipairs({'z', 'P', 'y'}) do
+  local due = go('ZRANGEBYSCORE', base .. name, '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[1]))
+  for i = 1, #due, 2 do fire(base .. name, due[i], tonumber(due[i + 1])) end
+  fired = fired + #due / 2
+end
+announce_all(event)
 
 local old = go('ZRANGEBYSCORE', base .. 'B', '-inf', now, 'LIMIT', 0, 1)
 if old[1] then
   go('ZREM', base .. 'B', old[1])
-  redis.call('UNLINK', base .. 'D' .. old[1])
+  redis.call('UNLINK', base .. 'D' .. old[1], base .. 'C' .. old[1])
   -- What is no number was not written by us, and there are no dead letters in it.
   local n = tonumber(old[1])
   if n then go('ZREMRANGEBYSCORE', base .. 'X', '-inf', '(' .. string.format('%.0f', (n + 1) * BUCKET - DEAD_SHIFT)) end
@@ -36,4 +108,4 @@ end
 for _, slice in ipairs(go('ZRANGE', base .. 'T', 0, 7)) do
   if redis.call('EXISTS', base .. 't' .. slice) == 0 then go('ZREM', base .. 'T', slice) end
 end
-return {#due / 2, next_due()}
+return {fired, next_due()}

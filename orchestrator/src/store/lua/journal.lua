@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- JOURNAL: notes what a running task has done, and renews its worker's lease.
+-- Guarantee: as STEP's finish. What is noted stays, but for the intent of an outside effect, which its outcome replaces;
+-- the same note sent twice is noted once.
+-- KEYS[1] {ns.p}:e      keys built inside: g W w:<worker> t<slice> j:<id> Q
+-- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 lease ms · 5 name · 6 entry · 7 most entries · 8 most bytes
+-- Reply: 'noted', 'stale', 'taken' (another entry has the name) or 'full'; error LOST.
+local worker, member, name, entry = ARGV[1], ARGV[3], ARGV[5], ARGV[6]
+if go('HGET', base .. 'g', 'w' .. worker) ~= ARGV[2] then return redis.error_reply('LOST ' .. worker) end
+if go('SISMEMBER', base .. 'w:' .. worker, member) == 0 then return 'stale' end
+local id = sub(member, 1, 14)
+local journal = base .. 'j:' .. id
+local record = workable(id)
+if not record then return 'stale' end
+local present = go('HGET', journal, name)
+if present == entry then return 'noted' end
+if present and not (byte(present) == 111 and byte(entry) == 79) then return 'taken' end
+local bytes = (tonumber(call('HGET', journal, '\0b')) or 0) + #entry + (present and 0 or #name)
+if not present and call('HLEN', journal) >= tonumber(ARGV[7]) or bytes > tonumber(ARGV[8]) then return 'full' end
+go('ZADD', base .. 'W', 'XX', 'GT', now + ARGV[4], worker)
+call('HSET', journal, name, entry, '\0b', bytes)
+if bit.band(flags_of(record), JOURNAL) == 0 then
+  go('HSET', base .. 't' .. sub(id, 1, 4), id, with_flags(record, bit.bor(flags_of(record), JOURNAL)))
+end
+return 'noted'

@@ -1,0 +1,47 @@
+#!lua flags=allow-oom
+-- PARK: a running task waits for a person or for an instant, and holds nothing meanwhile. Counts no attempt.
+-- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T P y D<n> B n i:<inbox> C C<n> A a:<id><n> j:<id> audit Q
+-- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 letter ‖ ending, should it be cancelled · 5 name in the journal
+--       6 entry of the journal; for a gate '' · 7 what is asked, or '' for a sleep · 8 of a sleep: '+' ms or instant ms
+--       9 most entries of a journal · 10 most bytes
+-- Reply: 'parked', 'cancelled', 'stale', or 'full' when the journal has no room; error LOST.
+local worker, member, name, entry = ARGV[1], ARGV[3], ARGV[5], ARGV[6]
+if go('HGET', base .. 'g', 'w' .. worker) ~= ARGV[2] then return redis.error_reply('LOST ' .. worker) end
+if go('SISMEMBER', base .. 'w:' .. worker, member) == 0 then return 'stale' end
+local id = sub(member, 1, 14)
+local journal = base .. 'j:' .. id
+if #entry > 0 and go('HEXISTS', journal, name) == 0 and
+  (call('HLEN', journal) >= tonumber(ARGV[9]) or (tonumber(call('HGET', journal, '\0b')) or 0) + #entry > tonumber(ARGV[10])) then
+  return 'full'
+end
+local record = workable(id)
+go('SREM', base .. 'w:' .. worker, member)
+if not record then return 'stale' end
+record = raise(record, 1, 2, 0, 0)
+if bit.band(flags_of(record), CANCEL) ~= 0 then
+  local ended, late = finish(id, record, ARGV[4])
+  announce({'e', ended, 'V', late, 'w', worker})
+  return 'cancelled'
+end
+local flags = bit.bor(flags_of(record), #entry > 0 and JOURNAL or GATED)
+if #ARGV[7] > 0 then
+  record = with_flags(record, bit.bor(flags, ON_APPROVAL))
+  give_back(id, record, 'h')
+  local n = 0
+  if #entry > 0 then
+    n = call('HINCRBY', journal, '\0n', 1)
+    call('HSET', journal, name, sub(entry, 1, 4) .. pack('>I2', n) .. sub(entry, 7))
+  end
+  local question = ask(id, n, cmsgpack.unpack(ARGV[7]), name)
+  announce({'b', element(id, record), 'A', question, 'w', worker})
+else
+  local due = sub(ARGV[8], 1, 1) == '+' and now + sub(ARGV[8], 2) or tonumber(ARGV[8])
+  record = with_flags(record, bit.bor(flags, ON_TIMER))
+  give_back(id, record, 'q')
+  call('HSET', journal, name, entry .. pack('>I6', due))
+  go('ZADD', base .. 'P', format('%.0f', due), 'p' .. id)
+  announce({'b', element(id, record), 'w', worker})
+end
+if #entry > 0 then call('HINCRBY', journal, '\0b', #name + #entry) end
+return 'parked'

@@ -1,0 +1,413 @@
+//! What a handler does for good: durable calls, replayed from the task's journal when the handler is entered anew, and the
+//! ways in which a call ends the attempt instead of returning.
+//!
+//! **Invariant:** a call that ends the attempt never returns, so no handler can swallow it: the attempt's future is
+//! dropped while it waits.
+//!
+//! Whether the handler is still the one that wrote the journal is told by name, kind, digest of the input, and place: one
+//! after the other, the calls come in the order in which they were noted. Calls made side by side are told by name only.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use orchestrator::{
+    Assignment, ENTRY_NAME_MAX, Entry, Error, Incarnation, Noted, RESULT_BYTES_MAX, Ticket, Until, Wait, digest,
+};
+use serde::Serialize;
+use tokio::sync::{Notify, OnceCell};
+
+use crate::handler::Payload;
+use crate::{Span, TaskContext, TaskError, TaskResult};
+
+/// Pause before asking Redis again.
+const BREATH: Duration = Duration::from_millis(200);
+
+/// Where a journal is kept.
+#[async_trait]
+pub(crate) trait Ledger: Send + Sync {
+    async fn load(&self) -> orchestrator::Result<Vec<(String, Entry)>>;
+    async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result;
+    /// The server's clock in Unix milliseconds.
+    fn now_ms(&self) -> u64;
+}
+
+#[async_trait]
+impl Ledger for (Incarnation, Ticket) {
+    async fn load(&self) -> orchestrator::Result<Vec<(String, Entry)>> {
+        self.0.journal(self.1).await
+    }
+
+    async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result {
+        self.0.note(self.1, name, entry).await
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.0.now_ms()
+    }
+}
+
+/// Why an attempt ends from within a durable call.
+#[derive(Debug)]
+pub(crate) enum Leaving {
+    /// The task waits.
+    Park(Wait),
+    /// It cannot go on; the word says why.
+    Fatal { reason: &'static str, error: String },
+    /// It is not this worker's any more.
+    Lost,
+}
+
+/// The durable calls of one attempt.
+pub(crate) struct Durable {
+    ledger: Box<dyn Ledger>,
+    entries: OnceCell<HashMap<String, Entry>>,
+    calls: Mutex<Calls>,
+    leaving: Mutex<Option<Leaving>>,
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Calls {
+    /// Calls made so far.
+    order: u16,
+    under_way: usize,
+    side_by_side: bool,
+    used: HashSet<String>,
+    unnamed: HashMap<&'static str, u32>,
+}
+
+/// One durable call; over when dropped.
+pub(crate) struct Call<'d> {
+    durable: &'d Durable,
+    pub(crate) name: String,
+    order: u16,
+    side_by_side: bool,
+    digest: [u8; 8],
+    /// What was noted of it before.
+    pub(crate) noted: Option<Noted>,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.durable.calls().under_way -= 1;
+    }
+}
+
+impl Call<'_> {
+    pub(crate) fn entry(&self, noted: Noted) -> Entry {
+        Entry { order: self.order, side_by_side: self.side_by_side, digest: self.digest, noted }
+    }
+
+    /// Notes it, whatever time Redis takes: what was done must not be done again.
+    pub(crate) async fn note(&self, noted: Noted) {
+        let entry = self.entry(noted);
+        loop {
+            match self.durable.ledger.note(&self.name, &entry).await {
+                Ok(()) => return,
+                Err(Error::LeaseLost) => self.durable.leave(Leaving::Lost).await,
+                Err(Error::Unavailable { reason, .. }) => {
+                    tracing::warn!(reason, name = self.name, "Redis did not take a durable step; it is sent again");
+                    tokio::time::sleep(BREATH).await;
+                }
+                Err(error) => self.durable.fatal("journal", error).await,
+            }
+        }
+    }
+
+    /// The output of a step as a `T`.
+    async fn output<T: Payload>(&self, bytes: &[u8]) -> T {
+        match orchestrator::decode_value(bytes) {
+            Ok(value) => value,
+            Err(error) => {
+                let what = format!("what `{}` returned then cannot be read as what it returns now: {error}", self.name);
+                self.durable.changed(&what).await
+            }
+        }
+    }
+}
+
+impl Durable {
+    pub(crate) fn new(ledger: impl Ledger + 'static, task: &Assignment) -> Self {
+        let entries = OnceCell::new();
+        if !task.has_journal() {
+            // Nothing was noted: one round trip less.
+            let _ = entries.set(HashMap::new());
+        }
+        let (calls, leaving, left) = (Mutex::default(), Mutex::new(None), Notify::new());
+        Self { ledger: Box::new(ledger), entries, calls, leaving, left }
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.ledger.now_ms()
+    }
+
+    /// Resolves when a call ends the attempt.
+    pub(crate) async fn left(&self) -> Leaving {
+        loop {
+            let told = self.left.notified();
+            if let Some(leaving) = self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+                return leaving;
+            }
+            told.await;
+        }
+    }
+
+    /// Ends the attempt. The first reason counts.
+    pub(crate) async fn leave<T>(&self, leaving: Leaving) -> T {
+        self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(leaving);
+        self.left.notify_one();
+        std::future::pending().await
+    }
+
+    pub(crate) async fn fatal<T>(&self, reason: &'static str, error: impl ToString) -> T {
+        self.leave(Leaving::Fatal { reason, error: error.to_string() }).await
+    }
+
+    async fn changed<T>(&self, what: &str) -> T {
+        let error = format!(
+            "the handler is not the one that began this task: {what}. Nothing was run. Bring the old handler back, or write \
+             the new one so that it makes the same durable calls up to here, then retry the task: its journal is kept"
+        );
+        self.fatal("changed", error).await
+    }
+
+    /// Begins a durable call: `name` is its own, or the kind's word with a number.
+    pub(crate) async fn begin(&self, kind: &'static str, name: Option<&str>, input: Option<&[u8]>) -> Call<'_> {
+        let (name, order, side_by_side, twice) = {
+            let mut calls = self.calls();
+            calls.order = calls.order.saturating_add(1);
+            calls.side_by_side |= calls.under_way > 0;
+            calls.under_way += 1;
+            let name = match name {
+                Some(name) => name.to_owned(),
+                None => {
+                    let n = calls.unnamed.entry(kind).or_default();
+                    *n += 1;
+                    format!("{kind}#{n}")
+                }
+            };
+            let twice = !calls.used.insert(name.clone());
+            (name, calls.order, calls.side_by_side, twice)
+        };
+        let digest = input.map(digest).unwrap_or_default();
+        let mut call = Call { durable: self, name, order, side_by_side, digest, noted: None };
+        if twice {
+            let error =
+                format!("the name `{}` is used twice by durable calls of one handler; each needs its own", call.name);
+            return self.fatal("twice", error).await;
+        }
+        if call.name.is_empty() || call.name.len() > ENTRY_NAME_MAX || call.name.chars().any(char::is_control) {
+            let error = format!("a durable call's name has 1 to {ENTRY_NAME_MAX} bytes and no control characters");
+            return self.fatal("journal", error).await;
+        }
+        let entries = self.entries().await;
+        let found = entries.get(&call.name);
+        if let Some(entry) = found {
+            let known = match entry.noted {
+                Noted::Step(_) => "step",
+                Noted::Begun | Noted::Done(_) => "once",
+                Noted::Sleep(_) => "sleep",
+                Noted::Asked { .. } => "approval",
+            };
+            if known != kind {
+                return self.changed(&format!("`{}` was a {known} and is a {kind} now", call.name)).await;
+            }
+            if entry.digest != digest && kind != "approval" {
+                return self.changed(&format!("the input of `{}` is another than it was", call.name)).await;
+            }
+        }
+        if !side_by_side {
+            let there = entries.iter().find(|(_, entry)| entry.order == order && !entry.side_by_side);
+            match (there, found) {
+                (Some((other, _)), _) if *other != call.name => {
+                    return self.changed(&format!("call {order} was `{other}` and is `{}` now", call.name)).await;
+                }
+                (None, Some(entry)) if !entry.side_by_side => {
+                    let what = format!("`{}` was call {} and is call {order} now", call.name, entry.order);
+                    return self.changed(&what).await;
+                }
+                _ => {}
+            }
+        }
+        call.noted = found.map(|entry| entry.noted.clone());
+        call
+    }
+
+    async fn entries(&self) -> &HashMap<String, Entry> {
+        let load = || async {
+            loop {
+                match self.ledger.load().await {
+                    Ok(entries) => return entries.into_iter().collect(),
+                    Err(Error::Unavailable { reason, .. }) => {
+                        tracing::warn!(reason, "the task's journal could not be read; it is asked for again");
+                        tokio::time::sleep(BREATH).await;
+                    }
+                    Err(error) => self.fatal("journal", error).await,
+                }
+            }
+        };
+        self.entries.get_or_init(load).await
+    }
+
+    /// Names in the journal that this attempt has not come to.
+    pub(crate) fn left_out(&self) -> Vec<String> {
+        let calls = self.calls();
+        let entries = self.entries.get().into_iter().flatten();
+        entries.map(|(name, _)| name).filter(|name| !calls.used.contains(*name)).cloned().collect()
+    }
+}
+
+/// A durable step; see [`TaskContext::step`].
+#[must_use = "a step does nothing until it is awaited"]
+pub struct Step<'c, F> {
+    pub(crate) ctx: &'c TaskContext,
+    pub(crate) name: &'c str,
+    pub(crate) input: Option<Result<Vec<u8>, Error>>,
+    pub(crate) work: F,
+}
+
+impl<F> Step<'_, F> {
+    /// What the step depends on. When it is another than it was, the task ends as `changed` instead of going on with an
+    /// output that belongs to something else.
+    pub fn input<I: Serialize + ?Sized>(mut self, input: &I) -> Self {
+        self.input = Some(orchestrator::encode_value("input of a step", input, RESULT_BYTES_MAX));
+        self
+    }
+}
+
+impl<'c, F, Work, T, E> IntoFuture for Step<'c, F>
+where
+    F: FnOnce() -> Work + Send + 'c,
+    Work: Future<Output = Result<T, E>> + Send + 'c,
+    T: Payload + Send + Sync + 'c,
+    E: Into<TaskError> + Send + 'c,
+{
+    type Output = TaskResult<T>;
+    type IntoFuture = BoxFuture<'c, TaskResult<T>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let durable = self.ctx.durable();
+            let input = match self.input.transpose() {
+                Ok(input) => input,
+                Err(error) => return durable.fatal("journal", error).await,
+            };
+            let call = durable.begin("step", Some(self.name), input.as_deref()).await;
+            if let Some(Noted::Step(output)) = &call.noted {
+                return Ok(call.output(output).await);
+            }
+            let value = (self.work)().await.map_err(Into::into)?;
+            match orchestrator::encode_value("output of a step", &value, RESULT_BYTES_MAX) {
+                Ok(output) => call.note(Noted::Step(output)).await,
+                Err(error) => durable.fatal("journal", format!("`{}`: {error}", self.name)).await,
+            }
+            Ok(value)
+        })
+    }
+}
+
+/// What has become of an outside effect that may happen once only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Once<T> {
+    /// It was done, now or before, and this came of it.
+    Done(T),
+    /// An earlier attempt ended between the effect and its record: ask outside by this key whether it happened.
+    Unknown(String),
+}
+
+impl TaskContext {
+    /// Does `work` once in the life of the task: its output is noted, and the next attempt gets it without doing it again.
+    /// An error is not noted; the next attempt tries again. Between the effect and the note the worker may die: then the
+    /// work is done again; where that must not be, use [`TaskContext::once`].
+    ///
+    /// Each name is used once in a handler. A step ends the attempt, and does not return, when the worker has lost the
+    /// task, when the journal has no room, or when the handler is not the one that began the task.
+    ///
+    /// ```
+    /// use orchestrator_worker::{TaskContext, TaskResult, payload, task_handler};
+    ///
+    /// #[payload]
+    /// struct Build { sha: String }
+    /// # async fn build_image(sha: &str) -> std::io::Result<String> { Ok(sha.into()) }
+    ///
+    /// #[task_handler("build")]
+    /// async fn build(args: Build, ctx: TaskContext) -> TaskResult<String> {
+    ///     let image = ctx.step("image", || build_image(&args.sha)).input(&args.sha).await?;
+    ///     ctx.sleep("10m").await; // no slot is held
+    ///     Ok(image)
+    /// }
+    /// ```
+    pub fn step<'c, F>(&'c self, name: &'c str, work: F) -> Step<'c, F> {
+        Step { ctx: self, name, input: None, work }
+    }
+
+    /// Does an outside effect at most once. Its intent is noted before, its output after; `work` gets an idempotency key
+    /// that is the same in every attempt. When an earlier attempt ended in between, whether by a crash or by an error of
+    /// `work`, nobody here knows whether it happened: [`Once::Unknown`].
+    ///
+    /// # Errors
+    /// What `work` returned.
+    pub async fn once<'c, F, Work, T, E>(&'c self, name: &'c str, work: F) -> TaskResult<Once<T>>
+    where
+        F: FnOnce(String) -> Work + Send + 'c,
+        Work: Future<Output = Result<T, E>> + Send + 'c,
+        T: Payload + Send + Sync + 'c,
+        E: Into<TaskError> + Send + 'c,
+    {
+        let durable = self.durable();
+        let key = format!("{}:{name}", self.task_id());
+        let call = durable.begin("once", Some(name), None).await;
+        match &call.noted {
+            Some(Noted::Done(output)) => return Ok(Once::Done(call.output(output).await)),
+            Some(_) => return Ok(Once::Unknown(key)),
+            None => call.note(Noted::Begun).await,
+        }
+        let value = work(key).await.map_err(Into::into)?;
+        match orchestrator::encode_value("output of an effect", &value, RESULT_BYTES_MAX) {
+            Ok(output) => call.note(Noted::Done(output)).await,
+            Err(error) => return durable.fatal("journal", format!("`{name}`: {error}")).await,
+        }
+        Ok(Once::Done(value))
+    }
+
+    /// Waits without holding anything: the handler is left here and entered anew when the time has come. Everything before
+    /// that must not happen twice belongs into steps.
+    pub async fn sleep(&self, span: impl Into<Span>) {
+        match span.into().duration() {
+            Ok(span) => self.sleep_to(Until::After(span)).await,
+            Err(error) => self.durable().fatal("journal", format!("ctx.sleep: {error}")).await,
+        }
+    }
+
+    /// [`TaskContext::sleep`] until an instant, at most 366 days ahead.
+    pub async fn sleep_until(&self, instant: impl Into<std::time::SystemTime>) {
+        let at = instant.into().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(at.as_millis()).unwrap_or(u64::MAX);
+        match at <= self.durable().now_ms() + orchestrator::SPAN_MAX.as_millis() as u64 {
+            true => self.sleep_to(Until::Instant(at)).await,
+            false => {
+                self.durable().fatal("journal", "ctx.sleep_until: the instant lies more than 366 days ahead").await
+            }
+        }
+    }
+
+    async fn sleep_to(&self, until: Until) {
+        let call = self.durable().begin("sleep", None, None).await;
+        let until = match call.noted {
+            // Exact when the task was claimed after its time; nearly so else, and then the wait goes on.
+            Some(Noted::Sleep(at)) if at <= self.durable().now_ms().max(self.assignment().claimed_at_ms()) => return,
+            Some(Noted::Sleep(at)) => Until::Instant(at),
+            _ => until,
+        };
+        let (name, entry) = (call.name.clone(), call.entry(Noted::Sleep(0)));
+        self.durable().leave(Leaving::Park(Wait::Sleep { name, entry, until })).await
+    }
+}
