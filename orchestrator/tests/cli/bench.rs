@@ -64,7 +64,12 @@ impl Bench {
 
     /// A worker's life on `queue`, with an offer.
     pub(crate) async fn worker(&self, queue: &str) -> Worker {
-        let offer = Offer { task_type: "greet".into(), queue: queue.into(), doc: "Greets somebody.".into() };
+        let offer = Offer {
+            task_type: "greet".into(),
+            queue: queue.into(),
+            doc: "Greets somebody.".into(),
+            ..Offer::default()
+        };
         let queues = vec![queue.to_owned()];
         let life = Incarnation::join(&self.orch, &queues, &[offer], 10 * LEASE).await.expect("a seat");
         Worker { life, queues }
