@@ -13,6 +13,7 @@ pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod handle;
+mod hours;
 mod id;
 mod incarnation;
 mod journal;
@@ -20,6 +21,7 @@ mod listing;
 mod new_task;
 mod orchestrator;
 mod record;
+mod report;
 mod retry;
 mod router;
 mod sla;
@@ -47,6 +49,7 @@ pub use config::{Config, ENVIRONMENT, nearest};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
+pub use hours::Hours;
 pub use id::TaskId;
 pub use incarnation::{
     BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
@@ -56,6 +59,7 @@ pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, Journa
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
+pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, Facts};
+use crate::hours::{Hours, after};
 use crate::task::instant;
 use crate::{Error, Result, Span};
 
@@ -73,6 +74,9 @@ pub struct Sla {
     /// What happens when the promise is broken.
     #[serde(default, skip_serializing_if = "is_announce")]
     pub on_violation: OnViolation,
+    /// The hours that count for the target, as [`Hours`] reads them; all when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
 }
 
 fn warn_default() -> f64 {
@@ -100,6 +104,7 @@ impl Default for Sla {
             alert_threshold: WARN_DEFAULT,
             pause_for_people: true,
             on_violation: OnViolation::Announce,
+            hours: None,
         }
     }
 }
@@ -119,6 +124,9 @@ pub struct SlaTerms {
     /// What happens when the promise is broken.
     #[serde(default)]
     pub on_violation: OnViolation,
+    /// The hours that count, as [`Hours`] reads them; all when left out.
+    #[serde(default)]
+    pub hours: Option<String>,
 }
 
 impl SlaTerms {
@@ -130,6 +138,7 @@ impl SlaTerms {
             warn: WARN_DEFAULT,
             pause_for_people: true,
             on_violation: OnViolation::Announce,
+            hours: None,
         }
     }
 
@@ -154,10 +163,18 @@ impl SlaTerms {
         self
     }
 
+    /// The hours that count: `mon-fri 09:00-17:00 Europe/Berlin`.
+    #[must_use]
+    pub fn hours(mut self, hours: &str) -> Self {
+        self.hours = Some(hours.into());
+        self
+    }
+
     /// # Errors
     /// [`Error::Invalid`] naming what is out of its bounds.
     pub fn check(&self) -> Result {
         Span::from(self.target.as_str()).duration()?;
+        self.hours.as_deref().map(str::parse::<Hours>).transpose()?;
         check_warn(self.warn)
     }
 
@@ -168,6 +185,7 @@ impl SlaTerms {
             alert_threshold: self.warn,
             pause_for_people: self.pause_for_people,
             on_violation: self.on_violation.clone(),
+            hours: self.hours.clone(),
         }
     }
 }
@@ -224,14 +242,22 @@ impl Sla {
         };
         // At most 366 days of milliseconds: exact in a double.
         let lead = ((1.0 - self.alert_threshold) * total as f64).round() as u64;
-        let due = if target_ms > 0 { created_ms + target_ms } else { 0 };
+        let hours = self.hours.as_deref().map(str::parse::<Hours>).transpose()?;
+        let windows = hours.map(|hours| hours.windows(created_ms)).unwrap_or_default();
+        let due = if target_ms > 0 { after(&windows, created_ms, target_ms) } else { 0 };
         let mut state = vec![u8::from(self.pause_for_people), action, if with_person { b'h' } else { b'q' }];
         for ms in [created_ms, due, limit_ms, lead, 0, 0, 0] {
             state.extend(&ms.to_be_bytes()[2..]);
         }
         state.push(task_type.len() as u8);
         state.extend(task_type.bytes());
+        state.push(who.len() as u8);
         state.extend(who.bytes());
+        for (from, to) in windows {
+            // Minutes since 1970 fit until the year 10136.
+            state.extend((from as u32).to_be_bytes());
+            state.extend((to as u32).to_be_bytes());
+        }
         Ok(state)
     }
 }
@@ -315,7 +341,7 @@ mod tests {
     fn a_clock_reads_back_and_stands_while_a_person_has_it() {
         let sla = Sla { target: Some("10m".into()), alert_threshold: 0.75, ..Sla::default() };
         let state = sla.begin(1_000_000, false, "deploy").expect("a fair promise");
-        assert_eq!(state.len(), 46 + 6);
+        assert_eq!(state.len(), 46 + 6 + 1);
         let clock = SlaClock::read(&state, 1_060_000, false).expect("our state");
         assert_eq!((clock.queue_ms, clock.left_ms, clock.state), (60_000, Some(540_000), SlaState::Ok));
         let state = sla.begin(1_000_000, true, "deploy").expect("a fair promise");

@@ -29,8 +29,7 @@ for i = 3, #ARGV, 4 do
     if #state > 45 then
       go('HSET', base .. 'C', id, state)
       go('ZCARD', base .. 'y')
-      local bits, _, phase, _, at, limit, lead = unpack_bytes(CLOCK, state)
-      arm(id, bits, char(phase), at, limit, lead, true)
+      arm(id, state, true)
     end
     if #asking > 0 then
       record = raise(record, 0, 1, 0, 0)

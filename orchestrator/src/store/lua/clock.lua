@@ -2,17 +2,50 @@
 -- when its warning and its violation are due. In front of the scripts that turn clocks; in STEP only where one is needed.
 -- state = bits u8 (1 stands while a person has it, 2 warned, 4 violated, 8 told at risk) · action u8 · phase u8 · since u48
 --         · due u48 (0 = none; moves with every pause) · limit u48 (0 = none; never moves) · lead u48 (warning before the
---         violation) · queue, machine, human u48 (ms spent) · length u8 · task type · whom to escalate to
+--         violation) · queue, machine, human u48 (ms spent) · length u8 · task type · length u8 · whom to escalate to
+--         · hours that count: any number of (from u32, to u32), minutes; none = all. Behind the last one all time counts.
 -- Keys built inside: C C<n> R<n> y
 local CLOCK = '>BBBI6I6I6I6I6I6I6'
 
+-- The hours of a state.
+local function hours_of(state)
+  local length = byte(state, 46)
+  return sub(state, 48 + length + byte(state, 47 + length))
+end
+
+-- Milliseconds between two instants that count.
+local function counted(hours, from, to)
+  local sum, last = 0, 0
+  for i = 1, #hours, 8 do
+    local a, b = unpack_bytes('>I4I4', hours, i)
+    last = b * 60000
+    sum = sum + math.max(0, math.min(last, to) - math.max(a * 60000, from))
+  end
+  return sum + math.max(0, to - math.max(from, last))
+end
+
+-- The instant when so many milliseconds that count have passed.
+local function after(hours, from, ms)
+  local last = 0
+  for i = 1, #hours, 8 do
+    local a, b = unpack_bytes('>I4I4', hours, i)
+    last = b * 60000
+    local begin = math.max(a * 60000, from)
+    if begin + ms <= last then return begin + ms end
+    ms = ms - math.max(0, last - begin)
+  end
+  return math.max(from, last) + ms
+end
+
 -- Sets the timers of a clock that has been written; `first` when it has none yet.
-local function arm(id, bits, phase, due, limit, lead, first)
-  local y, at = base .. 'y', limit
-  if not (phase == 'h' and bits % 2 == 1) and due > 0 and (limit == 0 or due < limit) then at = due end
+local function arm(id, state, first)
+  local bits, _, phase, _, due, limit, lead = unpack_bytes(CLOCK, state)
+  local y, at, hours = base .. 'y', limit, hours_of(state)
+  if not (phase == 104 and bits % 2 == 1) and due > 0 and (limit == 0 or due < limit) then at = due end
   for letter, bit_value in pairs({s = 2, v = 4}) do
     if bit.band(bits, bit_value) == 0 and at > 0 then
-      go('ZADD', y, letter == 's' and at - lead or at, letter .. id)
+      local warn = after(hours, now, math.max(0, counted(hours, now, at) - lead))
+      go('ZADD', y, format('%.0f', letter == 's' and math.min(warn, at) or at), letter .. id)
     elseif not first then
       go('ZREM', y, letter .. id)
     end
@@ -27,7 +60,8 @@ local function turn(id, phase, priority)
   local bits, action, was, since, due, limit, lead, queue, machine, human = unpack_bytes(CLOCK, state)
   local spent, paused = math.max(0, now - since), was == 104 and bits % 2 == 1
   if was == 113 then queue = queue + spent elseif was == 109 then machine = machine + spent else human = human + spent end
-  if paused and due > 0 then due = due + spent end
+  local hours = hours_of(state)
+  if paused and due > 0 then due = after(hours, now, counted(hours, since, due)) end
   local late = false
   if priority then
     local told = go('ZREM', base .. 'y', 'v' .. id)
@@ -39,7 +73,7 @@ local function turn(id, phase, priority)
   state = pack(CLOCK, bits, action, byte(phase), now, due, limit, lead, queue, machine, human) .. sub(state, 46)
   if not priority then
     go('HSET', base .. 'C', id, state)
-    if paused ~= (phase == 'h' and bits % 2 == 1) then arm(id, bits, phase, due, limit, lead) end
+    if paused ~= (phase == 'h' and bits % 2 == 1) then arm(id, state) end
     return
   end
   go('HDEL', base .. 'C', id)

@@ -51,7 +51,8 @@ local function warn_or_violate(id, record, letter)
   end
   local flags = flags_of(record)
   if action == 101 and bit.band(flags, ON_APPROVAL) ~= 0 then
-    add_approver(id, asked(id, record), sub(state, 47 + byte(state, 46)))
+    local length = byte(state, 46)
+    add_approver(id, asked(id, record), sub(state, 48 + length, 47 + length + byte(state, 47 + length)))
   end
   if byte(record, 13) > 0 then
     -- Raised to P0: at the front of the queue when it is there, else as soon as it comes back to it.
