@@ -12,6 +12,7 @@ mod error;
 pub mod event;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod forecast;
 mod handle;
 mod hours;
 mod id;
@@ -48,6 +49,7 @@ pub use condition::{Condition, Facts};
 pub use config::{Config, ENVIRONMENT, nearest};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
+pub use forecast::AtRisk;
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
 pub use hours::Hours;
 pub use id::TaskId;

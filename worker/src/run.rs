@@ -130,6 +130,8 @@ impl Run {
 
     /// The loop. Each turn sends what there is to send, then waits for the first thing to happen.
     pub(crate) async fn until(mut self, stop: Stop) -> Result {
+        let orch = self.worker.orch.clone();
+        let _forecasting = AbortOnDrop(tokio::spawn(async move { orch.keep_forecasting().await }));
         let mut grace: OptionFuture<BoxFuture<'static, ()>> = None.into();
         loop {
             let draining = self.draining;
@@ -557,6 +559,15 @@ impl Run {
         if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
             let _ = self.life.doorbell.put_back(&queue).await;
         }
+    }
+}
+
+/// Ends its task with itself.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -63,6 +63,21 @@ impl Keys {
         format!("{}X", self.base)
     }
 
+    /// ZSET of the runnable tasks of a queue.
+    pub(crate) fn ready(&self, queue: &str) -> String {
+        format!("{}r:{queue}", self.base)
+    }
+
+    /// There while one process sees to the forecast.
+    pub(crate) fn forecast(&self) -> String {
+        format!("{}f", self.base)
+    }
+
+    /// ZSET of the timers that watch: reminders, escalations, warnings and violations.
+    pub(crate) fn watches(&self) -> String {
+        format!("{}y", self.base)
+    }
+
     /// STREAM of the audit.
     pub(crate) fn audit(&self) -> String {
         format!("{}audit", self.base)

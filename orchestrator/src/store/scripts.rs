@@ -44,7 +44,7 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, await_end, beat, cancel, decide, enqueue, get, join, journal, leave, list, mend, park, pause,
+    admit, approvals, at_risk, await_end, beat, cancel, decide, enqueue, get, join, journal, leave, list, mend, park, pause,
     reconcile, release, rescue, retry, revive, ring, shelve, stats, step, tick, unshelve,
 );
 

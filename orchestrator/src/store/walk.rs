@@ -167,6 +167,28 @@ impl Store {
         self.glance(redis::cmd("HGETALL").arg(self.keys().journal(id.as_bytes()))).await
     }
 
+    /// Promises that break between two instants, with the instants, those due first.
+    pub(crate) async fn promises(&self, from: u64, to: u64, count: usize) -> Result<Vec<(TaskId, u64)>> {
+        let mut command = redis::cmd("ZRANGE");
+        // Warnings lie among them, and reminders.
+        command.arg(self.keys().watches()).arg(from).arg(to).arg("BYSCORE").arg("LIMIT").arg(0).arg(3 * count);
+        let timers: Vec<(Vec<u8>, f64)> = self.glance(command.arg("WITHSCORES")).await?;
+        let promise = |(timer, at): &(Vec<u8>, f64)| Some((TaskId::from_slice(timer.strip_prefix(b"v")?)?, *at as u64));
+        Ok(timers.iter().filter_map(promise).take(count).collect())
+    }
+
+    /// Whether it is this process's turn to look ahead: one of the namespace's in 15 seconds.
+    pub(crate) async fn turn_to_forecast(&self) -> Result<bool> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys().forecast()).arg(1).arg("NX").arg("PX").arg(15_000);
+        Ok(self.glance::<Option<String>>(&command).await?.is_some())
+    }
+
+    /// How many runnable tasks of a queue come before this one.
+    pub(crate) async fn rank(&self, queue: &str, id: TaskId) -> Result<Option<u64>> {
+        self.glance(redis::cmd("ZRANK").arg(self.keys().ready(queue)).arg(id.as_bytes())).await
+    }
+
     /// The counts of one hour for the reports: row and what it counts → count.
     pub(crate) async fn hour(&self, hour: u64) -> Result<Vec<(Vec<u8>, u64)>> {
         self.glance(redis::cmd("HGETALL").arg(self.keys().hour(hour))).await
