@@ -2,8 +2,9 @@
 //! nine types. A threshold that every machine crosses raises an alert, and that ends in a repair; a function is added
 //! and another renamed; the result is deployed, a broken build is rolled back, and a question is answered.
 //!
-//! Everything runs at priority P2 for the environment `staging`: approvals, which would hold a P0 or a production task
-//! until somebody agrees, do not exist yet.
+//! The deployment that stays is for production, so somebody else has to agree: that it may start at all, and to what was
+//! built. On a terminal that is whoever sits there; else a second identity decides. And one task is too slow on purpose:
+//! its service-level clock warns, and tells of the violation.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,16 @@ use orchestrator_worker::{Orchestrator, Stop, Worker};
 mod check;
 #[path = "demo/options.rs"]
 mod options;
+#[path = "demo/person.rs"]
+mod person;
 #[path = "demo/record.rs"]
 mod record;
 #[path = "demo/scenario.rs"]
 mod scenario;
 #[path = "demo/summary.rs"]
 mod summary;
+#[path = "demo/survey.rs"]
+mod survey;
 #[path = "demo/timeline.rs"]
 mod timeline;
 
@@ -87,7 +92,9 @@ async fn run(options: &Options) -> Result<(), Failure> {
     say(&format!("redis {server}: private, on a Unix socket, gone when the demo ends"));
     let planted = scratch::make(&dir.join(record::REPO), options.seed).await?;
     say(&format!("repository {}: a Python package with one planted bug", planted.path.display()));
-    say("all tasks: priority P2, environment staging; approvals do not exist yet");
+    say(
+        "all tasks: priority P2, environment staging, but for the deployment that stays: production, which needs approval",
+    );
     say("the alert is real and easy to have: its threshold is one process\n");
 
     let stop = Stop::new();
@@ -96,6 +103,7 @@ async fn run(options: &Options) -> Result<(), Failure> {
     let mut scenario = Scenario::new(&orch, &dir, &say);
     let played = tokio::select! {
         played = scenario.play(options.seed, &planted) => played,
+        gone = person::decide(&orch, &say) => return gone,
         ended = &mut worker => return Err(format!("the worker stopped: {ended:?}").into()),
     };
     stop.drain();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use orchestrator_worker::{TaskContext, TaskError, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
+use crate::deploy::production;
 use crate::refactor::task_error;
 use crate::synthesis::{Spec, write};
 
@@ -17,6 +18,9 @@ pub struct Feature {
     pub module: PathBuf,
     /// The function.
     pub spec: Spec,
+    /// Who will feel it; production when nothing is said. The policy for new tasks reads it.
+    #[serde(default = "production")]
+    pub environment: String,
 }
 
 /// What was added.
@@ -39,7 +43,7 @@ pub struct Added {
 /// Looks for an expression that does what the examples say, and commits it as a function, with tests, on a branch.
 #[task_handler("feature", queue = "dev_agent", retries = 2, backoff = "exp(1s, 30s)", timeout = "5m")]
 pub async fn feature(args: Feature, ctx: TaskContext) -> TaskResult<Added> {
-    let Feature { repo, module, spec } = args;
+    let Feature { repo, module, spec, .. } = args;
     // The id of the task, not of the attempt: a second attempt finds what the first one committed.
     let task = ctx.task_id().to_string();
     let done = tokio::select! {

@@ -6,6 +6,7 @@ use orchestrator_worker::{TaskContext, TaskError, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
 use crate::branch::WorkError;
+use crate::deploy::production;
 use crate::rename::{Rename, Touched, rename};
 
 /// What to change.
@@ -15,6 +16,9 @@ pub struct Refactor {
     pub repo: PathBuf,
     /// What gets another name.
     pub rename: Rename,
+    /// Who will feel it; production when nothing is said. The policy for new tasks reads it.
+    #[serde(default = "production")]
+    pub environment: String,
 }
 
 /// What was changed.

@@ -107,6 +107,12 @@ pub async fn prepare(plan: Plan) -> Result<Prepared, RolloutError> {
 }
 
 impl Prepared {
+    /// What is known of the build.
+    #[must_use]
+    pub const fn health(&self) -> &Health {
+        &self.health
+    }
+
     /// Makes the release current and looks at it as its readers do; switches back when it is not fine. What an earlier
     /// attempt has done is not done again.
     ///

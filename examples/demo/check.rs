@@ -10,10 +10,11 @@ use orchestrator_examples::rollout::sha256;
 use orchestrator_examples::server::Server;
 use orchestrator_examples::tempdir::TempDir;
 use orchestrator_examples::{http, site};
-use orchestrator_worker::{Priority, Status};
+use orchestrator_worker::{ApprovalStatus, Priority, Status};
 
 use crate::Failure;
-use crate::record::{FILE, KB, REPO, Ran, Record, SITE};
+use crate::record::{Approved, FILE, KB, REPO, Ran, Record, SITE};
+use crate::scenario::PRODUCTION;
 
 /// The types that take part, each at least once.
 const TYPES: [&str; 9] =
@@ -51,12 +52,18 @@ pub(crate) async fn check(dir: &Path, tell: &(dyn Fn(&str) + Sync)) -> Result<()
 fn tasks(record: &Record, verdicts: &mut Verdicts<'_>) {
     let completed = record.tasks.iter().filter(|task| task.status == Status::Completed);
     let types: BTreeSet<&str> = completed.map(|task| task.task_type.as_str()).collect();
-    verdicts.note(types == TYPES.into(), "tasks of all nine types have completed");
+    verdicts.note(types.is_superset(&TYPES.into()), "tasks of all nine types have completed");
     let failed: Vec<&Ran> = record.tasks.iter().filter(|task| task.status != Status::Completed).collect();
     let back = matches!(&failed[..], [task] if task.id == record.rolled_back.release && task.task_type == "deploy");
     verdicts.note(back, "the one that failed is the deployment of the broken build");
-    let calm = |task: &Ran| task.priority == Priority::P2 && task.environment.as_deref() == Some("staging");
-    verdicts.note(record.tasks.iter().all(calm), "every task had priority P2 and environment staging");
+    verdicts.note(record.tasks.iter().all(|task| task.priority == Priority::P2), "every task had priority P2");
+    let live = record.deployed.release;
+    let production = |task: &Ran| task.environment.as_deref() == Some(PRODUCTION);
+    let only = record.tasks.iter().all(|task| production(task) == (task.id == live));
+    verdicts.note(only, "only the deployment that is live was for production");
+    let decided = |of: &Approved| of.task == live && of.status == ApprovalStatus::Approved && of.by != of.requested_by;
+    let asked = record.approvals.len() == 2 && record.approvals.iter().all(decided);
+    verdicts.note(asked, "somebody else approved it twice: that it may start, and what was built");
     let parent = |task: &Ran| record.tasks.iter().find(|other| Some(other.id) == task.parent);
     let linked = record.tasks.iter().filter(|task| task.parent.is_some()).all(|task| {
         parent(task).is_some_and(|parent| parent.children.contains(&task.id) && parent.trace == task.trace)
@@ -106,7 +113,7 @@ async fn served(record: &Record, dir: &Path, verdicts: &mut Verdicts<'_>) -> Res
     verdicts.note(same, "the page that is served is the one that was deployed");
     verdicts.note(http::get(server.address(), "/health").await?.status == 200, "its health is fine");
     let folder = TempDir::new("orchestrator-check")?;
-    site::build(&dir.join(REPO), &live.commit, "staging", folder.path()).await?;
+    site::build(&dir.join(REPO), &live.commit, PRODUCTION, folder.path()).await?;
     let again = sha256(&std::fs::read(folder.path().join("index.html"))?);
     verdicts.note(again == live.sha256, &format!("building {:.10} again gives the same page", live.commit));
     verdicts.note(back.sha256 == live.sha256, "after the rollback the page was the one from before");

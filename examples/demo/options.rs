@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 /// What is printed for `--help`.
 pub(crate) const HELP: &str = "\
-Runs eleven tasks of all nine types on a private Redis. They find, repair, extend and deploy a small repository with a
-planted bug; one of them, the deployment of a broken build, has to fail and to be rolled back.
+Runs twelve tasks, of all nine types, on a private Redis. They find, repair, extend and deploy a small repository with a
+planted bug; one of them, the deployment of a broken build, has to fail and to be rolled back. The other deployment is
+for production and waits for approval: you are asked on a terminal, else a second identity decides.
 
 usage: demo [--seed N] [--dir PATH]
        demo --check PATH

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use orchestrator_examples::children::ENVIRONMENT;
 use orchestrator_examples::knowledge::Source;
-use orchestrator_worker::{Priority, Status, Task, TaskId};
+use orchestrator_worker::{Approval, ApprovalId, ApprovalStatus, Priority, Status, Task, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -26,6 +26,8 @@ pub(crate) struct Record {
     pub(crate) token: String,
     /// Every task, in the order in which they became known.
     pub(crate) tasks: Vec<Ran>,
+    /// What people were asked and said, newest first.
+    pub(crate) approvals: Vec<Approved>,
     /// The commits of the repository, each the child of the one before it.
     pub(crate) commits: Vec<Commit>,
     /// The deployment that is live.
@@ -53,6 +55,28 @@ pub(crate) struct Ran {
     pub(crate) parent: Option<TaskId>,
     pub(crate) children: Vec<TaskId>,
     pub(crate) error: Option<String>,
+}
+
+/// One decision.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Approved {
+    pub(crate) id: ApprovalId,
+    pub(crate) task: TaskId,
+    pub(crate) status: ApprovalStatus,
+    pub(crate) by: Option<String>,
+    pub(crate) requested_by: Option<String>,
+}
+
+impl From<&Approval> for Approved {
+    fn from(approval: &Approval) -> Self {
+        Self {
+            id: approval.approval_id,
+            task: approval.task_id,
+            status: approval.status,
+            by: approval.approved_by.clone(),
+            requested_by: approval.requested_by.clone(),
+        }
+    }
 }
 
 /// One commit.

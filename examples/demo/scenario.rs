@@ -20,13 +20,20 @@ use orchestrator_examples::rollout::sha256;
 use orchestrator_examples::scratch::Scratch;
 use orchestrator_examples::server::Server;
 use orchestrator_examples::synthesis::{Example, Spec};
-use orchestrator_worker::{NewTask, Orchestrator, Priority, Status, Task, TaskHandle};
+use orchestrator_worker::{NewTask, Orchestrator, Priority, SlaState, Status, Task, TaskHandle};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::Failure;
-use crate::record::{Answered, Commit, KB, REPO, Ran, Record, Release, SITE};
+use crate::record::{Answered, Approved, Commit, KB, REPO, Ran, Record, Release, SITE};
+use crate::survey::survey;
 use crate::timeline::Timeline;
+
+/// The environments of the story.
+pub(crate) const STAGING: &str = "staging";
+pub(crate) const PRODUCTION: &str = "production";
+/// Who submits everything, and may approve nothing of it.
+pub(crate) const SUBMITTER: &str = "demo";
 
 /// No step takes longer than this unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -59,7 +66,7 @@ impl<'a> Scenario<'a> {
         let (cause, repair) = self.watch().await?;
         let added = self.done(feature::with(self.wanted()), None).await?.1;
         let rename = Rename { function: "clashes".into(), parameter: None, to: "conflicts".into() };
-        let wish = Refactor { repo: self.repo.clone(), rename };
+        let wish = Refactor { repo: self.repo.clone(), rename, environment: STAGING.into() };
         let (refactoring, renamed) = self.done(refactor::with(wish), None).await?;
 
         let token = format!("{:012x}", rand::random::<u64>() >> 16);
@@ -68,11 +75,16 @@ impl<'a> Scenario<'a> {
 
         let server = Server::start(&self.site).await?;
         let rev = renamed.commit.clone();
-        let (_, Deployed { live, .. }) = self.done(self.release(&rev, &server), Some(&refactoring)).await?;
+        // For production: the policy asks before it may start, and the agent asks about what it has built.
+        let (_, Deployed { live, .. }) = self.done(self.release(&rev, &server, PRODUCTION), Some(&refactoring)).await?;
         let deployed = release(live.release.parse()?, rev, &server).await?;
-        let broken = self.failed(self.release(&planted.commit, &server)).await?;
+        let broken = self.failed(self.release(&planted.commit, &server, STAGING)).await?;
         let rolled_back = release(broken.task_id, planted.commit.clone(), &server).await?;
 
+        let slow = self.done(survey::with(()), None).await?.0;
+        if slow.sla_clock.map(|clock| clock.state) != Some(SlaState::Violated) {
+            return Err("the slow task kept its promise".into());
+        }
         let (_, reply) = self.done(faq::with(self.question(QUESTION)), None).await?;
         let answered = answered(reply)?;
         let (_, Reply { passage, words, .. }) = self.done(faq::with(self.question(STRANGE_QUESTION)), None).await?;
@@ -80,10 +92,12 @@ impl<'a> Scenario<'a> {
             return Err(format!("the knowledge base cannot know this: {words}").into());
         }
         self.timeline.look_again().await?;
+        let approvals = self.orch.approvals_history(0, 10).await?.approvals;
+        let approvals = approvals.iter().map(Approved::from).collect();
         let tasks = self.tasks().iter().map(Ran::from).collect();
         let commits = commits(planted, &repair, &added, &renamed);
         let unanswered = STRANGE_QUESTION.to_owned();
-        Ok(Record { seed, token, tasks, commits, deployed, rolled_back, answered, unanswered })
+        Ok(Record { seed, token, tasks, approvals, commits, deployed, rolled_back, answered, unanswered })
     }
 
     /// Has the machine looked at. Nobody asks for the repair that follows: the threshold of one process is crossed on
@@ -114,12 +128,13 @@ impl<'a> Scenario<'a> {
             parameters: ["wanted", "smallest", "largest"].map(str::to_owned).to_vec(),
             examples: examples.to_vec(),
         };
-        Feature { repo: self.repo.clone(), module: "shop/stock.py".into(), spec }
+        Feature { repo: self.repo.clone(), module: "shop/stock.py".into(), spec, environment: STAGING.into() }
     }
 
-    fn release(&self, rev: &str, server: &Server) -> NewTask<Deployed> {
-        let (repo, site) = (self.repo.clone(), self.site.clone());
-        deploy::with(Deploy { repo, rev: rev.to_owned(), site, address: Some(server.address()) })
+    fn release(&self, rev: &str, server: &Server, environment: &str) -> NewTask<Deployed> {
+        let (repo, site, address) = (self.repo.clone(), self.site.clone(), Some(server.address()));
+        let wish = Deploy { repo, rev: rev.to_owned(), site, address, environment: environment.to_owned() };
+        deploy::with(wish).metadata(ENVIRONMENT, environment)
     }
 
     fn question(&self, question: &str) -> Faq {
@@ -128,7 +143,7 @@ impl<'a> Scenario<'a> {
 
     /// Submits a task for staging, as the child of another if need be, and follows it and its children to the end.
     async fn follow<T>(&mut self, task: NewTask<T>, parent: Option<&Task>) -> Result<TaskHandle<T>, Failure> {
-        let task = task.priority(Priority::P2).metadata(ENVIRONMENT, "staging");
+        let task = task.priority(Priority::P2).requested_by(SUBMITTER);
         let task = if let Some(parent) = parent { task.child_of(parent) } else { task };
         let handle = self.orch.enqueue(task).await?;
         self.timeline.follow(&[handle.id()], PATIENCE).await?;

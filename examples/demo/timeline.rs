@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use orchestrator_worker::{Orchestrator, Status, Task, TaskId};
+use orchestrator_worker::{Orchestrator, SlaState, Status, Task, TaskId};
 
 use crate::Failure;
 
@@ -56,7 +56,7 @@ impl<'a> Timeline<'a> {
 
     /// Follows these tasks too, and all the children they turn out to have, until each has ended.
     pub(crate) async fn follow(&mut self, ids: &[TaskId], patience: Duration) -> Result<(), Failure> {
-        let until = Instant::now() + patience;
+        let mut until = Instant::now() + patience;
         self.known.extend(ids);
         loop {
             self.look().await?;
@@ -67,6 +67,10 @@ impl<'a> Timeline<'a> {
             self.lines.drain(..ripe).for_each(|(_, line)| (self.tell)(&line));
             if open.is_empty() {
                 return Ok(());
+            }
+            if open.iter().any(|task| task.status == Status::Blocked) {
+                // People may take their time.
+                until = Instant::now() + patience;
             }
             if Instant::now() > until {
                 let open: Vec<String> = open.iter().map(|task| task.task_id.to_string()).collect();
@@ -119,7 +123,11 @@ fn line(elapsed_ms: i64, task: &Task, change: &Change) -> String {
 fn changes(before: Option<&Task>, now: &Task) -> Vec<Change> {
     let mut found = Vec::new();
     if before.is_none() {
-        let status = if now.run_at.is_some() { Status::Pending } else { Status::Assigned };
+        let status = match now.blocked_on {
+            Some(_) if now.attempt == 0 => Status::Blocked,
+            _ if now.run_at.is_some() => Status::Pending,
+            _ => Status::Assigned,
+        };
         let parent = now.parent_task_id.map(|parent| format!(", child of {}", short(parent)));
         let more = format!("in {}, {}{}", now.queue, now.priority, parent.unwrap_or_default());
         found.push(Change { at: now.created_at.timestamp_millis(), status, more });
@@ -130,7 +138,20 @@ fn changes(before: Option<&Task>, now: &Task) -> Vec<Change> {
         let more = format!("attempt {}", now.attempt);
         found.push(Change { at, status: Status::InProgress, more });
     }
-    let error = || now.error.clone().unwrap_or_default();
+    let error = || match now.blocked_on {
+        Some(_) => "waits for a person, and holds nothing meanwhile".to_owned(),
+        None => now.error.clone().unwrap_or_default(),
+    };
+    let state = |task: &Task| task.sla_clock.as_ref().map(|clock| clock.state);
+    let promise = match state(now) {
+        told if before.and_then(state) == told => None,
+        Some(SlaState::Warning) => Some("sla.warning: the promised time is nearly over"),
+        Some(SlaState::Violated) => Some("sla.violation: the promised time is over"),
+        _ => None,
+    };
+    if let Some(more) = promise {
+        found.push(Change { at: now_ms(), status: now.status, more: more.to_owned() });
+    }
     if let Some(ended) = now.completed_at {
         let took = took_ms(now).map(|took| format!("after {took} ms"));
         let well = now.status == Status::Completed;

@@ -39,13 +39,16 @@ fn the_story_is_told_and_holds_when_it_is_checked() {
         "all 61 tests passed",
         "on branch fix/",
         "rolled back to",
+        "reviewer approves",
+        "sla.warning",
+        "sla.violation",
         path,
     ];
     for words in told {
         assert!(out.contains(words), "`{words}` is missing in:\n{out}");
     }
     let live = |status: &str| out.lines().filter(|line| line.contains(" s  ") && line.contains(status)).count();
-    assert_eq!((live("  completed "), live("  failed ")), (10, 1), "{out}");
+    assert_eq!((live("  completed "), live("  failed "), live("  blocked ")), (11, 1, 2), "{out}");
     assert!(passes(&run.join("shop")));
 
     let check = || demo(&["--check", path], None);

@@ -82,3 +82,10 @@ pub fn payload(args: TokenStream, item: TokenStream) -> TokenStream {
 pub fn main(args: TokenStream, item: TokenStream) -> TokenStream {
     entry::main(args.into(), &item.into()).into()
 }
+
+/// Runs an `async fn` as a test, on a runtime of its own. Its parameter, if it has one, is a fresh `testing::Harness`.
+/// Needs the feature `testing`.
+#[proc_macro_attribute]
+pub fn test(args: TokenStream, item: TokenStream) -> TokenStream {
+    entry::test(args.into(), &item.into()).into()
+}

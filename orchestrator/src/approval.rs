@@ -213,9 +213,16 @@ impl Approver {
         by.is_empty()
             || by.iter().any(|who| match who.split_once(':') {
                 Some(("role", role)) => self.roles.iter().any(|own| own == role),
-                Some(("name", name)) => self.name == name,
-                _ => self.name == *who,
+                Some(("name", name)) => self.is_called(name),
+                _ => self.is_called(who),
             })
+    }
+
+    /// Whether this is their name. The names of API keys come from the environment, in capitals as a rule: case says
+    /// nothing about who somebody is.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
     }
 }
 
@@ -728,6 +735,7 @@ mod tests {
             bob.is_meant(&[]) && bob.is_meant(&["role:sre".into()]) && bob.is_meant(&["x".into(), "name:bob".into()])
         );
         assert!(!bob.is_meant(&["sre".into()]) && !bob.is_meant(&["role:bob".into()]));
+        assert!(Approver::named("BOB").is_meant(&["bob".into()]) && !bob.is_meant(&["role:SRE".into()]));
         let fault = |gate: Gate| gate.check().expect_err("a fault").to_string();
         assert!(fault(Gate::new().by("a").quorum(2)).contains("only 1 may vote"));
         assert!(Gate::new().by("role:sre").quorum(2).check().is_ok());

@@ -8,7 +8,7 @@ use crate::approval::{
 };
 use crate::audit::{AuditEntry, AuditVerdict, Chain};
 use crate::record::{Ending, letter};
-use crate::store::{Items, Store, read};
+use crate::store::{Fields, Items, Store, read};
 use crate::task::{instant, to_json};
 use crate::{Error, Orchestrator, Result, codec};
 
@@ -133,7 +133,7 @@ impl Orchestrator {
         let total = items.next()?;
         let mut approvals = Vec::new();
         while !items.is_empty() {
-            let (id, fields): (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>) = (items.next()?, items.next()?);
+            let (id, fields): (Vec<u8>, Fields) = (items.next()?, items.next()?);
             // What cannot be read was not written by us; the others still hold.
             match ApprovalId::from_slice(&id).map(|id| told(id, &fields)) {
                 Some(Ok(approval)) => approvals.push(approval),
@@ -179,8 +179,8 @@ impl Orchestrator {
         loop {
             let approval = self.approval(id).await?;
             self.check_may(&approval, approver)?;
-            let own = approval.requested_by.as_deref();
-            if own.is_some_and(|own| to == own || to.strip_prefix("name:") == Some(own)) && !self.self_approval() {
+            let heir = Approver::named(to.strip_prefix("name:").unwrap_or(to));
+            if approval.requested_by.as_deref().is_some_and(|own| heir.is_called(own)) && !self.self_approval() {
                 return Err(Error::invalid(format!("`{to}` submitted the task and may not decide on it")));
             }
             if approval.by.len() >= APPROVERS_MAX {
@@ -206,7 +206,7 @@ impl Orchestrator {
             // The script tells who won.
             return Ok(());
         }
-        if !self.self_approval() && approval.requested_by.as_deref() == Some(&approver.name) {
+        if !self.self_approval() && approval.requested_by.as_deref().is_some_and(|own| approver.is_called(own)) {
             return Err(own(&approver.name));
         }
         if !approver.is_meant(&approval.by) {
@@ -254,11 +254,12 @@ impl Orchestrator {
         };
         items.next::<String>()?;
         (heard.votes, heard.quorum) = (items.next()?, items.next()?);
+        self.store.tick_in(items.next()?);
         if sent_before {
             // An earlier copy of this call may have been taken: then this answer is about ourselves.
             let wanted = if ballot.approve { "approved" } else { "rejected" };
             match heard.outcome.as_str() {
-                "voted" => heard.outcome = "counted".into(),
+                "voted" | "used" => heard.outcome = "counted".into(),
                 "closed" if heard.who == *name && heard.status == wanted => heard.outcome = "done".into(),
                 _ => {}
             }
@@ -462,6 +463,19 @@ impl Orchestrator {
 }
 
 impl Store {
+    /// Sees to the next timer when it is due before workers and gateways have heard of it: they look every 2 seconds.
+    pub(crate) fn tick_in(&self, due_ms: i64) {
+        if let Some(wait) = u64::try_from(due_ms).ok().filter(|ms| *ms <= 3000) {
+            let store = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(std::time::Duration::from_millis(wait)).await;
+                if let Err(error) = store.tick().await {
+                    tracing::debug!(%error, "a timer is left to others");
+                }
+            });
+        }
+    }
+
     /// Fires what is due; returns the time until the next timer, if one is set.
     pub(crate) async fn tick(&self) -> Result<Option<std::time::Duration>> {
         const MOST: usize = 100;

@@ -82,7 +82,9 @@ fn predict(now_ms: u64, task: &Waiting, rates: Rates, workers: u64) -> Option<At
     let would_help = match workers {
         0 => format!("a worker for queue {}: there is none", task.queue),
         _ if rates.done <= 0.0 => format!("a look at queue {}: nothing was done there of late", task.queue),
-        _ if left <= rates.service_ms => "nothing but a higher priority and faster work: one attempt takes longer than is left".into(),
+        _ if left <= rates.service_ms => {
+            "nothing but a higher priority and faster work: one attempt takes longer than is left".into()
+        }
         workers => {
             let needed = (task.ahead + 1) as f64 / (left - rates.service_ms);
             let extra = (workers as f64 * needed / rates.done).ceil() - workers as f64;
@@ -169,8 +171,8 @@ impl Orchestrator {
         let entries = self.store.events_back((u64::MAX, u64::MAX), ENTRIES_MAX).await?;
         let recent: Vec<_> = entries.iter().filter(|((ms, _), _)| *ms + WINDOW_MS >= now_ms).collect();
         let oldest = recent.last().map_or(now_ms, |((ms, _), _)| *ms);
-        // A stream that was read to its bound covers less than the window.
-        let span = if recent.len() == ENTRIES_MAX { now_ms.saturating_sub(oldest).max(1) } else { WINDOW_MS } as f64;
+        // What was read may cover less than the window: the stream is bounded, and work may just have begun.
+        let span = now_ms.saturating_sub(oldest).max(1000) as f64;
         let (mut created, mut ended) = (Vec::new(), Vec::new());
         for event in recent.iter().flat_map(|(_, fields)| unpack(fields)) {
             match event.event_type {
@@ -186,7 +188,8 @@ impl Orchestrator {
         for task in &found {
             let [place, value, children, number] = &task.parts;
             if let Ok(Some(task)) = Task::told(task.id, [place, value, children, number]) {
-                let took = task.completed_at.zip(task.started_at).map_or(0, |(end, start)| (end - start).num_milliseconds());
+                let took =
+                    task.completed_at.zip(task.started_at).map_or(0, |(end, start)| (end - start).num_milliseconds());
                 let queue = queues.entry(task.queue).or_default();
                 queue.1 += 1.0;
                 queue.2 += took.max(0) as f64;

@@ -28,7 +28,9 @@ impl FromStr for Hours {
     fn from_str(text: &str) -> Result<Self> {
         let wrong = |what: String| {
             let text = crate::error::excerpt(text);
-            Error::invalid(format!("`{text}` are no hours: {what}. Write them like `mon-fri 09:00-17:00 Europe/Berlin`"))
+            Error::invalid(format!(
+                "`{text}` are no hours: {what}. Write them like `mon-fri 09:00-17:00 Europe/Berlin`"
+            ))
         };
         let words: Vec<&str> = text.split_whitespace().collect();
         let [days, times, zone] = words.as_slice() else {
@@ -69,7 +71,8 @@ impl Hours {
         let window = |day: NaiveDate| {
             let at = |time| self.zone.from_local_datetime(&day.and_time(time));
             // A time that a change of the clock leaves out moves to the next hour; one that comes twice is the first.
-            let at = |time: NaiveTime| at(time).earliest().or_else(|| at(time + chrono::TimeDelta::hours(1)).earliest());
+            let at =
+                |time: NaiveTime| at(time).earliest().or_else(|| at(time + chrono::TimeDelta::hours(1)).earliest());
             let minutes = |time| Some(u64::try_from(at(time)?.timestamp()).ok()? / 60);
             minutes(self.from).zip(minutes(self.to)).filter(|(from, to)| from < to)
         };

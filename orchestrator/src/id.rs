@@ -48,6 +48,22 @@ impl TaskId {
         Self(id)
     }
 
+    /// [`TaskId::at`] for clocks that tests move, several in one process and each on its own: ids of one millisecond rise
+    /// strictly, and none is stamped with the time of another clock.
+    #[cfg(feature = "test-clock")]
+    pub(crate) fn at_moved_clock(now_ms: u64) -> Self {
+        /// Ids made in each millisecond.
+        static MADE: Mutex<std::collections::BTreeMap<u64, u16>> = Mutex::new(std::collections::BTreeMap::new());
+        let mut made = MADE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let counter = made.entry(now_ms).or_default();
+        *counter = counter.wrapping_add(1);
+        let mut id = [0; ID_BYTES];
+        id[..6].copy_from_slice(&now_ms.to_be_bytes()[2..]);
+        id[6..8].copy_from_slice(&counter.to_be_bytes());
+        id[8..].copy_from_slice(&rand::random::<u64>().to_be_bytes()[2..]);
+        Self(id)
+    }
+
     /// When the task was created: Unix milliseconds of the server's clock.
     #[must_use]
     pub fn created_at_ms(&self) -> u64 {

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "test-clock")]
+mod alone;
 mod approval;
 mod approvals;
 mod audit;
@@ -10,9 +12,9 @@ mod config;
 mod embedded;
 mod error;
 pub mod event;
+mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
-mod forecast;
 mod handle;
 mod hours;
 mod id;
@@ -32,9 +34,13 @@ mod status;
 mod store;
 mod submit;
 mod task;
+mod timekeeper;
 mod waiters;
 mod watch;
 
+#[cfg(feature = "test-clock")]
+#[doc(hidden)]
+pub use alone::Alone;
 pub use approval::{
     APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalPolicy, ApprovalRule, ApprovalStatus, Approver, Gate,
     NOTE_BYTES_MAX, QUORUM_MAX, SHOWN_BYTES_MAX, Terms, Vote, payload_hash,

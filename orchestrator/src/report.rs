@@ -46,7 +46,7 @@ pub struct SlaRow {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct SlaReport {
-    /// Whole hours looked back, the present one included.
+    /// Whole hours looked back, beside the one that has begun.
     pub hours: u64,
     /// By type, then priority.
     pub rows: Vec<SlaRow>,
@@ -129,7 +129,8 @@ impl Orchestrator {
         self.store.learn_time().await?;
         let now = self.store.now_ms() / 3_600_000;
         let mut rows: BTreeMap<(String, String), Counts> = BTreeMap::new();
-        for hour in (now + 1).saturating_sub(hours)..=now {
+        // The present hour has only begun.
+        for hour in now.saturating_sub(hours)..=now {
             for (field, n) in self.store.hour(hour).await? {
                 let field = String::from_utf8_lossy(&field).into_owned();
                 let parts: Vec<&str> = field.split(' ').collect();

@@ -23,13 +23,18 @@ const REPEAT_WINDOW_MS: u64 = 60_000;
 /// How long the published handler table is taken as known.
 const OFFERS_FRESH: Duration = Duration::from_secs(5);
 
+/// The handler table by task type.
+type Table = Arc<HashMap<String, Offer>>;
+/// Drafts of one queue, with their places among the handles.
+type Batch = Vec<(usize, Draft)>;
+
 /// What workers have published, as last asked for.
 #[derive(Debug, Default)]
-pub(crate) struct Offers(Mutex<Option<(Instant, Arc<HashMap<String, Offer>>)>>);
+pub(crate) struct Offers(Mutex<Option<(Instant, Table)>>);
 
 impl Offers {
     /// The table, not older than [`OFFERS_FRESH`].
-    async fn table(&self, orch: &Orchestrator) -> Result<Arc<HashMap<String, Offer>>> {
+    async fn table(&self, orch: &Orchestrator) -> Result<Table> {
         let kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         match kept {
             Some((asked, table)) if asked.elapsed() < OFFERS_FRESH => Ok(table),
@@ -54,12 +59,12 @@ pub(crate) async fn submit<T>(
         orch.store.freshen_time().await?;
         let now_ms = orch.store.now_ms();
         let offers = orch.offers.table(orch).await?;
-        let mut batches: Vec<((String, bool), Vec<(usize, Draft)>)> = Vec::new();
+        let mut batches: Vec<((String, bool), Batch)> = Vec::new();
         let mut own_ids = true;
         let first = handles.len();
         for task in tasks.by_ref().take(BATCH_MAX) {
             own_ids &= task.id.is_none();
-            let id = task.id.unwrap_or_else(|| TaskId::at(now_ms));
+            let id = task.id.unwrap_or_else(|| new_id(orch, now_ms));
             if id.created_at_ms() > now_ms + REPEAT_WINDOW_MS && task.id.is_some() {
                 return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
             }
@@ -88,6 +93,15 @@ pub(crate) async fn submit<T>(
         }
     }
     Ok(handles)
+}
+
+#[cfg_attr(not(feature = "test-clock"), allow(unused_variables))]
+fn new_id(orch: &Orchestrator, now_ms: u64) -> TaskId {
+    #[cfg(feature = "test-clock")]
+    if orch.config().test_clock {
+        return TaskId::at_moved_clock(now_ms);
+    }
+    TaskId::at(now_ms)
 }
 
 fn refuse_twins<T>(handles: &[TaskHandle<T>]) -> Result {
@@ -148,7 +162,7 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
             // Our idea of the server's clock was off, and nothing was stored: learn the time and make the ids anew.
             orch.store.learn_time().await?;
             for (_, draft) in batch.iter_mut() {
-                draft.id = TaskId::at(orch.store.now_ms());
+                draft.id = new_id(orch, orch.store.now_ms());
             }
             send(orch, queue, batch).await
         }
@@ -218,7 +232,11 @@ async fn send_special(
         })
     };
     match orch.store.repeat(call).await {
-        Ok(reply) => read::<u64>(reply).map(drop),
+        Ok(reply) => {
+            let (_, due_ms): (u64, i64) = read(reply)?;
+            orch.store.tick_in(due_ms);
+            Ok(())
+        }
         Err(Error::QueueFull { queue, .. }) => Err(Error::QueueFull { queue, bound: orch.config().queue_max }),
         Err(error) => Err(error),
     }

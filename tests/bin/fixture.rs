@@ -83,6 +83,20 @@ async fn linger(name: String, bench: Data<Shared>) -> TaskResult<String> {
     Ok(bench.tag.clone())
 }
 
+/// Does something, asks people, does something more; counts what it does outside.
+#[task_handler("review", queue = "review", retries = 0)]
+async fn review(n: u32, bench: Data<Shared>, ctx: TaskContext) -> TaskResult<String> {
+    let count = |what: &'static str| {
+        let mut link = bench.link.clone();
+        async move { link.hincr::<_, _, _, u32>(what, n, 1).await }
+    };
+    ctx.step("before", || count("before")).await?;
+    let approved = ctx.approve(n).expires("10d").await?;
+    ctx.step("after", || count("after")).await?;
+    tokio::time::sleep(WORK).await;
+    Ok(format!("{} by {} on {}", *approved, approved.by(), bench.tag))
+}
+
 /// Takes the whole process down.
 #[task_handler("crash", queue = "crash")]
 async fn crash(_: ()) -> TaskResult {
@@ -104,7 +118,8 @@ async fn main() -> Result {
         let _ = std::io::stdin().read(&mut [0]);
         std::process::exit(9);
     });
-    let config = Config { namespace: var("NAMESPACE"), ..Config::new(&var("REDIS")) };
+    let test_clock = std::env::var("FIXTURE_TEST_CLOCK").is_ok();
+    let config = Config { namespace: var("NAMESPACE"), test_clock, ..Config::new(&var("REDIS")) };
     Worker::builder(Orchestrator::with_config(config).await?)
         .data(Bench::open().await)
         .slots(var("SLOTS").parse().expect("a number"))

@@ -11,6 +11,7 @@ mod line;
 mod look;
 mod malformed;
 mod memory;
+mod parked;
 mod poison;
 mod poke;
 mod restart;
@@ -52,5 +53,6 @@ fn fixture(orch: &Orchestrator, effects: &Server) -> Fixture {
         lease: SHORT,
         grace: Duration::from_secs(30),
         hold: 0,
+        test_clock: false,
     }
 }

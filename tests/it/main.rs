@@ -2,8 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod approvals;
+mod durable;
 mod faults;
 mod listing;
 mod model;
+mod races;
+mod sla;
+mod testkit;
 mod transitions;
 mod worker;

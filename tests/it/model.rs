@@ -3,14 +3,18 @@
 //! `MODEL_SEED` runs one seed again; `MODEL_SEEDS` and `MODEL_STEPS` say how many seeds and how many steps each.
 
 mod bytes;
+mod clock;
 mod hands;
 mod misbehave;
 mod moves;
 mod nonsense;
+mod parked;
+mod people;
 mod pokes;
 mod random;
 mod reference;
 mod state;
+mod waits;
 mod world;
 
 use std::any::Any;

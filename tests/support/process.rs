@@ -28,6 +28,8 @@ pub struct Fixture {
     pub grace: Duration,
     /// How many tasks on their first attempt it holds until the barrier opens.
     pub hold: usize,
+    /// Whether it reads the time from the namespace's key.
+    pub test_clock: bool,
 }
 
 impl Fixture {
@@ -44,6 +46,9 @@ impl Fixture {
             .env("FIXTURE_LEASE_MS", self.lease.as_millis().to_string())
             .env("FIXTURE_GRACE_MS", self.grace.as_millis().to_string())
             .env("FIXTURE_HOLD", self.hold.to_string());
+        if self.test_clock {
+            command.env("FIXTURE_TEST_CLOCK", "1");
+        }
         Process::spawn(&mut command)
     }
 

@@ -253,15 +253,16 @@ macro_rules! sources {
 }
 
 sources!(
-    await_end beat cancel enqueue get join leave list mend pause reconcile release rescue retry revive ring shelve stats
-    step tick unshelve
+    admit approvals at_risk await_end beat cancel decide enqueue get join journal leave list mend park pause reconcile
+    release rescue retry revive ring shelve stats step tick unshelve
 );
 
 /// The scripts by name, and how each one's text ends, as far as no bound is filled in there.
 fn endings() -> Vec<(String, String)> {
     let ending = |source: &str| {
         let kept = |line: &&str| !line.trim_start().starts_with("--") && !line.trim().is_empty();
-        let body = source.lines().skip(1).filter(kept).collect::<Vec<_>>().join("\n");
+        // Where the clock's functions are put in, only what is behind them is known.
+        let body = source.split_once("--{{clock}}").map_or(source, |(_, rest)| rest).lines().skip(1).filter(kept).collect::<Vec<_>>().join("\n");
         body.rsplit("}}").next().unwrap_or_default().to_owned()
     };
     SOURCES.iter().map(|(name, source)| ((*name).to_owned(), ending(source))).collect()

@@ -10,7 +10,7 @@ use orchestrator::{ApprovalStatus, Asking, Decision, Error, Noted, Terms, Wait, 
 use serde::Serialize;
 use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 
-use crate::durable::Leaving;
+use crate::durable::{Leaving, Moment};
 use crate::{Span, TaskContext};
 
 /// Something that people have approved, exactly as it was shown to them.
@@ -137,19 +137,19 @@ impl<'c, T, F> Approve<'c, T, F> {
 
     /// Time until it is closed without a decision; the namespace's default (24 hours) unless called.
     pub fn expires(mut self, after: impl Into<Span>) -> Self {
-        self.terms.expires_ms = self.millis(after.into());
+        self.terms.expires_ms = self.millis(&after.into());
         self
     }
 
     /// Time between two reminders (the event `approval.reminded`).
     pub fn remind(mut self, every: impl Into<Span>) -> Self {
-        self.terms.remind_ms = self.millis(every.into());
+        self.terms.remind_ms = self.millis(&every.into());
         self
     }
 
     /// After this time `who` may decide too.
     pub fn escalate(mut self, after: impl Into<Span>, who: &str) -> Self {
-        self.terms.escalate = self.millis(after.into()).map(|after| (after, who.into()));
+        self.terms.escalate = self.millis(&after.into()).map(|after| (after, who.into()));
         self
     }
 
@@ -159,7 +159,7 @@ impl<'c, T, F> Approve<'c, T, F> {
         Approve { ctx, value, name, question, terms, fault, form: PhantomData }
     }
 
-    fn millis(&mut self, span: Span) -> Option<u64> {
+    fn millis(&mut self, span: &Span) -> Option<u64> {
         match span.duration() {
             Ok(span) => Some(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)),
             Err(error) => {
@@ -204,10 +204,14 @@ where
                         tracing::warn!(task = %ctx.task_id(), "what was shown has changed since: it is asked again");
                     }
                     ApprovalStatus::Approved => match filled_in::<F>(form) {
-                        Ok(form) => return Ok(Approved { value, form, by: who.clone(), note: why.clone() }),
+                        Ok(form) => {
+                            call.tell(Moment::Returned);
+                            return Ok(Approved { value, form, by: who.clone(), note: why.clone() });
+                        }
                         Err(error) => {
                             question = format!("{question} (the form did not fit: {error})").trim().to_owned();
-                            question.truncate(question.floor_char_boundary(1000));
+                            let end = (0..=question.len().min(1000)).rev().find(|at| question.is_char_boundary(*at));
+                            question.truncate(end.unwrap_or(0));
                             match Asking::about(ctx.assignment(), shown, &question, fields::<F>(), terms) {
                                 Ok(again) => asking = again,
                                 Err(error) => return durable.fatal("approval", error).await,
@@ -226,7 +230,7 @@ where
             let noted =
                 Noted::Asked { number: 0, status: ApprovalStatus::Pending, hash: now, decision: Decision::default() };
             let (name, entry) = (call.name.clone(), call.entry(noted));
-            durable.leave(Leaving::Park(Wait::Person { name, entry, asking })).await
+            durable.leave(Leaving::Park(Box::new(Wait::Person { name, entry, asking }))).await
         })
     }
 }

@@ -31,18 +31,18 @@ pub(crate) enum Outcome {
     /// People do not want it; the word says how.
     Rejected { error: String, reason: &'static str },
     /// It waits, without holding anything.
-    Parked(Wait),
+    Parked(Box<Wait>),
     /// It stopped, or was stopped, because cancelling was asked for.
     Cancelled,
     /// It was stopped because the lease may be over.
     Halted,
 }
 
-/// Runs one attempt to its end.
+/// Runs one attempt to its end; without a client for a test that has no Redis.
 pub(crate) async fn run(
     registered: Registered,
     task: Arc<Assignment>,
-    orch: Orchestrator,
+    orch: impl Into<Option<Orchestrator>>,
     ledger: impl Ledger + 'static,
     state: Arc<State>,
     cancel: CancellationToken,
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     let failures = task.failures() + 1;
     let backoff = registered.spec.backoff.unwrap_or_default();
     let durable = Durable::new(ledger, &task);
-    let ctx = TaskContext::new(task, orch, state, cancel.clone(), Instant::now() + timeout, durable);
+    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable);
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let call = AssertUnwindSafe(async move { handler.call(ctx).await }).catch_unwind();
@@ -98,7 +98,8 @@ fn failed(error: &TaskError, backoff: &Backoff, failures: u32) -> Outcome {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
         .copied()

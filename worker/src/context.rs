@@ -4,11 +4,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use orchestrator::{Assignment, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
+use orchestrator::{Assignment, Error, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable::Durable;
 use crate::extract::State;
+
+/// Where a handler is that has no client.
+const ALONE: &str = "this handler runs in a test without a Redis";
 
 /// One attempt at one task, as its handler sees it. Cheap to clone.
 #[derive(Clone)]
@@ -16,7 +19,8 @@ pub struct TaskContext(Arc<Inner>);
 
 struct Inner {
     task: Arc<Assignment>,
-    orch: Orchestrator,
+    /// None for a handler that is tested without a Redis.
+    orch: Option<Orchestrator>,
     state: Arc<State>,
     cancel: CancellationToken,
     deadline: Instant,
@@ -26,7 +30,7 @@ struct Inner {
 impl TaskContext {
     pub(crate) fn new(
         task: Arc<Assignment>,
-        orch: Orchestrator,
+        orch: Option<Orchestrator>,
         state: Arc<State>,
         cancel: CancellationToken,
         deadline: Instant,
@@ -107,9 +111,15 @@ impl TaskContext {
     }
 
     /// The client, for whatever else the handler needs of it.
+    ///
+    /// # Panics
+    /// In a handler that a test runs without a Redis (`testing::Solo`); never in a worker.
     #[must_use]
     pub fn orchestrator(&self) -> &Orchestrator {
-        &self.0.orch
+        match &self.0.orch {
+            Some(orch) => orch,
+            None => panic!("{ALONE}: there is no client; run this handler in a `testing::Harness`"),
+        }
     }
 
     /// Submits a child of this task: it joins the trace, this task lists it, and whoever asked for this one asks for it.
@@ -117,8 +127,12 @@ impl TaskContext {
     /// # Errors
     /// As [`Orchestrator::enqueue`].
     pub async fn enqueue<T>(&self, task: NewTask<T>) -> orchestrator::Result<TaskHandle<T>> {
+        let Some(orch) = &self.0.orch else {
+            let what = format!("{ALONE}: no child can be submitted; run this handler in a `testing::Harness`");
+            return Err(Error::Invalid { what });
+        };
         let task = task.trace_id(&self.trace_id()).parent_id(self.task_id());
-        self.0.orch.enqueue(task.requested_by_default(self.0.task.requested_by())).await
+        orch.enqueue(task.requested_by_default(self.0.task.requested_by())).await
     }
 
     pub(crate) fn durable(&self) -> &Durable {

@@ -33,6 +33,27 @@ pub(crate) trait Ledger: Send + Sync {
     async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result;
     /// The server's clock in Unix milliseconds.
     fn now_ms(&self) -> u64;
+    /// Hears how the durable calls go on; for tests.
+    fn hear(&self, _name: &str, _moment: Moment) {}
+}
+
+/// What happens to a durable call within an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// The handler has come to it: a call of this kind.
+    Called(&'static str),
+    /// Its work begins.
+    Begins,
+    /// Its work has ended well.
+    Ended,
+    /// It is about to be sent as done.
+    Noted,
+    /// Its intent is about to be sent.
+    Intended,
+    /// Nobody knows whether its work was done.
+    Unknown,
+    /// It has returned, now or from the journal.
+    Returned,
 }
 
 #[async_trait]
@@ -54,7 +75,7 @@ impl Ledger for (Incarnation, Ticket) {
 #[derive(Debug)]
 pub(crate) enum Leaving {
     /// The task waits.
-    Park(Wait),
+    Park(Box<Wait>),
     /// It cannot go on; the word says why.
     Fatal { reason: &'static str, error: String },
     /// It is not this worker's any more.
@@ -102,8 +123,13 @@ impl Call<'_> {
         Entry { order: self.order, side_by_side: self.side_by_side, digest: self.digest, noted }
     }
 
+    pub(crate) fn tell(&self, moment: Moment) {
+        self.durable.ledger.hear(&self.name, moment);
+    }
+
     /// Notes it, whatever time Redis takes: what was done must not be done again.
     pub(crate) async fn note(&self, noted: Noted) {
+        self.tell(if noted == Noted::Begun { Moment::Intended } else { Moment::Noted });
         let entry = self.entry(noted);
         loop {
             match self.durable.ledger.note(&self.name, &entry).await {
@@ -208,6 +234,7 @@ impl Durable {
             let error = format!("a durable call's name has 1 to {ENTRY_NAME_MAX} bytes and no control characters");
             return self.fatal("journal", error).await;
         }
+        call.tell(Moment::Called(kind));
         let entries = self.entries().await;
         let found = entries.get(&call.name);
         if let Some(entry) = found {
@@ -302,13 +329,18 @@ where
             };
             let call = durable.begin("step", Some(self.name), input.as_deref()).await;
             if let Some(Noted::Step(output)) = &call.noted {
-                return Ok(call.output(output).await);
+                let value = call.output(output).await;
+                call.tell(Moment::Returned);
+                return Ok(value);
             }
+            call.tell(Moment::Begins);
             let value = (self.work)().await.map_err(Into::into)?;
+            call.tell(Moment::Ended);
             match orchestrator::encode_value("output of a step", &value, RESULT_BYTES_MAX) {
                 Ok(output) => call.note(Noted::Step(output)).await,
                 Err(error) => durable.fatal("journal", format!("`{}`: {error}", self.name)).await,
             }
+            call.tell(Moment::Returned);
             Ok(value)
         })
     }
@@ -366,15 +398,25 @@ impl TaskContext {
         let key = format!("{}:{name}", self.task_id());
         let call = durable.begin("once", Some(name), None).await;
         match &call.noted {
-            Some(Noted::Done(output)) => return Ok(Once::Done(call.output(output).await)),
-            Some(_) => return Ok(Once::Unknown(key)),
+            Some(Noted::Done(output)) => {
+                let value = call.output(output).await;
+                call.tell(Moment::Returned);
+                return Ok(Once::Done(value));
+            }
+            Some(_) => {
+                call.tell(Moment::Unknown);
+                return Ok(Once::Unknown(key));
+            }
             None => call.note(Noted::Begun).await,
         }
+        call.tell(Moment::Begins);
         let value = work(key).await.map_err(Into::into)?;
+        call.tell(Moment::Ended);
         match orchestrator::encode_value("output of an effect", &value, RESULT_BYTES_MAX) {
             Ok(output) => call.note(Noted::Done(output)).await,
             Err(error) => return durable.fatal("journal", format!("`{name}`: {error}")).await,
         }
+        call.tell(Moment::Returned);
         Ok(Once::Done(value))
     }
 
@@ -403,11 +445,14 @@ impl TaskContext {
         let call = self.durable().begin("sleep", None, None).await;
         let until = match call.noted {
             // Exact when the task was claimed after its time; nearly so else, and then the wait goes on.
-            Some(Noted::Sleep(at)) if at <= self.durable().now_ms().max(self.assignment().claimed_at_ms()) => return,
+            Some(Noted::Sleep(at)) if at <= self.durable().now_ms().max(self.assignment().claimed_at_ms()) => {
+                call.tell(Moment::Returned);
+                return;
+            }
             Some(Noted::Sleep(at)) => Until::Instant(at),
             _ => until,
         };
         let (name, entry) = (call.name.clone(), call.entry(Noted::Sleep(0)));
-        self.durable().leave(Leaving::Park(Wait::Sleep { name, entry, until })).await
+        self.durable().leave(Leaving::Park(Box::new(Wait::Sleep { name, entry, until }))).await
     }
 }

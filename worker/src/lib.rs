@@ -12,6 +12,8 @@ mod registry;
 mod run;
 mod runtime;
 mod shutdown;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 pub use approve::{Approve, Approved, Rejected};
@@ -21,9 +23,11 @@ pub use error::{TaskError, TaskResult};
 pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, Approver, Backoff, Ballot, Config, Embedded, Error, NewTask, Orchestrator,
-    Priority, Result, Rule, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, NewTask, Orchestrator,
+    Priority, Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
 };
+#[cfg(feature = "testing")]
+pub use orchestrator_macros::test;
 pub use orchestrator_macros::{main, payload, task_handler};
 pub use shutdown::Stop;
 /// The runtime, for `spawn`, `select!` and `time` without a dependency of one's own.
@@ -36,6 +40,8 @@ pub mod __private {
     pub use crate::handler::{HandlerSpec, TaskHandler, TypedHandler, new_task, output, payload};
     pub use crate::registry::Registration;
     pub use crate::runtime::run_main;
+    #[cfg(feature = "testing")]
+    pub use crate::testing::{run_test, run_test_alone};
     pub use crate::{FromContext, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;

@@ -360,7 +360,7 @@ impl Run {
             Outcome::Halted => (self.unsure, self.give_back) = (true, true),
             Outcome::Parked(wait) => {
                 tracing::info!(task = %id, task_type = claim.task_type(), "waits without holding anything");
-                self.parks.push(Park { claim, wait });
+                self.parks.push(Park { claim, wait: *wait });
             }
             Outcome::Rejected { error, reason } => {
                 tracing::info!(task = %id, task_type = claim.task_type(), error, "is not to be done");

@@ -23,12 +23,12 @@ fn wanted(repo: &Path, examples: &[(i64, i64)]) -> Feature {
         parameters: vec!["minutes".into()],
         examples: examples.iter().map(example).collect(),
     };
-    Feature { repo: repo.to_owned(), module: "shop/bookings.py".into(), spec }
+    Feature { repo: repo.to_owned(), module: "shop/bookings.py".into(), spec, environment: "staging".into() }
 }
 
 fn renaming(repo: &Path, function: &str, to: &str) -> Refactor {
     let rename = Rename { function: function.into(), parameter: None, to: to.into() };
-    Refactor { repo: repo.to_owned(), rename }
+    Refactor { repo: repo.to_owned(), rename, environment: "staging".into() }
 }
 
 async fn say(repo: &Path, args: &[&str]) -> String {

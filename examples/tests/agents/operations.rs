@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use orchestrator_examples::children::ENVIRONMENT;
 use orchestrator_examples::deploy::{Deploy, deploy};
 use orchestrator_examples::git::git;
 use orchestrator_examples::plants::CATALOGUE;
@@ -16,7 +15,8 @@ use orchestrator_worker::{Error, Status};
 use crate::begin;
 
 fn release(dir: &Path, rev: &str, server: &Server) -> Deploy {
-    Deploy { repo: dir.join("repo"), rev: rev.to_owned(), site: dir.join("site"), address: Some(server.address()) }
+    let (repo, site, address) = (dir.join("repo"), dir.join("site"), Some(server.address()));
+    Deploy { repo, rev: rev.to_owned(), site, address, environment: "staging".into() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -28,8 +28,7 @@ async fn a_broken_build_is_taken_back_and_stays_so_when_it_is_retried() {
     let plant = CATALOGUE[0];
     let source = std::fs::read_to_string(repo.join(plant.file)).expect("read");
     let server = Server::start(&site).await.expect("started");
-    let good = deploy::with(release(dir.path(), "main", &server)).metadata(ENVIRONMENT, "staging");
-    let good = orch.enqueue(good).await.expect("submitted");
+    let good = orch.enqueue(deploy::with(release(dir.path(), "main", &server))).await.expect("submitted");
     let deployed = good.result().await.expect("live");
     assert_eq!((deployed.environment.as_str(), deployed.live.release.clone()), ("staging", good.id().to_string()));
     let page = http::get(server.address(), "/").await.expect("served");

@@ -132,3 +132,27 @@ fn main_runs_on_a_runtime() {
     ";
     assert_eq!(all.to_string(), tokens(wanted).to_string());
 }
+
+#[test]
+fn a_test_runs_on_a_runtime_and_gets_a_harness_if_it_asks_for_one() {
+    let all = entry::test(tokens(""), &tokens("#[ignore] async fn t(h: Harness) -> Result<(), Oops> { work(h).await }"));
+    let wanted = "
+        #[::core::prelude::v1::test]
+        #[ignore]
+        fn t() -> Result<(), Oops> {
+            async fn t(h: Harness) -> Result<(), Oops> { work(h).await }
+            ::orchestrator_worker::__private::run_test(t)
+        }
+    ";
+    assert_eq!(all.to_string(), tokens(wanted).to_string());
+    contains(&entry::test(tokens(""), &tokens("async fn t() {}")), "__private::run_test_alone(t())");
+
+    for (item, start) in [
+        ("fn t() {}", "this function is not async"),
+        ("async fn t(h: Harness, n: u8) {}", "there is one parameter at most"),
+        ("async fn t<T>() {}", "there are no generic parameters"),
+        ("struct T;", "this is `struct`, not a function"),
+    ] {
+        one(entry::test(tokens(""), &tokens(item)), start);
+    }
+}

@@ -50,12 +50,16 @@ The key below is good until then.
 
 Create a task:
   curl -X POST {url}/tasks -H "X-API-Key: {key}" -H "Content-Type: application/json" \
-    -d '{{"type": "bugfix", "payload": {{"issue_id": "123", "description": "Fix login bug"}}, "priority": "P1", "source": "ops"}}'
+    -d '{{"type": "bugfix", "payload": {{"issue_id": "123", "description": "Fix login bug"}}, "priority": "P2", "source": "ops"}}'
 
 Look at it, by the task_id of the answer; count; check:
   curl -H "X-API-Key: {key}" {url}/tasks/TASK_ID
   curl -H "X-API-Key: {key}" {url}/stats
   curl {url}/health
+
+Tasks of priority P0 or P1 and changes of production wait for somebody else's approval first; with the Redis below:
+  orchestrator approval list
+  orchestrator approval approve APPROVAL_ID
 
 Run workers and the command line against the same Redis:
   export REDIS_URL={redis}

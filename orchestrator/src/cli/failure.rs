@@ -9,7 +9,7 @@ use orchestrator::Error;
 pub(crate) const REFUSED: u8 = 1;
 /// The command line is wrong.
 const USAGE: u8 = 2;
-/// No such task.
+/// No such task or approval.
 const NOT_FOUND: u8 = 3;
 /// Redis does not serve; `EX_UNAVAILABLE` of sysexits.
 const UNAVAILABLE: u8 = 69;

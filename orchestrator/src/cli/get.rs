@@ -1,8 +1,11 @@
 //! `task get`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
-use orchestrator::{Orchestrator, Task, TaskId};
+use orchestrator::{Orchestrator, SlaClock, Status, Task, TaskId};
+use serde::Serialize;
 use serde_json::Value;
 
 use super::failure::Failure;
@@ -26,7 +29,7 @@ pub(super) async fn run(orch: &Orchestrator, command: &Get, out: &mut Output) ->
     Ok(())
 }
 
-fn instant(at: DateTime<Utc>) -> String {
+pub(super) fn instant(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -41,7 +44,12 @@ fn fields(task: &Task) -> Vec<(&'static str, String)> {
         ("created", instant(task.created_at)),
     ];
     let mut add = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
-    add("starts", task.run_at.filter(|_| task.started_at.is_none()).map(instant));
+    let blocked = task.status == Status::Blocked;
+    add("waits for", task.blocked_on.map(|what| word(&what)));
+    add("until", task.run_at.filter(|_| blocked).map(instant));
+    add("approval", task.approval_id.map(|id| id.to_string()));
+    add("clock", task.sla_clock.as_ref().map(clock));
+    add("starts", task.run_at.filter(|_| task.started_at.is_none() && !blocked).map(instant));
     add("started", task.started_at.map(instant));
     add("ended", task.completed_at.map(instant));
     add("parent", task.parent_task_id.map(|id| id.to_string()));
@@ -53,6 +61,28 @@ fn fields(task: &Task) -> Vec<(&'static str, String)> {
     add("error", task.error.as_deref().map(lines));
     add("result", task.result.as_ref().map(Value::to_string));
     fields
+}
+
+/// The word that JSON has for it.
+fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(Into::into)).unwrap_or_default()
+}
+
+/// Where its time went and what is left of it: `ok, 4m left; queue 12s, machine 3s, human 0s`.
+fn clock(clock: &SlaClock) -> String {
+    let left = match clock.left_ms {
+        Some(ms) if ms < 0 => format!(", {} too late", span(ms.unsigned_abs())),
+        Some(ms) => format!(", {} left", span(ms.unsigned_abs())),
+        None => String::new(),
+    };
+    let [queue, machine, human] = [clock.queue_ms, clock.machine_ms, clock.human_ms].map(span);
+    format!("{}{left}; queue {queue}, machine {machine}, human {human}", word(&clock.state))
+}
+
+/// Milliseconds for people: whole seconds from ten on.
+fn span(ms: u64) -> String {
+    let shown = if ms < 10_000 { ms } else { ms / 1000 * 1000 };
+    humantime::format_duration(Duration::from_millis(shown)).to_string()
 }
 
 /// All lines of an error without control characters, below each other.

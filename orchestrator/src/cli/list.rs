@@ -4,7 +4,7 @@ use chrono::Utc;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::Cell;
-use orchestrator::{LIST_MAX, Orchestrator, Priority, Span, Status, Task, TaskFilter};
+use orchestrator::{BlockedOn, LIST_MAX, Orchestrator, Priority, Span, Status, Task, TaskFilter};
 use serde::Serialize;
 
 use super::failure::Failure;
@@ -107,6 +107,13 @@ pub(super) fn remark(task: &Task) -> String {
         Status::Pending => match task.run_at {
             Some(at) if at > Utc::now() => format!("starts in {}", distance(at)),
             _ => "starts now".into(),
+        },
+        Status::Blocked => match (task.blocked_on, task.approval_id) {
+            (Some(BlockedOn::Approval), Some(approval)) => format!("waits for {approval}"),
+            (Some(BlockedOn::Timer), _) => {
+                task.run_at.map_or_else(|| "sleeps".into(), |at| format!("sleeps for {}", distance(at)))
+            }
+            _ => String::new(),
         },
         Status::InProgress if task.cancel_requested => "asked to stop".into(),
         _ => String::new(),

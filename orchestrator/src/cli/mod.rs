@@ -1,11 +1,17 @@
 //! What may be written on the command line, and how a command ends. Each command is a file.
 
+mod approval;
+mod approve;
+mod audit;
 mod cancel;
 #[cfg(feature = "gateway")]
 mod dev;
 mod failure;
 mod get;
 mod handlers;
+mod journal;
+#[cfg(feature = "gateway")]
+mod link;
 mod list;
 mod output;
 mod queue;
@@ -28,7 +34,7 @@ use self::failure::Failure;
 use self::output::Output;
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done; 1 refused, or the task has failed; 2 the command line is wrong; 3 no such task;
+Exit codes: 0 done; 1 refused, or the task has failed; 2 the command line is wrong; 3 no such task or approval;
 69 Redis does not serve. Errors go to standard error.";
 
 #[derive(Debug, Parser)]
@@ -60,6 +66,12 @@ enum Command {
     /// Submit, show, cancel and retry tasks
     #[command(subcommand)]
     Task(Task),
+    /// Show what waits for a person, and decide
+    #[command(subcommand)]
+    Approval(approval::Approval),
+    /// Show who decided what, and prove that nobody changed it
+    #[command(subcommand)]
+    Audit(audit::Audit),
     /// Show, pause and resume queues
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -98,6 +110,8 @@ enum Task {
     Retry(retry::Retry),
     /// Follow a task until it has ended, a line for each change
     Watch(watch::Watch),
+    /// List what a task has done for good
+    Journal(journal::Journal),
 }
 
 impl Command {
@@ -148,6 +162,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Cancel(command)) => cancel::run(&orch, &command, &mut out).await,
         Command::Task(Task::Retry(command)) => retry::run(&orch, command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
+        Command::Approval(command) => approval::run(&orch, command, &mut out).await,
+        Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Queue(command) => queue::run(&orch, &command, &mut out).await,
         Command::Stats => stats::run(&orch, &mut out).await,
         Command::Handlers => handlers::run(&orch, &mut out).await,

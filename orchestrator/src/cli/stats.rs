@@ -14,6 +14,7 @@ pub(super) async fn run(orch: &Orchestrator, out: &mut Output) -> Result<(), Fai
         ("pending", stats.pending_tasks, "ready or scheduled"),
         ("processing", stats.processing_tasks, "held by workers"),
         ("scheduled", stats.scheduled_tasks, "of the pending ones, for later"),
+        ("blocked", stats.blocked_tasks, "parked for a person or an instant"),
         ("shelved", stats.shelved_tasks, "no worker handles their type"),
         ("dead", stats.dead_tasks, "failed for good and still kept"),
         ("set aside", stats.set_aside, "things in Redis that cannot be read"),

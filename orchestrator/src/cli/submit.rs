@@ -4,7 +4,7 @@ use std::io::Read;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use orchestrator::{Error, NewTask, Orchestrator, Priority, Source, Span, TaskHandle};
+use orchestrator::{BlockedOn, Error, NewTask, Orchestrator, Priority, Source, Span, TaskHandle};
 use serde_json::{Value, json};
 
 use super::failure::{Failure, REFUSED};
@@ -75,8 +75,24 @@ pub(super) async fn run(orch: &Orchestrator, command: Submit, out: &mut Output) 
     let handle = orch.enqueue(task).await?;
     match command.wait {
         Some(timeout) => wait(&handle, timeout, out).await,
+        None => tell(&handle, out).await,
+    }
+}
+
+/// Prints the id, and which approval it waits for, if it does.
+async fn tell(handle: &TaskHandle<Value>, out: &mut Output) -> Result<(), Failure> {
+    // The task is stored: that it cannot be looked at now is no failure of the command.
+    let task = handle.task().await.ok();
+    let waits = task.filter(|task| task.blocked_on == Some(BlockedOn::Approval)).and_then(|task| task.approval_id);
+    match waits {
+        Some(approval) if out.is_json() => out.object(&json!({ "task_id": handle.id(), "approval_id": approval })),
         None if out.is_json() => out.object(&json!({ "task_id": handle.id() })),
-        None => out.line(&handle.id().to_string()),
+        waits => {
+            if let Some(approval) = waits {
+                note(&format!("it waits for a person: orchestrator approval show {approval}"));
+            }
+            out.line(&handle.id().to_string())
+        }
     }
 }
 

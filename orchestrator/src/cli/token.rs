@@ -25,18 +25,26 @@ pub(crate) struct Create {
     /// What the caller may do
     #[arg(long, value_parser = PossibleValuesParser::new(["user", "agent", "admin"]).try_map(|role| role.parse::<Role>()))]
     role: Role,
+    /// A group that the caller belongs to, a role of an approver: sre; may be given again
+    #[arg(long, value_name = "NAME")]
+    group: Vec<String>,
     /// How long it is good, at most 366 days
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = span)]
     ttl: Span,
 }
 
-pub(super) fn run(command: &Token, out: &mut Output) -> Result<(), Failure> {
-    let Token::Create(Create { sub, role, ttl }) = command;
+/// What signs as the gateway judges.
+pub(super) fn tokens() -> Result<Tokens, Failure> {
     let secret = std::env::var("ORCHESTRATOR_JWT_SECRET").map_err(|_| {
         Failure::usage("ORCHESTRATOR_JWT_SECRET is not set; it has the secret that the gateway judges tokens by")
     })?;
+    Ok(Tokens::new(&secret)?)
+}
+
+pub(super) fn run(command: &Token, out: &mut Output) -> Result<(), Failure> {
+    let Token::Create(Create { sub, role, group, ttl }) = command;
     let life = ttl.duration()?;
-    let token = Tokens::new(&secret)?.mint(sub, *role, life)?;
+    let token = tokens()?.mint_in(sub, *role, group, life)?;
     if !out.is_json() {
         return out.line(&token);
     }

@@ -25,6 +25,11 @@ pub(super) struct Bounds {
 /// The body of `request`, which has to be declared as JSON.
 pub(super) async fn read(request: Request, bounds: Bounds) -> Result<Vec<u8>, Problem> {
     check_type(request.headers())?;
+    take(request, bounds).await
+}
+
+/// The body of `request`, whatever it is declared as.
+pub(super) async fn take(request: Request, bounds: Bounds) -> Result<Vec<u8>, Problem> {
     if announced(request.headers()).is_some_and(|bytes| bytes > bounds.bytes as u64) {
         discard(request).await;
         return Err(too_large(bounds));
@@ -103,7 +108,8 @@ fn too_large(bounds: Bounds) -> Problem {
     )
 }
 
-fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
+/// Whether the body is declared as plain JSON.
+pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
     let kind = text(CONTENT_TYPE).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();

@@ -16,6 +16,8 @@ pub(super) struct Caller {
     pub(super) name: String,
     /// What he may do.
     pub(super) role: Role,
+    /// The groups that his token tells: roles of his as an approver.
+    pub(super) groups: Vec<String>,
 }
 
 const ASK: &str = r#"Bearer realm="orchestrator""#;

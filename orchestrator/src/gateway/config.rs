@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::keys::ApiKeys;
-use super::{Origin, Role, Tokens};
+use super::{Origin, Role, Roles, Tokens};
 use crate::{Error, Result};
 
 /// Names whose values are understood by the gateway and have no effect yet.
@@ -17,11 +17,6 @@ const NOT_IN_FORCE: &[&str] = &[
     "ORCHESTRATOR_RATE_LIMIT_STATS",
     "ORCHESTRATOR_RATE_LIMIT_TASKS",
     "ORCHESTRATOR_TRUSTED_PROXIES",
-    "ORCHESTRATOR_APPROVAL_HISTORY_TTL",
-    "ORCHESTRATOR_APPROVAL_TIMEOUT",
-    "ORCHESTRATOR_APPROVER_ROLE",
-    "ORCHESTRATOR_MAX_APPROVAL_HISTORY",
-    "ORCHESTRATOR_SELF_APPROVAL",
 ];
 
 /// How the gateway serves. No credential is accepted unless one is added.
@@ -46,7 +41,10 @@ pub struct GatewayConfig {
     pub drain_delay: Duration,
     /// How long it then waits for requests under way.
     pub drain_grace: Duration,
+    /// The least role that may decide on approvals; never less than agent. Links carry their own right.
+    pub approver_role: Role,
     pub(super) keys: ApiKeys,
+    pub(super) roles: Roles,
     pub(super) tokens: Option<Tokens>,
     pub(super) not_in_force: Vec<String>,
 }
@@ -65,7 +63,9 @@ impl Default for GatewayConfig {
             connections_max: 1000,
             drain_delay: Duration::from_secs(1),
             drain_grace: Duration::from_secs(25),
+            approver_role: Role::Agent,
             keys: ApiKeys::default(),
+            roles: Roles::default(),
             tokens: None,
             not_in_force: Vec::new(),
         }
@@ -73,8 +73,9 @@ impl Default for GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET` and
-    /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`.
+    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET`,
+    /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin) and
+    /// `ORCHESTRATOR_ROLE_<NAME>` = `alice,bob` (who has the approver's role `<name>`, in small letters).
     ///
     /// # Errors
     /// [`Error::Invalid`] for a value that makes no sense, naming the variable; secrets are never shown.
@@ -109,6 +110,15 @@ impl GatewayConfig {
                         origins = Some((name, value));
                     }
                 },
+                "ORCHESTRATOR_APPROVER_ROLE" if !value.is_empty() => {
+                    let role = value.parse().ok().filter(|role| *role >= Role::Agent);
+                    config.approver_role =
+                        role.ok_or_else(|| refuse("is no role that decides; write agent or admin"))?;
+                }
+                name if name.starts_with("ORCHESTRATOR_ROLE_") => {
+                    let role = name.strip_prefix("ORCHESTRATOR_ROLE_").unwrap_or_default().to_ascii_lowercase();
+                    config.roles.add(&role, value.split(',')).map_err(|error| refuse(&error.to_string()))?;
+                }
                 _ => {
                     let Some(key_name) = name.strip_prefix("ORCHESTRATOR_API_KEY_") else { continue };
                     let (key, role) = value.rsplit_once(':').ok_or_else(|| refuse("lacks a role; write KEY:ROLE"))?;
@@ -130,7 +140,16 @@ impl GatewayConfig {
         Ok(self)
     }
 
-    /// Accepts the tokens of one secret.
+    /// Gives the approver's role `role` (without a prefix: `sre`) to callers of these names, in any case.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a role or name that cannot be one, and for the roles that come with credentials.
+    pub fn role(mut self, role: &str, names: &[&str]) -> Result<Self> {
+        self.roles.add(role, names.iter().copied())?;
+        Ok(self)
+    }
+
+    /// Accepts the tokens of one secret, and the links signed with it.
     #[must_use]
     pub fn tokens(self, tokens: Tokens) -> Self {
         Self { tokens: Some(tokens), ..self }
@@ -177,10 +196,13 @@ mod tests {
             ("ORCHESTRATOR_API_KEY_OPS", "with:colons:in:it:admin"),
             ("ORCHESTRATOR_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
             ("ORCHESTRATOR_RATE_LIMIT_TASKS", "30"),
+            ("ORCHESTRATOR_APPROVER_ROLE", "admin"),
+            ("ORCHESTRATOR_ROLE_SRE", "alice, OPS"),
             ("PATH", "/bin"),
         ])
         .expect("a fair environment");
         assert_eq!((config.port, config.origins.len(), config.tokens.is_some()), (9000, 2, true));
+        assert_eq!((config.approver_role, config.roles.of("ops")), (Role::Admin, &["sre".to_owned()][..]));
         let ops = config.keys.caller(b"with:colons:in:it").expect("the key up to the last colon");
         assert_eq!((ops.name.as_str(), ops.role), ("OPS", Role::Admin));
         assert_eq!(config.not_in_force, ["CORS_ORIGINS", "ORCHESTRATOR_RATE_LIMIT_TASKS"]);
@@ -189,6 +211,9 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named_and_secrets_are_not_shown() {
         assert_eq!(fault("ORCHESTRATOR_PORT", "80000"), "ORCHESTRATOR_PORT is no port; write a number like 8000");
+        assert!(fault("ORCHESTRATOR_APPROVER_ROLE", "user").contains("agent or admin"));
+        assert!(fault("ORCHESTRATOR_ROLE_ADMIN", "eve").contains("comes with the credential"));
+        assert!(fault("ORCHESTRATOR_ROLE_SRE", "two words").contains("ORCHESTRATOR_ROLE_SRE"));
         for secret in ["", "your-secret-key-here"] {
             let said = fault("ORCHESTRATOR_JWT_SECRET", secret);
             assert!(said.starts_with(&format!("ORCHESTRATOR_JWT_SECRET has {} bytes", secret.len())), "{said}");

@@ -12,11 +12,12 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::page::Page;
 use super::{Caller, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// On every answer: nothing here is a page, and nothing may be stored on the way.
+/// On every answer that does not say otherwise: it is no page, and nothing may be stored on the way.
 const SAFE: [(HeaderName, HeaderValue); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
@@ -51,7 +52,8 @@ async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Re
     };
     let caller = response.extensions_mut().remove::<Caller>();
     let status = response.status();
-    if status.is_client_error() || status.is_server_error() {
+    let is_page = response.extensions_mut().remove::<Page>().is_some();
+    if !is_page && (status.is_client_error() || status.is_server_error()) {
         let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::bare(status));
         response = problem.render(&path, response.headers());
     }

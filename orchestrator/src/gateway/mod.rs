@@ -9,24 +9,44 @@
 //! | GET `/stats` | user | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks/{id}` | user | one task in full |
+//! | GET `/tasks/{id}/sla` | user | its promise, where its time went, what is left |
+//! | GET `/tasks/{id}/journal` | user | what it has done for good |
+//! | GET `/approvals/pending` | user | what waits for a decision, newest first |
+//! | GET `/approvals/history` | user | what was decided, newest first; `?limit=` 1 to 1,000, default 100 |
+//! | GET `/approvals/{approval_id}` | user | one approval in full |
+//! | POST `/approvals/{approval_id}/approve` | agent | says yes; `note`, `form`, `payload_hash` in the body |
+//! | POST `/approvals/{approval_id}/reject` | agent | says no; `?reason=`, or `reason` in the body |
+//! | POST `/approvals/{approval_id}/delegate` | agent | lets `to` decide too |
+//! | GET `/approvals/link/{token}` | who has it | what is asked, as a page |
+//! | POST `/approvals/link/{token}` | who has it | decides, once |
 //!
 //! A caller shows an API key (`X-API-Key`) or a token (`Authorization: Bearer`); either alone suffices. Errors are JSON
 //! with `detail`, `type`, `title`, `status` and `instance`; every answer has `X-Request-Id`, under which the log knows it.
 //!
-//! Approvals are not enforced yet: a task of any priority and environment runs at once.
+//! A task that the policy or its handler gates is stored, is in no queue, and waits for an approval: its answer has
+//! `approval_id`. Who submitted it may not decide. [`GatewayConfig::approver_role`] narrows who may at all.
+//!
+//! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker.
 
+mod approvals;
 mod body;
 mod caller;
 mod config;
 mod edge;
 mod health;
 mod keys;
+mod link;
+mod link_token;
 mod new_task;
 mod origin;
+mod page;
 mod problem;
+mod query;
 mod role;
+mod roles;
 mod serve;
 mod strict;
+mod task_details;
 mod tasks;
 mod token;
 
@@ -44,11 +64,13 @@ use tokio::sync::Semaphore;
 
 use self::caller::{Caller, Judge, require};
 pub use self::config::GatewayConfig;
+pub use self::link_token::LINK_LIFE_DEFAULT;
 pub use self::origin::Origin;
 use self::problem::Problem;
 pub use self::role::Role;
+use self::roles::Roles;
 pub use self::serve::serve;
-pub use self::token::{SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
+pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
 use crate::{Error, Orchestrator, Result};
 
 /// Longest wait for Redis when a request only reads.
@@ -65,7 +87,10 @@ struct Gateway {
     /// Places for bodies that are held as read JSON.
     room: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
-    warned: Arc<AtomicBool>,
+    /// Who has which role as an approver.
+    roles: Arc<Roles>,
+    /// What links are judged by.
+    tokens: Option<Tokens>,
 }
 
 impl Gateway {
@@ -87,19 +112,10 @@ impl Gateway {
             None => rule.task_type == task_type,
         })
     }
-
-    /// Says once that nothing waits for approval yet.
-    fn warn_of_missing_gate(&self) {
-        if !self.warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "a task came in that people should approve first; approvals are not enforced yet, it runs at once"
-            );
-        }
-    }
 }
 
 /// All routes; each says which role it needs.
-fn routes(gateway: Gateway, judge: &Judge) -> Router {
+fn routes(gateway: Gateway, judge: &Judge, approver: Role) -> Router {
     let needs = |role: Role, route: MethodRouter<Gateway>| {
         route.route_layer(from_fn_with_state((judge.clone(), role), require))
     };
@@ -111,6 +127,15 @@ fn routes(gateway: Gateway, judge: &Judge) -> Router {
         .route("/stats", needs(Role::User, get(stats)))
         .route("/tasks", needs(Role::Agent, post(tasks::create)))
         .route("/tasks/{id}", needs(Role::User, get(tasks::read)))
+        .route("/tasks/{id}/sla", needs(Role::User, get(task_details::sla)))
+        .route("/tasks/{id}/journal", needs(Role::User, get(task_details::journal)))
+        .route("/approvals/pending", needs(Role::User, get(approvals::pending)))
+        .route("/approvals/history", needs(Role::User, get(approvals::history)))
+        .route("/approvals/{approval_id}", needs(Role::User, get(approvals::read)))
+        .route("/approvals/{approval_id}/approve", needs(approver, post(approvals::approve)))
+        .route("/approvals/{approval_id}/reject", needs(approver, post(approvals::reject)))
+        .route("/approvals/{approval_id}/delegate", needs(approver, post(approvals::delegate)))
+        .route("/approvals/link/{token}", get(link::show).post(link::decide))
         .with_state(gateway)
 }
 

@@ -39,14 +39,6 @@ pub(super) struct NewTaskBody {
 }
 
 impl NewTaskBody {
-    /// Whether people are meant to approve such a task before it runs.
-    pub(super) fn would_need_approval(&self) -> bool {
-        let flagged = self.metadata.as_ref().and_then(|metadata| metadata.get("feature_flag_change"));
-        matches!(self.priority, Some(Priority::P0 | Priority::P1))
-            || ["deploy", "feature", "refactor"].contains(&self.task_type.as_str())
-            || flagged == Some(&Value::Bool(true))
-    }
-
     /// The task itself; a child joins its parent's trace unless it names another.
     pub(super) fn into_task(self, parent: Option<&Task>) -> NewTask {
         let mut task = NewTask::new(&self.task_type, &self.payload)

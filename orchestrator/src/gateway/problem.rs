@@ -37,6 +37,11 @@ impl Problem {
         Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// The status and the text, for answers of another shape.
+    pub(super) fn said(&self) -> (StatusCode, &str) {
+        (self.status, &self.detail)
+    }
+
     /// A member beside the usual ones.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.into(), value.into());
@@ -49,6 +54,7 @@ impl Problem {
         match error {
             Error::Invalid { .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, text),
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, text),
+            Error::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, text),
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, text),
             Error::QueueFull { .. } => Self { retry_after: Some(10), ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) },
             Error::OutOfMemory => Self::unavailable(text, 10).with("redis", super::health::state(error)),

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::body::Bounds;
 use super::caller::Judge;
-use super::{Gateway, GatewayConfig, ROOM, edge, routes};
+use super::{Gateway, GatewayConfig, ROOM, Role, edge, routes};
 use crate::Orchestrator;
 
 /// Largest head of a request, in bytes.
@@ -26,6 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until `shutdown` is over, then stops in order: `/readyz` says no, a moment later no connection is accepted any
 /// more, requests under way are finished within the grace, the rest is cut off.
+///
+/// Fires the timers of the namespace as long as it serves.
 ///
 /// A connection that the system refuses is logged and tried again.
 pub async fn serve(
@@ -37,14 +39,18 @@ pub async fn serve(
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
     let gateway = Gateway {
-        orch,
+        orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
         room: Arc::new(Semaphore::new(ROOM)),
         stopping: Arc::clone(&stopping),
-        warned: Arc::default(),
+        roles: Arc::new(config.roles.clone()),
+        tokens: config.tokens.clone(),
     };
+    // Ends with this function, and with its future when somebody drops that.
+    let mut background = JoinSet::new();
+    background.spawn(async move { orch.keep_time().await });
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
-    let router = edge::around(routes(gateway, &judge), config.request_timeout);
+    let router = edge::around(routes(gateway, &judge, config.approver_role.max(Role::Agent)), config.request_timeout);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
@@ -85,6 +91,7 @@ pub async fn serve(
         tracing::warn!(connections = connections.len(), "the grace is over; the connections left are cut off");
         connections.shutdown().await;
     }
+    background.shutdown().await;
 }
 
 /// One connection: request after request until either side closes, or the gateway stops and the present one is done.

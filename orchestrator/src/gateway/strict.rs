@@ -46,7 +46,7 @@ fn problem(path: &str, error: &serde_json::Error) -> Problem {
 }
 
 /// Line and column of the first whole number beyond 64 bits, which would be read as a rounded one. `json` is sound JSON.
-fn inexact(json: &[u8]) -> Option<(usize, usize)> {
+pub(super) fn inexact(json: &[u8]) -> Option<(usize, usize)> {
     let mut at = 0;
     while at < json.len() {
         match json[at] {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::new_task::NewTaskBody;
 use super::{Caller, Gateway, Problem, body, strict};
-use crate::{BUILT_IN, Error, NewTask, Task, TaskId};
+use crate::{BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
 
 /// `POST /tasks`
 pub(super) async fn create(
@@ -26,20 +26,12 @@ pub(super) async fn create(
         Some(parent) => Some(parent_of(&gateway, parent).await?),
         None => None,
     };
-    if asked.would_need_approval() {
-        gateway.warn_of_missing_gate();
-    }
     let task: NewTask = asked.into_task(parent.as_ref()).requested_by(&caller.name);
     drop(room);
     let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
     // The task is stored: whatever goes wrong from here on is no failure of the request.
     Ok(Json(match gateway.ask(gateway.orch.get(id)).await {
-        Ok(task) => json!({
-            "success": true,
-            "task_id": id,
-            "message": format!("Task created and assigned to {}", task.assigned_to),
-            "task": task,
-        }),
+        Ok(task) => created(&task),
         Err(error) => {
             tracing::warn!(%error, task_id = %id, "a task was stored and could not be read back");
             json!({"success": true, "task_id": id, "message": "Task created", "task": null})
@@ -47,16 +39,36 @@ pub(super) async fn create(
     }))
 }
 
+fn created(task: &Task) -> Value {
+    let waits = task.approval_id.filter(|_| task.blocked_on == Some(BlockedOn::Approval));
+    let message = match waits {
+        Some(approval) => {
+            format!("Task created; it waits for {approval} and goes to {} once that is given", task.assigned_to)
+        }
+        None => format!("Task created and assigned to {}", task.assigned_to),
+    };
+    let mut told = json!({"success": true, "task_id": task.task_id, "message": message, "task": task});
+    if let (Some(approval), Value::Object(members)) = (waits, &mut told) {
+        members.insert("approval_id".into(), approval.to_string().into());
+    }
+    told
+}
+
 /// `GET /tasks/{id}`
 pub(super) async fn read(
     State(gateway): State<Gateway>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
-    let unknown = |what: String| Problem::new(StatusCode::NOT_FOUND, what);
-    let Path(id) = id.map_err(|_| unknown("a task id is plain text".into()))?;
-    let id: TaskId = id.parse().map_err(|error: Error| unknown(error.to_string()))?;
+    let id = id_of(id)?;
     let task = gateway.ask(gateway.orch.get(id)).await?;
     Ok(Json(json!({"success": true, "task_id": id, "task": task})))
+}
+
+/// What is no task's id is the id of none.
+pub(super) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<TaskId, Problem> {
+    let unknown = |what: String| Problem::new(StatusCode::NOT_FOUND, what);
+    let Path(id) = id.map_err(|_| unknown("a task id is plain text".into()))?;
+    id.parse().map_err(|error: Error| unknown(error.to_string()))
 }
 
 /// Refuses a type that is not built in, has no rule and was published by no worker.

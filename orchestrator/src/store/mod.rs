@@ -201,6 +201,12 @@ impl Store {
 
     /// The server's clock, as this process knows it: learnt from replies, carried on by the monotonic clock.
     pub(crate) fn now_ms(&self) -> u64 {
+        #[cfg(feature = "test-clock")]
+        if self.shared.config.test_clock {
+            // A clock that tests move stands in between.
+            let heard = self.shared.clock_ms.load(Ordering::Relaxed) + self.shared.heard_ms.load(Ordering::Relaxed);
+            return u64::try_from(heard).unwrap_or(0);
+        }
         u64::try_from(self.shared.clock_ms.load(Ordering::Relaxed) + self.elapsed_ms()).unwrap_or(0)
     }
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use orchestrator::{Claim, Config, Embedded, Incarnation, LEASE, Offer, Orchestrator};
+use orchestrator::{ApprovalPolicy, Claim, Config, Embedded, Incarnation, LEASE, Offer, Orchestrator};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
@@ -39,12 +39,25 @@ impl Run {
 /// A private server with a client on it.
 pub(crate) struct Bench {
     pub(crate) orch: Orchestrator,
+    /// `ORCHESTRATOR_APPROVAL_RULES` of the program.
+    rules: &'static str,
 }
 
 impl Bench {
+    /// One where no task needs an approval.
     pub(crate) async fn new() -> Self {
+        Self::on("none", ApprovalPolicy::none()).await
+    }
+
+    /// One whose tasks need the approvals of the default policy.
+    pub(crate) async fn strict() -> Self {
+        Self::on("default", ApprovalPolicy::default()).await
+    }
+
+    async fn on(rules: &'static str, approvals: ApprovalPolicy) -> Self {
         let server = Embedded::start().expect("a Redis server; `scripts/redis` fetches one");
-        Self { orch: Orchestrator::on(server, Config::new("")).await.expect("our own server") }
+        let settings = Config { approvals, ..Config::new("") };
+        Self { orch: Orchestrator::on(server, settings).await.expect("our own server"), rules }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -54,7 +67,7 @@ impl Bench {
     /// The program on this server, ready to be run.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = program(args);
-        command.env("REDIS_URL", self.url());
+        command.env("REDIS_URL", self.url()).env("ORCHESTRATOR_APPROVAL_RULES", self.rules).env("USER", "ada");
         command
     }
 

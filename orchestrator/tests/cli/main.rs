@@ -1,6 +1,8 @@
 //! The command line as a person or a script uses it: the built program, on a real Redis of its own.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod approvals;
+mod audit;
 mod bench;
 mod commands;
 mod failures;

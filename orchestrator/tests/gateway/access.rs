@@ -23,10 +23,19 @@ async fn each_route_takes_its_role_and_those_above() {
     let gateway = gateway().await;
     let id = gateway.create(TASK).await.body["task_id"].as_str().unwrap().to_owned();
     let read = format!("/tasks/{id}");
+    let (sla, journal) = (format!("{read}/sla"), format!("{read}/journal"));
     // method, path, then the status without a credential, with a bad one, and for user, agent, admin
     let table = [
         ("GET", "/stats", [401, 401, 200, 200, 200]),
         ("GET", read.as_str(), [401, 401, 200, 200, 200]),
+        ("GET", sla.as_str(), [401, 401, 200, 200, 200]),
+        ("GET", journal.as_str(), [401, 401, 200, 200, 200]),
+        ("GET", "/approvals/pending", [401, 401, 200, 200, 200]),
+        ("GET", "/approvals/history", [401, 401, 200, 200, 200]),
+        ("GET", "/approvals/approval_x", [401, 401, 404, 404, 404]),
+        ("POST", "/approvals/approval_x/approve", [401, 401, 403, 404, 404]),
+        ("POST", "/approvals/approval_x/reject", [401, 401, 403, 404, 404]),
+        ("POST", "/approvals/approval_x/delegate", [401, 401, 403, 404, 404]),
         ("POST", "/tasks", [401, 401, 403, 200, 200]),
     ];
     for (method, path, expected) in table {

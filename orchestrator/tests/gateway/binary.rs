@@ -117,6 +117,30 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
 }
 
 #[test]
+fn the_environment_says_who_decides() {
+    let redis = Redis::start();
+    let rules = r#"[{"reason": "always", "when": "type == 'faq'", "terms": {"by": ["role:sre"]}}]"#;
+    let mut command = orchestrator(&["serve", "--host", "127.0.0.1", "--port", "0", "--json"]);
+    command.env("REDIS_URL", redis.url()).env("ORCHESTRATOR_APPROVAL_RULES", rules);
+    command.env("ORCHESTRATOR_API_KEY_DEV", "a-key-for-developers:agent");
+    command.env("ORCHESTRATOR_API_KEY_ALICE", "a-key-for-alice-too:admin").env("ORCHESTRATOR_ROLE_SRE", "bob,alice");
+    command.env("ORCHESTRATOR_API_KEY_ROOT", "a-key-for-the-root:admin").env("ORCHESTRATOR_APPROVER_ROLE", "admin");
+    let mut serving = Serving::start(command);
+    let mut line = String::new();
+    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = serde_json::from_str::<Value>(&line).unwrap()["url"].as_str().unwrap().to_owned();
+    let body = r#"-H 'Content-Type: application/json' -d '{"type":"faq","payload":{}}'"#;
+    let created = shell(&format!("curl -H 'X-API-Key: a-key-for-developers' {body} {url}/tasks"));
+    let approve = format!("{url}/approvals/{}/approve", created["approval_id"].as_str().unwrap());
+    let by = |key: &str| shell(&format!("curl -X POST -H 'X-API-Key: {key}' {approve}"));
+    assert!(by("a-key-for-developers")["detail"].as_str().unwrap().contains("needs the role admin"));
+    assert!(by("a-key-for-the-root")["detail"].as_str().unwrap().contains("it is for role:sre"));
+    assert_eq!(by("a-key-for-alice-too")["message"], "Approved by ALICE");
+    let (code, _, log) = serving.interrupt();
+    assert!(code == Some(0) && !log.contains("no effect yet"), "{log}");
+}
+
+#[test]
 fn what_cannot_be_served_is_refused_at_the_start() {
     let redis = Redis::start();
     for (name, value, part) in [
@@ -126,6 +150,8 @@ fn what_cannot_be_served_is_refused_at_the_start() {
         ("ORCHESTRATOR_PORT", "http", "ORCHESTRATOR_PORT is no port"),
         ("ORCHESTRATOR_JWT_SECRT", "x", "did you mean ORCHESTRATOR_JWT_SECRET?"),
         ("CORS_ORIGINS", "*", "CORS_ORIGINS is wrong"),
+        ("ORCHESTRATOR_APPROVER_ROLE", "user", "ORCHESTRATOR_APPROVER_ROLE is no role that decides"),
+        ("ORCHESTRATOR_ROLE_ADMIN", "eve", "ORCHESTRATOR_ROLE_ADMIN cannot give the role admin"),
     ] {
         let done = orchestrator(&["serve"]).env("REDIS_URL", redis.url()).env(name, value).output().unwrap();
         assert_eq!(done.status.code(), Some(2), "{name}: {done:?}");

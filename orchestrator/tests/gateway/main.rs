@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod approvals;
 #[cfg(feature = "cli")]
 mod binary;
 mod bodies;
+mod deciders;
+mod links;
 mod outages;
 mod shapes;
 mod stopping;
 mod support;
+mod timers;
 mod tokens;

@@ -9,7 +9,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use orchestrator::gateway::{GatewayConfig, Role, Tokens, serve};
-use orchestrator::{Config, Orchestrator};
+use orchestrator::{
+    ApprovalId, ApprovalPolicy, ApprovalStatus, Asking, Config, Decision, Entry, Incarnation, LEASE, NewTask, Noted,
+    Orchestrator, Terms, Wait, hash_bytes,
+};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -150,10 +153,24 @@ pub(crate) async fn gateway_with(config: GatewayConfig) -> Running {
     gateway_on(shared(), config).await
 }
 
+/// No task needs an approval: those tests are about something else.
 pub(crate) async fn gateway_on(url: &str, config: GatewayConfig) -> Running {
+    let settings = Config { namespace: namespace(), approvals: ApprovalPolicy::none(), ..Config::new(url) };
+    serving(settings, config).await
+}
+
+/// A gateway whose tasks need the approvals of the default policy.
+pub(crate) async fn strict() -> Running {
+    gated(ApprovalPolicy::default(), config()).await
+}
+
+pub(crate) async fn gated(approvals: ApprovalPolicy, config: GatewayConfig) -> Running {
+    serving(Config { namespace: namespace(), approvals, ..Config::new(shared()) }, config).await
+}
+
+fn namespace() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let namespace = format!("h{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    serving(Config { namespace, ..Config::new(url) }, config).await
+    format!("h{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A gateway before a namespace with settings of its own.
@@ -206,6 +223,45 @@ impl Running {
         self.send("GET", path, &[("X-API-Key", key)], b"").await
     }
 
+    /// Posts JSON with this key; nothing at all when `body` is empty.
+    pub(crate) async fn post(&self, path: &str, key: &str, body: &str) -> Answer {
+        let headers = [("X-API-Key", key), ("Content-Type", "application/json")];
+        self.send("POST", path, &headers[..if body.is_empty() { 1 } else { 2 }], body.as_bytes()).await
+    }
+
+    /// Creates a task that needs an approval, with the agent's key, and returns the ids of both.
+    pub(crate) async fn gated_task(&self, payload: &Value) -> (String, String) {
+        let created = self.create(&serde_json::json!({"type": "deploy", "payload": payload}).to_string()).await;
+        let text = |name: &str| created.body[name].as_str().unwrap_or_else(|| panic!("{created:?}")).to_owned();
+        (text("task_id"), text("approval_id"))
+    }
+
+    /// A handler's question, as a worker asks it, about a task of `requested_by`.
+    pub(crate) async fn question(
+        &self,
+        requested_by: &str,
+        question: &str,
+        form: &[&str],
+        shown: Value,
+        terms: Terms,
+    ) -> ApprovalId {
+        let queues = vec!["askers".to_owned()];
+        let life = Incarnation::join(&self.orch, &queues, &[], 10 * LEASE).await.unwrap();
+        let task = NewTask::<()>::new("faq", &()).queue("askers").requested_by(requested_by);
+        self.orch.enqueue(task).await.unwrap();
+        let claim = life.step(&[], 1, &queues, None).await.unwrap().claims.pop().unwrap();
+        let step = Entry { order: 1, side_by_side: false, digest: [0; 8], noted: Noted::Step(vec![0x2a]) };
+        life.note(claim.ticket(), "plan", &step).await.unwrap();
+        let form = form.iter().map(|field| (*field).to_owned()).collect();
+        let asking = Asking::about(&claim.assignment(), shown, question, form, terms).unwrap();
+        let (status, hash) = (ApprovalStatus::Pending, hash_bytes(asking.hash()));
+        let noted = Noted::Asked { number: 0, status, hash, decision: Decision::default() };
+        let entry = Entry { order: 2, side_by_side: false, digest: [0; 8], noted };
+        let id = ApprovalId { task: claim.ticket().id, number: 1 };
+        life.park(&claim, &Wait::Person { name: "approval#1".into(), entry, asking }).await.unwrap();
+        id
+    }
+
     /// Creates a task with the agent's key.
     pub(crate) async fn create(&self, body: &str) -> Answer {
         let headers = [("X-API-Key", "agent-key"), ("Content-Type", "application/json")];
@@ -219,6 +275,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: HashMap<String, String>,
     pub(crate) body: Value,
+    /// The body as it came.
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -238,6 +296,7 @@ impl Answer {
             status,
             headers: lines.filter_map(header).collect(),
             body: serde_json::from_str(body).unwrap_or(Value::Null),
+            text: body.to_owned(),
         }
     }
 

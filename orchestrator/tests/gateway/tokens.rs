@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::support::{Answer, Running, SECRET, gateway, tokens};
 
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
@@ -24,14 +24,14 @@ fn encoded(text: &str) -> String {
 }
 
 /// A token of exactly this header and these claims, signed with `secret`.
-fn signed(header: &str, claims: &str, secret: &str) -> String {
+pub(crate) fn signed(header: &str, claims: &str, secret: &str) -> String {
     let message = format!("{}.{}", encoded(header), encoded(claims));
     let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
     format!("{message}.{signature}")
 }
 
-const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 async fn shown(gateway: &Running, token: &str) -> Answer {
     gateway.send("GET", "/stats", &[("Authorization", &format!("Bearer {token}"))], b"").await
@@ -58,6 +58,7 @@ async fn sound_tokens_pass() {
         json!({"nbf": now() - 5}),
         json!({"exp": now() as f64 + 60.5}),
         json!({"team": ["x"], "iat": now()}),
+        json!({"groups": ["sre", "a team"]}),
     ] {
         let answer = shown(&gateway, &signed(HEADER, &claims(&change), SECRET)).await;
         assert_eq!(answer.status, 200, "{change}: {answer:?}");
@@ -86,6 +87,12 @@ async fn claims_that_must_not_pass() {
         (json!({"role": ["admin"]}), "cannot be read"),
         (json!({"nbf": now() + 3600}), "not valid yet"),
         (json!({"aud": "another service"}), "another audience"),
+        (json!({"aud": "orchestrator.approval"}), "another audience"),
+        (json!({"groups": "sre"}), "cannot be read"),
+        (json!({"groups": [7]}), "cannot be read"),
+        (json!({"groups": [""]}), "groups"),
+        (json!({"groups": ["x".repeat(65)]}), "groups"),
+        (json!({"groups": vec!["x"; 51]}), "at most 50"),
     ] {
         let token = signed(HEADER, &claims(&change), SECRET);
         shown(&gateway, &token).await.refuses(401, part);

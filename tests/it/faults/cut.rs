@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use orchestrator::{Config, Incarnation};
+use orchestrator::{ApprovalId, Approver, Ballot, Config, Decided, Gate, Incarnation};
 use orchestrator_tests::{Exchange, Proxy, namespace, server, until, within};
 use orchestrator_worker::{
     Data, Orchestrator, Status, Task, TaskContext, TaskError, TaskId, TaskResult, WorkerBuilder, task_handler,
@@ -18,6 +18,7 @@ use super::{SHORT, run, worker};
 #[derive(Default)]
 struct Bench {
     runs: AtomicU32,
+    steps: AtomicU32,
     started: Notify,
 }
 
@@ -39,6 +40,18 @@ async fn act(how: String, bench: Data<Shared>, ctx: TaskContext) -> TaskResult<S
     }
 }
 
+/// Asks, sleeps, and counts its steps.
+#[task_handler("ask", queue = "act", retries = 0)]
+async fn ask(how: String, bench: Data<Shared>, ctx: TaskContext) -> TaskResult<String> {
+    bench.runs.fetch_add(1, Ordering::SeqCst);
+    let step = || async { Ok::<_, TaskError>(bench.steps.fetch_add(1, Ordering::SeqCst)) };
+    ctx.step("first", step).await?;
+    let how = ctx.approve(how).await?;
+    ctx.sleep("10ms").await;
+    ctx.once("second", |_| step()).await?;
+    Ok(format!("{} by {}", *how, how.by()))
+}
+
 #[task_handler("idle", queue = "act")]
 async fn idle(_: ()) -> TaskResult {
     Ok(())
@@ -53,7 +66,7 @@ struct Ground {
 
 impl Ground {
     fn worker(&self) -> WorkerBuilder {
-        worker(&self.orch).data(Arc::clone(&self.bench)).register::<act>()
+        worker(&self.orch).data(Arc::clone(&self.bench)).register::<act>().register::<ask>()
     }
 
     async fn task(&self, how: &str) -> TaskId {
@@ -114,6 +127,8 @@ async fn same(cuts: &[&[Cut]], scenario: impl AsyncFn(&mut Ground) -> TaskId) {
         task.trace_id.clear();
         task.created_at = Default::default();
         task.run_at = None;
+        task.sla_clock = None;
+        task.approval_id = task.approval_id.map(|id| ApprovalId { task: task.task_id, ..id });
         (task.started_at, task.completed_at) = (task.started_at.map(|_| Default::default()), None);
         let left = (task, ground.look.events(id).await, ground.bench.runs.load(Ordering::SeqCst));
         assert_eq!(ground.look.held_by_all().await, 0, "a worker that is gone holds nothing");
@@ -259,6 +274,60 @@ async fn a_rescue_counts_one_crash() {
         assert_eq!(ground.orch.get(id).await.unwrap().crashes, 1);
         stop.drain();
         within("the worker's end", running).await.unwrap().unwrap();
+        id
+    })
+    .await;
+}
+
+/// Waits until the task waits for a person, and says yes.
+async fn approve(ground: &Ground, id: TaskId) {
+    let approval = until("a question", || async {
+        ground.orch.get(id).await.ok().filter(|task| task.status == Status::Blocked)?.approval_id
+    });
+    let ballot = Ballot::approve(Approver::named("alice"));
+    let decided = ground.orch.decide(approval.await, &ballot).await.unwrap();
+    assert!(matches!(decided, Decided::Done(_)), "{decided:?}");
+}
+
+fn sleep_over(tick: &Exchange) -> bool {
+    tick.item(0) != b"0"
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_asked_once_its_answer_is_kept_and_steps_stay_done() {
+    let cuts: &[&[Cut]] = &[
+        &[("journal", any)],
+        &[("journal", any), ("journal", any), ("journal", any)],
+        &[("park", any)],
+        &[("park", any), ("reconcile", any), ("park", any), ("reconcile", any)],
+        &[("decide", any)],
+        &[("tick", sleep_over)],
+        &[("step", with_claim), ("park", any), ("decide", any), ("journal", any), ("step", with_finish)],
+    ];
+    same(cuts, async |ground| {
+        let id = ground.orch.enqueue(ask::with("sum".into())).await.unwrap().id();
+        let (stop, running) = run(ground.worker());
+        approve(ground, id).await;
+        assert_eq!(ground.result(id).await, "sum by alice");
+        stop.drain();
+        within("the worker's end", running).await.unwrap().unwrap();
+        assert_eq!(ground.bench.steps.swap(0, Ordering::SeqCst), 2, "each step was done once");
+        assert_eq!(ground.orch.approvals_history(0, 10).await.unwrap().total, 1);
+        id
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gated_task_is_stored_once_and_let_through_once() {
+    let cuts: &[&[Cut]] = &[&[("admit", any)], &[("admit", any), ("admit", any), ("decide", any), ("decide", any)]];
+    same(cuts, async |ground| {
+        let task = act::with("sum".into()).policies(Some(Gate::new()), None).sla_target("1h");
+        let id = ground.orch.enqueue(task).await.unwrap().id();
+        assert_eq!(ground.orch.approvals_pending(0, 10).await.unwrap().total, 1);
+        approve(ground, id).await;
+        ground.work(id).await;
+        assert_eq!(ground.result(id).await, "sum is done");
         id
     })
     .await;

@@ -102,7 +102,7 @@ impl World {
     }
 
     /// The caller's view of a life: the present one, or what a delayed call of an older generation sees.
-    fn seat(&self, worker: usize, generation: Option<u64>) -> (Incarnation, (usize, u64)) {
+    pub(crate) fn seat(&self, worker: usize, generation: Option<u64>) -> (Incarnation, (usize, u64)) {
         let life = &self.hands[worker].life;
         match generation {
             Some(generation) => (life.at_generation(generation), (worker, generation)),
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// Notes that a worker was told that its lease is lost.
-    fn lost(&mut self, worker: usize, generation: Option<u64>) {
+    pub(crate) fn lost(&mut self, worker: usize, generation: Option<u64>) {
         if generation.is_none() {
             self.dead(worker);
         }
@@ -130,7 +130,16 @@ impl World {
         let ticket = holding.ticket();
         let started_after = Some(holding.at.saturating_sub(ticket.id.created_at_ms()));
         let n = self.rng.random_range(0..1000);
-        let (finish, cause, ending) = match self.rng.random_range(0..10) {
+        let (finish, cause, ending) = match self.rng.random_range(0..12) {
+            10 | 11 => {
+                let (reason, cause) = match n % 2 {
+                    0 => ("rejected", Cause::Reject),
+                    _ => ("timeout", Cause::Expire),
+                };
+                let error = format!("nobody wanted {n}");
+                let finish = holding.claim.rejected(reason, &error);
+                (finish, cause, Ending { reason: Some(reason), error: Some(error), ..Ending::default() })
+            }
             0..=2 => {
                 let error = format!("no {n}");
                 let finish = holding.claim.fail("fatal", &error);
@@ -182,7 +191,9 @@ impl World {
         let entry = &self.model.tasks[&claim.ticket().id];
         let asked = &entry.asked;
         assert_eq!((claim.queue(), claim.task_type()), (asked.queue.as_str(), asked.task_type.as_str()));
-        assert_eq!((claim.priority(), claim.max_retries()), (asked.priority, asked.max_retries));
+        assert_eq!((claim.priority(), claim.max_retries()), (entry.priority, asked.max_retries));
+        assert_eq!((claim.has_passed_its_gate(), claim.has_journal()), (entry.passed, entry.journal));
+        assert_eq!(claim.requested_by(), asked.requested_by.as_deref());
         assert_eq!((claim.failures(), claim.attempt()), (entry.attempts, entry.attempts + entry.crashes + 1));
         assert_eq!(claim.payload_as::<u64>().expect("a number"), asked.payload);
         Holding { claim, at: self.model.now }
@@ -267,7 +278,7 @@ impl World {
         self.let_go(worker, generation, &reply, expected);
     }
 
-    fn let_go(&mut self, worker: usize, generation: Option<u64>, reply: &Result<LetGo>, expected: Option<LetGo>) {
+    pub(crate) fn let_go(&mut self, worker: usize, generation: Option<u64>, reply: &Result<LetGo>, expected: Option<LetGo>) {
         assert_eq!(kind(reply), expected.map(drop).ok_or("LeaseLost"), "{reply:?}");
         assert_eq!(reply.as_ref().ok(), expected.as_ref());
         if expected.is_none() {

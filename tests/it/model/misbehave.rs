@@ -60,7 +60,15 @@ impl World {
                 let Some(owner) = owners.choose(&mut self.rng).copied() else { return };
                 let Some(holding) = self.hands[owner].past.pop_front() else { return };
                 let actor = if self.rng.random_bool(0.8) { owner } else { worker };
-                match self.rng.random_range(0..4) {
+                match self.rng.random_range(0..7) {
+                    4 | 5 => {
+                        let wait = self.waiting(&holding);
+                        self.park(actor, None, &holding, &wait).await;
+                    }
+                    6 => {
+                        let (name, entry) = self.noted();
+                        self.note(actor, None, &holding, &name, &entry).await;
+                    }
                     0 => self.retry(actor, None, &holding, 5).await,
                     1 => self.shelve(actor, None, &holding).await,
                     2 => self.release(actor, None, &[holding.ticket()]).await,
@@ -87,7 +95,17 @@ impl World {
                     [1, present - 1, present + 1].into_iter().filter(|generation| *generation != present).collect();
                 let generation = choices[self.rng.random_range(0..choices.len())];
                 let late = self.ends(worker);
-                match (self.rng.random_range(0..5), self.take_any(worker)) {
+                match (self.rng.random_range(0..7), self.take_any(worker)) {
+                    (5, Some(holding)) => {
+                        let wait = self.waiting(&holding);
+                        self.park(worker, Some(generation), &holding, &wait).await;
+                        self.give(worker, Some(vec![holding]));
+                    }
+                    (6, Some(holding)) => {
+                        let (name, entry) = self.noted();
+                        self.note(worker, Some(generation), &holding, &name, &entry).await;
+                        self.give(worker, Some(vec![holding]));
+                    }
                     (0, Some(holding)) => {
                         self.retry(worker, Some(generation), &holding, 5).await;
                         self.give(worker, Some(vec![holding]));

@@ -5,11 +5,40 @@ use std::collections::BTreeSet;
 use orchestrator::{Cause, LetGo, Status, TRANSITIONS, TaskId, Ticket, next};
 
 use super::bytes::slice;
+use super::clock::Clock;
+use super::parked::APPROVAL_TIMEOUT;
 use super::reference::{
     Asked, BUCKET, CRASHES, Ending, Entry, Fin, Life, Place, Reference, Refusal, SEND_WINDOW, SWEEP, StepReply,
 };
 
+/// What became of a task that was called off.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Off {
+    Ended,
+    Asked,
+}
+
 impl Reference {
+    // Telling.
+
+    pub(crate) fn tell(&mut self, id: TaskId, event: &'static str) {
+        self.told.push((id, event, 0, None));
+    }
+
+    pub(crate) fn tell_of(&mut self, id: TaskId, number: u16, event: &'static str) {
+        self.told.push((id, event, 0, Some(number)));
+    }
+
+    /// One call that moves parked tasks tells all that it did in one entry: changes of state first, in their order, then
+    /// approvals, then clocks.
+    pub(crate) fn seal(&mut self, mark: usize) {
+        self.told[mark..].sort_by_key(|(_, event, number, _)| match *event {
+            event if event.starts_with("sla.") => u32::MAX,
+            event if event.starts_with("approval.") => u32::MAX - 1,
+            _ => *number,
+        });
+    }
+
     // Moving, by the table.
 
     /// Counts a move, which the table must allow.
@@ -19,8 +48,9 @@ impl Reference {
     }
 
     /// Moves a task; the numbers rise as the cause says.
-    fn walk(&mut self, id: TaskId, cause: Cause, place: Place) {
+    pub(crate) fn walk(&mut self, id: TaskId, cause: Cause, place: Place) {
         let entry = self.tasks.get_mut(&id).expect("a known task");
+        let gated = entry.gated;
         let from = entry.status();
         let leaves_worker = matches!(entry.place, Place::Held { .. });
         entry.place = place;
@@ -28,8 +58,12 @@ impl Reference {
         self.count(Some(from), cause, to);
         let entry = self.tasks.get_mut(&id).expect("a known task");
         match cause {
-            Cause::Claim => return self.told.push((id, "task.started", entry.changes + 1)),
-            Cause::Promote | Cause::Unshelve => entry.changes += 1,
+            Cause::Claim => {
+                let number = entry.changes + 1;
+                self.told.push((id, "task.started", number, None));
+                return self.turn(id, b'm');
+            }
+            Cause::Promote | Cause::Unshelve | Cause::Resume | Cause::Postpone => entry.changes += 1,
             _ => {
                 entry.epoch += 1;
                 entry.changes += 1 + u32::from(leaves_worker);
@@ -37,9 +71,13 @@ impl Reference {
         }
         let event = match cause {
             Cause::Promote => "task.assigned",
+            Cause::Resume if gated => "task.assigned",
+            Cause::Resume => "task.resumed",
+            Cause::Postpone => "task.scheduled",
+            Cause::Park => "task.blocked",
             Cause::Complete => "task.completed",
             Cause::Fail | Cause::Poison => "task.failed",
-            Cause::Cancel => "task.cancelled",
+            Cause::Cancel | Cause::Reject | Cause::Expire => "task.cancelled",
             Cause::Retry => "task.retrying",
             Cause::Release => "task.released",
             Cause::Shelve => "task.shelved",
@@ -48,16 +86,27 @@ impl Reference {
             Cause::Revive => "task.revived",
             other => panic!("{other:?} moves no task that is there"),
         };
-        self.told.push((id, event, entry.changes));
+        let (number, person) = (entry.changes, matches!(entry.place, Place::Parked { approval: Some(_), .. }));
+        self.told.push((id, event, number, None));
+        match (cause, to) {
+            (Cause::Promote | Cause::Unshelve | Cause::Revive, _) => {}
+            (_, Status::Completed) => self.stop(id, b'c'),
+            (_, Status::Failed) => self.stop(id, b'f'),
+            (_, Status::Cancelled) => self.stop(id, b'x'),
+            _ => self.turn(id, if person { b'h' } else { b'q' }),
+        }
+        if to.is_terminal() && self.tasks[&id].journal {
+            self.journals.get_mut(&id).expect("a journal").expires = true;
+        }
     }
 
-    fn make_ready(&mut self, id: TaskId, cause: Cause, at: u64) {
+    pub(crate) fn make_ready(&mut self, id: TaskId, cause: Cause, at: u64) {
         self.walk(id, cause, Place::Ready { at });
         self.queues.insert(self.tasks[&id].asked.queue.clone());
         self.slices.insert(slice(id));
     }
 
-    fn end(&mut self, id: TaskId, cause: Cause, ending: Ending) {
+    pub(crate) fn end(&mut self, id: TaskId, cause: Cause, ending: Ending) {
         let status = next(Some(self.tasks[&id].status()), cause).expect("a legal end");
         let dead = status == Status::Failed;
         let bucket = (self.now + if dead { self.dead_shift() } else { 0 }) / BUCKET;
@@ -68,6 +117,7 @@ impl Reference {
             if self.dead.len() > self.limits.dead_max {
                 let (_, oldest) = self.dead.pop_first().expect("a dead letter");
                 self.forget(oldest);
+                self.journals.remove(&oldest);
                 self.meet("a dead letter was pushed out", ());
             }
         }
@@ -101,12 +151,26 @@ impl Reference {
             self.meet("a task was sent again", ());
         }
         for asked in fresh {
-            let (cause, place) = match asked.due {
-                0 => (Cause::Enqueue, Place::Ready { at: self.now }),
-                due => (Cause::Schedule, Place::Timer { due }),
+            let question = asked.gate.as_ref().map(|terms| asked.question(terms, asked.due));
+            let (cause, place) = match (&question, asked.due) {
+                (Some(question), _) => {
+                    let wait = question.terms.expires_ms.unwrap_or(APPROVAL_TIMEOUT);
+                    (Cause::Ask, Place::Parked { approval: Some(0), over: self.now + wait })
+                }
+                (None, 0) => (Cause::Enqueue, Place::Ready { at: self.now }),
+                (None, due) => (Cause::Schedule, Place::Timer { due }),
             };
             let id = asked.id;
+            let clock = asked
+                .promise
+                .as_ref()
+                .map(|promise| Clock::begin(promise, id.created_at_ms(), self.now, question.is_some(), &asked.task_type));
             let entry = Entry {
+                priority: asked.priority,
+                gated: question.is_some(),
+                passed: false,
+                journal: false,
+                clock,
                 asked,
                 epoch: 0,
                 changes: 1,
@@ -120,7 +184,12 @@ impl Reference {
             self.count(None, cause, entry.status());
             self.tasks.insert(id, entry);
             self.slices.insert(slice(id));
-            self.told.push((id, "task.created", 1));
+            self.told.push((id, "task.created", 1, None));
+            if let Some(question) = question {
+                self.tasks.get_mut(&id).expect("a task").changes = 2;
+                self.told.push((id, "task.blocked", 2, None));
+                self.ask(id, 0, &question, "");
+            }
             let parent = self.tasks[&id].asked.parent;
             if let Some(line) = parent.map(|parent| self.children.entry(parent).or_default()) {
                 // One that was forgotten may come once more.
@@ -138,20 +207,32 @@ impl Reference {
     /// What a request to cancel answers: the status, or the kind of error.
     pub(crate) fn cancel(&mut self, id: TaskId) -> Result<Status, &'static str> {
         let Some(entry) = self.known(id) else { return Err(self.unknown(id)) };
-        let (status, place) = (entry.status(), entry.place.clone());
-        match (next(Some(status), Cause::Cancel), place) {
-            (None, _) if status == Status::Cancelled => Ok(Status::Cancelled),
-            (None, _) => Err(self.meet("a finished task was to be cancelled", "Conflict")),
-            (Some(_), Place::Held { worker }) => {
-                self.tasks.get_mut(&id).expect("a task").cancel = true;
-                self.workers[worker].notes.insert(id);
-                Ok(Status::InProgress)
-            }
-            (Some(to), _) => {
-                self.end(id, Cause::Cancel, Ending::by_request());
-                Ok(to)
+        let status = entry.status();
+        match next(Some(status), Cause::Cancel) {
+            None if status == Status::Cancelled => Ok(Status::Cancelled),
+            None => Err(self.meet("a finished task was to be cancelled", "Conflict")),
+            Some(to) => {
+                let mark = self.told.len();
+                let off = self.call_off(id, Ending::by_request());
+                self.seal(mark);
+                Ok(if off == Off::Ended { to } else { Status::InProgress })
             }
         }
+    }
+
+    /// Ends a task that nobody runs, or asks its worker to stop.
+    pub(crate) fn call_off(&mut self, id: TaskId, ending: Ending) -> Off {
+        match self.tasks[&id].place {
+            Place::Held { worker } => {
+                self.tasks.get_mut(&id).expect("a task").cancel = true;
+                self.workers[worker].notes.insert(id);
+                return Off::Asked;
+            }
+            Place::Parked { approval: Some(number), .. } => self.withdraw(id, number),
+            _ => {}
+        }
+        self.end(id, Cause::Cancel, ending);
+        Off::Ended
     }
 
     /// A manual retry.
@@ -160,10 +241,19 @@ impl Reference {
         if next(Some(entry.status()), Cause::Revive).is_none() {
             return Err(self.meet("a task that had not failed was to be retried", "Conflict"));
         }
+        if entry.gated {
+            return Err(self.meet("a task that never passed its gate was to be retried", "Conflict"));
+        }
         self.dead.retain(|(_, dead)| *dead != id);
         let entry = self.tasks.get_mut(&id).expect("a task");
         (entry.attempts, entry.crashes, entry.cancel) = (0, 0, false);
+        // What was promised was for the life that has ended.
+        entry.clock = None;
+        if entry.journal {
+            self.reopen(id);
+        }
         self.make_ready(id, Cause::Revive, self.now);
+        self.retried(id);
         Ok(())
     }
 
@@ -186,7 +276,7 @@ impl Reference {
         self.workers.len() - 1
     }
 
-    fn present(&mut self, worker: usize, generation: u64) -> Option<()> {
+    pub(crate) fn present(&mut self, worker: usize, generation: u64) -> Option<()> {
         match self.workers[worker].generation {
             None => self.meet("the lease was lost", None),
             Some(present) if present != generation => self.meet("the generation was old", None),
@@ -229,7 +319,8 @@ impl Reference {
                 self.walk(id, Cause::Claim, Place::Held { worker });
             }
         }
-        if reply.claims.is_empty() && want > 0 {
+        let clocked = reply.claims.iter().any(|ticket| self.tasks[&ticket.id].clock.is_some());
+        if reply.claims.is_empty() && want > 0 || clocked {
             reply.due = self.next_due();
         }
         self.owed.retain(|(debtor, queue)| *debtor != worker || Some(queue.as_str()) != woken);
@@ -237,7 +328,7 @@ impl Reference {
     }
 
     /// Ends the task instead, if that was asked for meanwhile.
-    fn cancelled(&mut self, id: TaskId) -> bool {
+    pub(crate) fn cancelled(&mut self, id: TaskId) -> bool {
         let asked = self.cancel_asked(id);
         if asked {
             self.end(id, Cause::Cancel, Ending::by_request());
@@ -276,7 +367,8 @@ impl Reference {
         if self.cancelled(t.id) {
             return Some(LetGo::Cancelled);
         }
-        self.walk(t.id, Cause::Shelve, Place::Shelf);
+        let priority = self.tasks[&t.id].priority;
+        self.walk(t.id, Cause::Shelve, Place::Shelf { priority });
         self.slices.insert(slice(t.id));
         Some(LetGo::Done)
     }
@@ -376,15 +468,43 @@ impl Reference {
     /// Fires what is due; tells the time until the next.
     pub(crate) fn tick(&mut self) -> Option<u64> {
         loop {
-            let due: Vec<_> = self.timers().into_iter().take_while(|(at, _)| *at <= self.now).take(SWEEP).collect();
+            let (mark, now) = (self.told.len(), self.now);
+            let due: Vec<_> = self.timers().into_iter().take_while(|(at, _)| *at <= now).take(SWEEP).collect();
             for (at, id) in &due {
                 self.make_ready(*id, Cause::Promote, *at);
             }
+            let over: Vec<_> = self.waits().into_iter().take_while(|(at, _)| *at <= now).take(SWEEP).collect();
+            for (_, id) in &over {
+                self.wait_is_over(*id);
+            }
+            let alarms: Vec<_> = self.alarms().into_iter().take_while(|(at, ..)| *at <= now).take(SWEEP).collect();
+            for (at, letter, id) in &alarms {
+                // An earlier one of this call may have taken it back.
+                if self.alarms().contains(&(*at, *letter, *id)) {
+                    self.fire(*letter, *id);
+                }
+            }
+            self.seal(mark);
             self.sweep();
-            if due.len() < SWEEP {
+            if due.len() + over.len() + alarms.len() < SWEEP {
                 return self.next_due();
             }
             self.meet("more was due than one call moves", ());
+        }
+    }
+
+    fn fire(&mut self, letter: u8, id: TaskId) {
+        match letter {
+            b'm' => self.remind(id),
+            b'e' => self.escalate(id),
+            _ => {
+                let clock = self.tasks.get_mut(&id).and_then(|entry| entry.clock.as_mut()).expect("a clock");
+                match letter {
+                    b's' => clock.warns = None,
+                    _ => clock.ends = None,
+                }
+                self.alarm(id, letter == b'v');
+            }
         }
     }
 

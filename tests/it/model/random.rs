@@ -2,16 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use orchestrator::{Priority, TaskId, Ticket};
+use orchestrator::{Priority, TaskId, Terms, Ticket};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::bytes::make_id;
 use super::hands::{Holding, Sent};
 use super::reference::{Asked, BUCKET};
+use super::waits;
 use super::world::{QUEUES, World};
 
-const TYPES: [&str; 3] = ["x", "y", "z"];
+pub(crate) const TYPES: [&str; 3] = ["x", "y", "z"];
 /// Live tasks above which no more are submitted.
 const LIVE_MAX: usize = 60;
 
@@ -49,6 +50,9 @@ impl World {
                 self.revive(id).await;
                 self.get(id).await;
             }
+            877..907 => self.person_acts().await,
+            907..937 => self.wait(worker).await,
+            937..962 => self.jot(worker).await,
             500..512 => {
                 let queue = QUEUES[self.rng.random_range(0..3)];
                 self.pause(queue, true).await;
@@ -143,6 +147,9 @@ impl World {
             max_retries: self.rng.random_range(0..=5),
             parent,
             due,
+            gate: self.rng.random_bool(0.15).then(|| self.terms()),
+            promise: self.rng.random_bool(0.25).then(|| self.promise()),
+            requested_by: self.rng.random_bool(0.5).then(|| self.anybody()),
         };
         self.made.push(asked.clone());
         asked
@@ -188,15 +195,18 @@ impl World {
     async fn bulk(&mut self, worker: usize) {
         let mut tasks: Vec<Asked> = (0..130).map(|_| self.ask()).collect();
         let due = if self.rng.random_bool(0.3) { self.model.now + 40_000 } else { 0 };
+        let gate = self.rng.random_bool(0.2).then(|| Terms { expires_ms: Some(40_000), ..Terms::default() });
         for asked in &mut tasks {
             asked.queue = "a".into();
             asked.task_type = "x".into();
             asked.due = due;
+            asked.gate = gate.clone();
+            asked.promise = None;
             asked.id = make_id(self.model.now, self.rng.random());
         }
         self.enqueue(&tasks).await;
-        if due > 0 {
-            self.set_time(due).await;
+        if due > 0 || gate.is_some() {
+            self.set_time(self.model.now + 40_000).await;
             return self.tick(worker).await;
         }
         let claims = self.step(worker, None, &[], 256, &["a".into()], None).await;
@@ -364,7 +374,8 @@ impl World {
             || self.model.workers.iter().filter(|life| life.lease.is_some()).count() > 1
         {
             self.beat(last).await;
-            let timers: Vec<u64> = self.model.timers().iter().map(|(due, _)| *due).collect();
+            let mut timers: Vec<u64> = self.model.timers().iter().map(|(due, _)| *due).collect();
+            timers.extend(self.model.waits().iter().map(|(over, _)| *over));
             let leases = self.model.workers.iter().filter_map(|life| life.lease);
             let then = timers.into_iter().chain(leases).chain([self.model.now]).max().expect("an instant");
             self.set_time(then + 1).await;
@@ -381,6 +392,8 @@ impl World {
         }
         self.leave(last).await;
         self.check().await;
+        waits::expiring(&mut self.raw, &self.base, &self.model).await;
+        self.proven().await;
         self.all_ended().await;
         self.set_time(self.model.now + self.model.limits.dead_retention + 3 * BUCKET).await;
         while !(self.model.buckets.is_empty() && self.model.slices.is_empty()) {
@@ -389,9 +402,10 @@ impl World {
         self.check().await;
         let kinds: BTreeSet<u8> = self.kinds().await;
         // Names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
-        // expire by itself, and starts reported by workers that died before they could report the end.
+        // expire by itself, starts reported by workers that died before they could report the end, and what is kept of
+        // decisions (the audit begins like an approval), journals and reports until it expires.
         let unexpected: Vec<char> =
-            kinds.iter().filter(|kind| !b"qkenhcs".contains(kind)).map(|k| char::from(*k)).collect();
+            kinds.iter().filter(|kind| !b"qkenhcsajHR".contains(kind)).map(|k| char::from(*k)).collect();
         assert!(unexpected.is_empty(), "keys of the kinds {unexpected:?} are left");
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator::{Cause, Priority, Status, TRANSITIONS, TaskId, Ticket};
+use orchestrator::{BlockedOn, Cause, Priority, Status, TRANSITIONS, TaskId, Terms, Ticket};
+
+use super::clock::{Clock, Promise};
+use super::parked::{Audited, Journal, Question};
 
 /// Width of a bucket of finished tasks, in milliseconds.
 pub(crate) const BUCKET: u64 = 4 * 3600 * 1000;
@@ -14,7 +17,7 @@ pub(crate) const SWEEP: usize = 100;
 pub(crate) const CRASHES: u32 = 3;
 
 /// What must come up in a long run, beside the moves of the table.
-pub(crate) const RARE: [&str; 19] = [
+pub(crate) const RARE: &[&str] = &[
     "a send came too late",
     "a queue was full",
     "a task was sent again",
@@ -34,6 +37,34 @@ pub(crate) const RARE: [&str; 19] = [
     "a rescue found nothing to take back",
     "a worker could not leave yet",
     "more was due than one call moves",
+    "a vote was counted",
+    "somebody voted twice",
+    "a decision came after the decision",
+    "a decision came after the time",
+    "the submitter was refused",
+    "somebody who was not asked was refused",
+    "something else had been shown",
+    "a link was used twice",
+    "those who may decide had changed",
+    "nobody knew of an approval",
+    "an approval was delegated",
+    "an approval was escalated",
+    "somebody was reminded",
+    "an old decision was dropped",
+    "a task that never passed its gate was to be retried",
+    "a revived task kept what was done",
+    "a revived task forgot what was not approved",
+    "a note was sent twice",
+    "an effect was noted as done",
+    "a name in the journal was taken",
+    "a journal was full",
+    "a clock warned",
+    "a clock ran out",
+    "a clock moved on after a pause",
+    "a clock asked somebody else",
+    "a task ended late",
+    "a task was raised",
+    "a task was called off by its clock",
 ];
 
 /// The settings that matter here; times in milliseconds.
@@ -43,16 +74,38 @@ pub(crate) struct Limits {
     pub(crate) dead_retention: u64,
     pub(crate) dead_max: usize,
     pub(crate) queue_max: usize,
+    pub(crate) history_max: usize,
+    pub(crate) history_ttl: u64,
+    pub(crate) self_approval: bool,
 }
 
 /// Where a task is; exactly one place at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Place {
-    Ready { at: u64 },
-    Timer { due: u64 },
-    Shelf,
-    Held { worker: usize },
-    Ended { status: Status, at: u64, bucket: u64, ending: Ending },
+    Ready {
+        at: u64,
+    },
+    Timer {
+        due: u64,
+    },
+    /// With the priority that it had when it was laid there.
+    Shelf {
+        priority: Priority,
+    },
+    /// Waits for a person, who decides on this approval, or for an instant; at the latest until it is over.
+    Parked {
+        approval: Option<u16>,
+        over: u64,
+    },
+    Held {
+        worker: usize,
+    },
+    Ended {
+        status: Status,
+        at: u64,
+        bucket: u64,
+        ending: Ending,
+    },
 }
 
 /// What the end of a task leaves behind.
@@ -87,6 +140,28 @@ pub(crate) struct Asked {
     pub(crate) parent: Option<TaskId>,
     /// Instant before which it does not start; 0 = at once.
     pub(crate) due: u64,
+    /// Who must approve before it may be claimed.
+    pub(crate) gate: Option<Terms>,
+    pub(crate) promise: Option<Promise>,
+    pub(crate) requested_by: Option<String>,
+}
+
+impl Asked {
+    /// Whether it takes the road of tasks that need more than a place.
+    pub(crate) fn is_special(&self) -> bool {
+        self.gate.is_some() || self.promise.is_some()
+    }
+
+    /// What a person is asked at its gate.
+    pub(crate) fn question(&self, terms: &Terms, due: u64) -> Question {
+        Question {
+            terms: terms.clone(),
+            own: self.requested_by.clone().unwrap_or_default(),
+            hash: orchestrator::payload_hash(&serde_json::json!(self.payload)),
+            due,
+            form: Vec::new(),
+        }
+    }
 }
 
 /// A task as it stands.
@@ -98,6 +173,15 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     pub(crate) crashes: u32,
     pub(crate) cancel: bool,
+    /// May be above the one that was asked for.
+    pub(crate) priority: Priority,
+    /// Has not passed its gate.
+    pub(crate) gated: bool,
+    /// Has passed it.
+    pub(crate) passed: bool,
+    pub(crate) journal: bool,
+    /// Also of a task that has ended, as long as it is kept.
+    pub(crate) clock: Option<Clock>,
     pub(crate) error: Option<String>,
     pub(crate) place: Place,
     /// The stored body, once it was seen; it must not change but by a retry.
@@ -108,7 +192,8 @@ impl Entry {
     pub(crate) fn status(&self) -> Status {
         match self.place {
             Place::Ready { .. } => Status::Assigned,
-            Place::Timer { .. } | Place::Shelf => Status::Pending,
+            Place::Timer { .. } | Place::Shelf { .. } => Status::Pending,
+            Place::Parked { .. } => Status::Blocked,
             Place::Held { .. } => Status::InProgress,
             Place::Ended { status, .. } => status,
         }
@@ -118,9 +203,17 @@ impl Entry {
         Ticket { id: self.asked.id, epoch: self.epoch }
     }
 
+    pub(crate) fn blocked_on(&self) -> Option<BlockedOn> {
+        match self.place {
+            Place::Parked { approval: Some(_), .. } => Some(BlockedOn::Approval),
+            Place::Parked { .. } => Some(BlockedOn::Timer),
+            _ => None,
+        }
+    }
+
     /// Its key in an order by priority, then `at`, then id.
     pub(crate) fn rank(&self, at: u64) -> (Priority, u64, TaskId) {
-        (self.asked.priority, at, self.asked.id)
+        (self.priority, at, self.asked.id)
     }
 }
 
@@ -145,8 +238,8 @@ pub(crate) struct Fin {
     pub(crate) ending: Ending,
 }
 
-/// One event, as it is to be told.
-pub(crate) type Told = (TaskId, &'static str, u32);
+/// One event, as it is to be told: with the approval's number, if it is about one.
+pub(crate) type Told = (TaskId, &'static str, u32, Option<u16>);
 
 #[derive(Debug, PartialEq)]
 pub(crate) enum Refusal {
@@ -181,6 +274,16 @@ pub(crate) struct Reference {
     /// Reported starts: instant and worker.
     pub(crate) started: BTreeMap<TaskId, (u64, usize)>,
     pub(crate) children: BTreeMap<TaskId, Vec<TaskId>>,
+    /// What was asked of people, as long as it is kept.
+    pub(crate) approvals: BTreeMap<(TaskId, u16), super::parked::Approval>,
+    /// What was decided, by the instant of the decision.
+    pub(crate) history: BTreeSet<(u64, TaskId, u16)>,
+    /// Also of tasks that have ended or are gone: the server lets those expire by itself.
+    pub(crate) journals: BTreeMap<TaskId, Journal>,
+    /// Counts for the reports, by hour.
+    pub(crate) hours: BTreeMap<u64, BTreeMap<String, u64>>,
+    /// Entries of the audit not looked for yet.
+    pub(crate) audited: Vec<Audited>,
     /// Events not looked for yet, in order.
     pub(crate) told: Vec<Told>,
     /// How often each row of [`TRANSITIONS`] was walked.
@@ -205,6 +308,11 @@ impl Reference {
             dead: BTreeSet::new(),
             started: BTreeMap::new(),
             children: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            history: BTreeSet::new(),
+            journals: BTreeMap::new(),
+            hours: BTreeMap::new(),
+            audited: Vec::new(),
             told: Vec::new(),
             walked: [0; TRANSITIONS.len()],
             met: RARE.iter().map(|what| (*what, 0)).collect(),
@@ -250,8 +358,10 @@ impl Reference {
     /// Shelved tasks by type, each in its order.
     pub(crate) fn shelves(&self) -> BTreeMap<&str, BTreeSet<(Priority, u64, TaskId)>> {
         let mut shelves: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
-        for entry in self.tasks.values().filter(|entry| entry.place == Place::Shelf) {
-            shelves.entry(&entry.asked.task_type).or_default().insert(entry.rank(entry.asked.id.created_at_ms()));
+        for entry in self.tasks.values() {
+            let Place::Shelf { priority } = entry.place else { continue };
+            let rank = (priority, entry.asked.id.created_at_ms(), entry.asked.id);
+            shelves.entry(&entry.asked.task_type).or_default().insert(rank);
         }
         shelves
     }
@@ -276,7 +386,8 @@ impl Reference {
     pub(crate) fn next_due(&self) -> Option<u64> {
         let timer = self.timers().first().map(|(due, _)| *due);
         let bucket = self.buckets.first().map(|bucket| self.expiry(*bucket));
-        timer.into_iter().chain(bucket).min().map(|due| due.saturating_sub(self.now))
+        let (wait, alarm) = (self.waits().first().map(|(over, _)| *over), self.alarms().first().map(|(at, ..)| *at));
+        [timer, bucket, wait, alarm].into_iter().flatten().min().map(|due| due.saturating_sub(self.now))
     }
 
     pub(crate) fn meet<T>(&mut self, what: &'static str, then: T) -> T {

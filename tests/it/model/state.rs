@@ -2,28 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use orchestrator::{Stats, Status, TaskId, event};
+use orchestrator::{SlaClock, SlaState, Stats, Status, TaskId, event};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
 use super::bytes::{header, id_bytes, read_id, slice, split_record};
+use super::clock::Clock;
 use super::reference::{Entry, Place, Reference, Told};
+use super::waits;
 
 /// Members or fields by key, without the namespace in front: what is in a value beside them is cut to what is known of
 /// it. An ordered set's score is the value of its member.
 pub(crate) type Dump = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// Names and values of an entry of the stream.
-type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// Distance between two priorities in a score.
 const CLASS: u64 = 1 << 42;
 
-fn key(name: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn key(name: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
     [name.as_bytes(), rest.as_ref()].concat()
 }
 
-fn number(n: u64) -> Vec<u8> {
+pub(crate) fn number(n: u64) -> Vec<u8> {
     n.to_string().into_bytes()
 }
 
@@ -35,11 +37,15 @@ pub(crate) fn expected(model: &Reference) -> Dump {
     };
     for entry in model.tasks.values() {
         let (id, asked) = (id_bytes(entry.asked.id), &entry.asked);
-        let score = |at| number(asked.priority as u64 * CLASS + at);
+        let score = |at| number(entry.priority as u64 * CLASS + at);
         match &entry.place {
             Place::Ready { at } => put(key("r:", &asked.queue), id.clone(), score(*at)),
             Place::Timer { due } => put(key("z", ""), key("d", &id), number(*due)),
-            Place::Shelf => put(key("u:", &asked.task_type), id.clone(), score(asked.id.created_at_ms())),
+            Place::Shelf { priority } => {
+                let score = number(*priority as u64 * CLASS + asked.id.created_at_ms());
+                put(key("u:", &asked.task_type), id.clone(), score);
+            }
+            Place::Parked { .. } => {}
             Place::Held { worker } => {
                 let member = [id.as_slice(), &entry.epoch.to_be_bytes()].concat();
                 put(key("w:", &model.workers[*worker].name), member, Vec::new());
@@ -50,12 +56,12 @@ pub(crate) fn expected(model: &Reference) -> Dump {
                     Status::Failed => b'f',
                     _ => b'x',
                 };
-                let value = [header(entry, false), at.to_be_bytes()[2..].to_vec(), vec![letter]].concat();
+                let value = [header(entry), at.to_be_bytes()[2..].to_vec(), vec![letter]].concat();
                 put(key("D", bucket.to_string()), id, value);
                 continue;
             }
         }
-        put(key("t", slice(asked.id)), id, header(entry, entry.place == Place::Shelf));
+        put(key("t", slice(asked.id)), id, header(entry));
     }
     for task_type in model.shelves().keys() {
         put(key("U", ""), task_type.as_bytes().to_vec(), Vec::new());
@@ -93,6 +99,7 @@ pub(crate) fn expected(model: &Reference) -> Dump {
         let line = children.iter().flat_map(|child| id_bytes(*child)).collect();
         put(key("c", slice(*parent)), id_bytes(*parent), line);
     }
+    waits::expected(model, &mut put);
     dump
 }
 
@@ -103,15 +110,16 @@ pub(crate) async fn actual(raw: &mut MultiplexedConnection, base: &str, model: &
     for key in &keys {
         let name = &key[base.len()..];
         let command = match name {
-            b"e" | b"now" | b"h" => continue,
-            b"g" | b"s" => "HGETALL",
+            b"e" | b"now" | b"h" | b"audit" => continue,
+            b"g" | b"s" | b"C" => "HGETALL",
             b"q" | b"U" => "SMEMBERS",
-            b"W" | b"T" | b"z" | b"B" | b"X" => "ZRANGE",
+            b"W" | b"T" | b"z" | b"B" | b"X" | b"P" | b"y" | b"A" | b"H" => "ZRANGE",
             _ => match (name[0], name.get(1)) {
                 (b'w', Some(b':')) => "SMEMBERS",
                 (b'r' | b'k' | b'u' | b'i', Some(b':')) => "ZRANGE",
                 (b't' | b'c', _) if name.len() == 5 => "HGETALL",
-                (b'D', _) => "HGETALL",
+                (b'a' | b'j', Some(b':')) => "HGETALL",
+                (b'D' | b'C' | b'R', Some(b'0'..=b'9')) => "HGETALL",
                 _ => panic!("there is a key that nobody should have made: {}", name.escape_ascii()),
             },
         };
@@ -134,6 +142,7 @@ pub(crate) async fn actual(raw: &mut MultiplexedConnection, base: &str, model: &
                     // It is there for the encoding only.
                     continue;
                 }
+                let Some(value) = waits::cut(&name, &member, value) else { continue };
                 let value = match name[0] {
                     b't' => cut_record(model, &member, &value),
                     b'D' => cut_finished(model, &member, &value),
@@ -179,8 +188,9 @@ pub(crate) fn same(actual: &Dump, expected: &Dump) {
         let members: BTreeSet<&Vec<u8>> = is.keys().chain(should.keys()).collect();
         for member in members.into_iter().filter(|member| is.get(*member) != should.get(*member)) {
             let show = |value: Option<&Vec<u8>>| value.map_or("nothing".into(), |v| v.escape_ascii().to_string());
-            let skip = usize::from(matches!(key[0], b'z' | b'i'));
-            let id = if b"rzuwtDXsci".contains(&key[0]) { member.get(skip..skip + 14).and_then(read_id) } else { None };
+            let skip = usize::from(matches!(key[0], b'z' | b'i' | b'P' | b'y'));
+            let id =
+                if b"rzuwtDXsciPyAHC".contains(&key[0]) { member.get(skip..skip + 14).and_then(read_id) } else { None };
             let name = id.map_or_else(|| member.escape_ascii().to_string(), |id| id.to_string());
             told += &format!("\n  {} {name}", key.escape_ascii());
             told += &format!("\n     is {}\n should {}", show(is.get(member)), show(should.get(member)));
@@ -216,7 +226,7 @@ pub(crate) fn each_in_one_place(dump: &Dump) {
             match (key[0], key.get(1)) {
                 (b'r' | b'u', Some(b':')) => places.entry(member).or_default().push(key),
                 (b'w', Some(b':')) => places.entry(&member[..14]).or_default().push(key),
-                (b'z', None) => places.entry(&member[1..]).or_default().push(key),
+                (b'z' | b'P', None) => places.entry(&member[1..]).or_default().push(key),
                 (b'D', _) => places.entry(member).or_default().push(key),
                 (b't', Some(_)) => assert!(stored.insert(member.as_slice()), "two records of one task"),
                 _ => {}
@@ -245,13 +255,15 @@ pub(crate) fn counted(stats: &Stats, dump: &Dump, model: &Reference) {
     let ready = of(|place| matches!(place, Place::Ready { .. }));
     let timers = of(|place| matches!(place, Place::Timer { .. }));
     let held = of(|place| matches!(place, Place::Held { .. }));
-    let shelved = of(|place| *place == Place::Shelf);
+    let shelved = of(|place| matches!(place, Place::Shelf { .. }));
+    let blocked = of(|place| matches!(place, Place::Parked { .. }));
     let present = model.workers.iter().filter(|life| life.lease.is_some()).count() as u64;
     assert_eq!([stats.scheduled_tasks; 2], [size("z"), timers], "scheduled");
     assert_eq!([stats.pending_tasks; 2], [kind("r:") + size("z"), ready + timers], "pending");
     assert_eq!([stats.processing_tasks; 2], [kind("w:"), held], "processing");
     assert_eq!(stats.total_tasks, ready + timers + held, "total");
     assert_eq!([stats.shelved_tasks; 2], [kind("u:"), shelved], "shelved");
+    assert_eq!([stats.blocked_tasks; 2], [size("P"), blocked], "blocked");
     assert_eq!([stats.dead_tasks; 2], [size("X"), model.dead.len() as u64], "dead");
     assert_eq!([stats.workers; 2], [size("W"), present], "workers");
     assert_eq!(stats.set_aside, 0, "set aside");
@@ -291,8 +303,15 @@ impl Stream {
         let from = if self.last.is_empty() { "-".into() } else { format!("({}", self.last) };
         let (last, events) = read_events(raw, base, &from).await;
         self.last = last.unwrap_or_else(|| std::mem::take(&mut self.last));
-        let mut events: Vec<Told> = events.into_iter().map(|e| (e.task_id, e.event_type, e.number)).collect();
-        for (id, event_type, number) in &events {
+        let mut events: Vec<Told> = events
+            .into_iter()
+            .map(|e| (e.task_id, e.event_type, e.number, e.approval_id.map(|approval| approval.number)))
+            .collect();
+        for (id, event_type, number, _) in &events {
+            if *number == 0 {
+                // No change of state.
+                continue;
+            }
             let last = self.numbers.insert(*id, *number).unwrap_or(0);
             // A dead letter that was pushed out is forgotten, and may be sent once more.
             let anew = *number == 1 && *event_type == "task.created" && model.gone.contains(id);
@@ -300,8 +319,8 @@ impl Stream {
         }
         let mut told = std::mem::take(&mut model.told);
         // Within one call the order among tasks is free; that of one task is not.
-        told.sort_by_key(|(id, _, _)| *id);
-        events.sort_by_key(|(id, _, _)| *id);
+        told.sort_by_key(|(id, ..)| *id);
+        events.sort_by_key(|(id, ..)| *id);
         let differ = events.iter().zip(&told).position(|(is, should)| is != should);
         let at = differ.unwrap_or(events.len().min(told.len()));
         assert!(events == told, "the stream tells {:?} where {:?} should be", events.get(at), told.get(at));
@@ -319,7 +338,7 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
     let mut followed = entry.attempts;
     match &entry.place {
         Place::Held { .. } => started = model.started.get(&id).map(|(at, _)| *at),
-        Place::Timer { due: at } => due = Some(*at),
+        Place::Timer { due: at } | Place::Parked { over: at, .. } => due = Some(*at),
         Place::Ended { at, ending, .. } => {
             started = ending.started_after.map(|after| id.created_at_ms() + after);
             ended = Some(*at);
@@ -335,7 +354,7 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
         (&asked.task_type, &asked.queue, &asked.queue),
         "{id}"
     );
-    assert_eq!((task.priority, task.max_retries), (asked.priority, asked.max_retries), "{id}");
+    assert_eq!((task.priority, task.max_retries), (entry.priority, asked.max_retries), "{id}");
     assert_eq!(task.payload, serde_json::json!(asked.payload), "payload of {id}");
     assert_eq!(task.created_at.timestamp_millis() as u64, id.created_at_ms(), "creation of {id}");
     assert_eq!(task.parent_task_id, asked.parent, "parent of {id}");
@@ -347,7 +366,37 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
     assert_eq!(task.result, result.map(|n| serde_json::json!(n)), "result of {id}");
     assert_eq!((task.retry_count, task.crashes), (followed, entry.crashes), "retries and crashes of {id}");
     assert_eq!(task.attempt, entry.attempts + entry.crashes + u32::from(running), "attempts of {id}");
-    assert_eq!(task.shelved, entry.place == Place::Shelf, "shelf of {id}");
+    assert_eq!(task.shelved, matches!(entry.place, Place::Shelf { .. }), "shelf of {id}");
+    assert_eq!(task.blocked_on, entry.blocked_on(), "what {id} waits for");
+    let approval = match entry.place {
+        _ if entry.gated => Some(0),
+        Place::Parked { approval: Some(number), .. } => Some(number),
+        _ => entry.passed.then_some(0),
+    };
+    assert_eq!(task.approval_id.map(|approval| approval.number), approval, "approval of {id}");
+    assert_eq!(task.requested_by, asked.requested_by, "submitter of {id}");
+    assert_eq!((task.sla.is_some(), task.sla_clock.is_some()), (asked.promise.is_some(), entry.clock.is_some()));
+    if let (Some(told), Some(clock)) = (&task.sla_clock, &entry.clock) {
+        clock_agrees(told, clock, entry);
+    }
     assert_eq!(task.cancel_requested, entry.cancel, "request to cancel {id}");
     assert_eq!(task.changes, entry.changes + u32::from(running), "changes of {id}");
+}
+
+/// The clock as the client reads it. It counts the time on by its own idea of it while the task is live.
+fn clock_agrees(told: &SlaClock, clock: &Clock, entry: &Entry) {
+    let (id, ended) = (entry.asked.id, entry.status().is_terminal());
+    let state = match clock {
+        _ if clock.violated => SlaState::Violated,
+        _ if ended => SlaState::Met,
+        _ if clock.stands() => SlaState::Paused,
+        _ if clock.warned => SlaState::Warning,
+        _ => SlaState::Ok,
+    };
+    assert_eq!(told.state, state, "clock of {id}");
+    let due = clock.end().filter(|_| !ended).map(|at| at as i64);
+    assert_eq!(told.due.map(|at| at.timestamp_millis()), due, "when the clock of {id} runs out");
+    if ended {
+        assert_eq!([told.queue_ms, told.machine_ms, told.human_ms], clock.spent, "where the time of {id} went");
+    }
 }

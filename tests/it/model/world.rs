@@ -1,24 +1,34 @@
 //! One namespace on a real Redis beside the model of it: each call is made on both, and what they say is compared.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::pin::pin;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
-use orchestrator::{Config, Error, NewTask, Orchestrator, Result, Status, TaskId, Ticket};
+use orchestrator::{
+    ApprovalPolicy, Config, Error, Gate, NewTask, Orchestrator, Result, SlaTerms, Status, TaskId, Ticket,
+};
 use orchestrator_tests::{Server, namespace};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use redis::aio::MultiplexedConnection;
+use tokio::runtime::{Builder, Runtime};
 
 use super::hands::{Hand, Sent};
 use super::reference::{Asked, Limits, Reference, Refusal, SEND_WINDOW};
 use super::state::{self, Stream};
+use super::waits;
 
 pub(crate) const QUEUES: [&str; 3] = ["a", "b", "c"];
 /// The instant when worlds begin, before a random part.
 pub(crate) const GENESIS: u64 = 1_900_000_000_000;
 /// How far the clock may fall behind the latest instant that it has shown.
 const BACK_MAX: u64 = 30_000;
+
+/// Tasks with a gate or a clock in one call at most.
+const SPECIAL_MAX: usize = 100;
+/// Looks between two at what expires.
+const EXPIRY_EVERY: usize = 5;
 
 /// Lines that are kept.
 const LINES: usize = 30;
@@ -64,6 +74,7 @@ pub(crate) fn kind<T>(reply: &Result<T>) -> Result<(), &'static str> {
         Err(Error::Invalid { .. }) => "Invalid",
         Err(Error::QueueFull { .. }) => "QueueFull",
         Err(Error::LeaseLost) => "LeaseLost",
+        Err(Error::Forbidden { .. }) => "Forbidden",
         Err(other) => panic!("a script broke: {other}"),
     })
 }
@@ -84,6 +95,10 @@ pub(crate) struct World {
     pub(crate) sent: VecDeque<(usize, Sent)>,
     labels: HashMap<TaskId, usize>,
     stream: Stream,
+    audit: waits::Audit,
+    looks: usize,
+    /// Name of the script that hears decisions, once a call of it was seen.
+    pub(crate) decide_sha: Option<String>,
     latest: u64,
 }
 
@@ -96,6 +111,9 @@ impl World {
             dead_retention: if rng.random_bool(0.3) { 3_600_000 } else { 30 * 24 * 3_600_000 },
             dead_max: if rng.random_bool(0.3) { 6 } else { 100_000 },
             queue_max: if rng.random_bool(0.3) { 20 } else { 10_000_000 },
+            history_max: if rng.random_bool(0.3) { 5 } else { 1000 },
+            history_ttl: if rng.random_bool(0.3) { 3_600_000 } else { 30 * 24 * 3_600_000 },
+            self_approval: rng.random_bool(0.2),
         };
         log.say(format!("{limits:?}"));
         let config = Config {
@@ -105,6 +123,12 @@ impl World {
             dead_max: limits.dead_max as u32,
             queue_max: limits.queue_max as u64,
             events_max: 10_000_000,
+            approvals: ApprovalPolicy {
+                history_max: limits.history_max as u32,
+                history_ttl: Duration::from_millis(limits.history_ttl),
+                self_approval: limits.self_approval,
+                ..ApprovalPolicy::none()
+            },
             test_clock: true,
             ..Config::new(&server.url())
         };
@@ -125,6 +149,9 @@ impl World {
             sent: VecDeque::new(),
             labels: HashMap::new(),
             stream: Stream::default(),
+            audit: waits::Audit::default(),
+            looks: 0,
+            decide_sha: None,
             latest: now,
         }
     }
@@ -164,25 +191,32 @@ impl World {
             let task = task.priority(asked.priority).max_retries(asked.max_retries);
             let task =
                 if asked.due == 0 { task } else { task.run_at((UNIX_EPOCH + Duration::from_millis(asked.due)).into()) };
+            let task = promised(task, asked);
+            let task = asked.requested_by.iter().fold(task, |task, caller| task.requested_by(caller));
             asked.parent.into_iter().fold(task, NewTask::parent_id)
         });
-        let reply = self.orch.enqueue_all(new).await;
+        let reply = aside(self.orch.enqueue_all(new)).await;
         let ids: BTreeSet<TaskId> = tasks.iter().map(|asked| asked.id).collect();
         let ahead = tasks.iter().any(|asked| asked.id.created_at_ms() > self.model.now + SEND_WINDOW);
         let mut expected = if ids.len() < tasks.len() || ahead { Err("Invalid") } else { Ok(()) };
-        let mut queues: Vec<&String> = Vec::new();
+        // In the order in which they are sent: by queue and by road, and of those that need more at most so many at once.
+        let mut roads: Vec<(&String, bool)> = Vec::new();
         for asked in tasks.iter().filter(|_| expected.is_ok()) {
-            if !queues.contains(&&asked.queue) {
-                queues.push(&asked.queue);
+            let road = (&asked.queue, asked.is_special());
+            if !roads.contains(&road) {
+                roads.push(road);
             }
         }
-        for queue in queues {
-            let batch: Vec<Asked> = tasks.iter().filter(|asked| asked.queue == *queue).cloned().collect();
-            match self.model.enqueue(&batch) {
-                Ok(_) => self.accepted.extend(batch.iter().map(|asked| asked.id)),
-                Err(refusal) => {
-                    expected = Err(if refusal == Refusal::Late { "Invalid" } else { "QueueFull" });
-                    break;
+        'sending: for (queue, special) in roads {
+            let batch: Vec<Asked> =
+                tasks.iter().filter(|asked| (&asked.queue, asked.is_special()) == (queue, special)).cloned().collect();
+            for batch in batch.chunks(if special { SPECIAL_MAX } else { usize::MAX }) {
+                match self.model.enqueue(batch) {
+                    Ok(_) => self.accepted.extend(batch.iter().map(|asked| asked.id)),
+                    Err(refusal) => {
+                        expected = Err(if refusal == Refusal::Late { "Invalid" } else { "QueueFull" });
+                        break 'sending;
+                    }
                 }
             }
         }
@@ -232,9 +266,15 @@ impl World {
         state::awake(&mut actual, &self.model);
         state::same(&actual, &state::expected(&self.model));
         state::each_in_one_place(&actual);
+        waits::no_orphans(&actual);
+        self.looks += 1;
+        if self.looks % EXPIRY_EVERY == 0 {
+            waits::expiring(&mut self.raw, &self.base, &self.model).await;
+        }
         let stats = self.orch.stats().await.expect("counts");
         state::counted(&stats, &actual, &self.model);
         self.stream.check(&mut self.raw, &self.base, &mut self.model).await;
+        self.audit.check(&mut self.raw, &self.base, &mut self.model).await;
         for (worker, hand) in self.hands.iter().enumerate().filter(|(_, hand)| hand.alive) {
             if self.model.workers[worker].generation == Some(hand.generation()) {
                 let believed: BTreeSet<TaskId> = hand.claims.iter().map(|holding| holding.ticket().id).collect();
@@ -274,6 +314,43 @@ impl World {
         assert!(left.is_empty(), "accepted and lost: {left:?}");
         let ended = |status| self.model.tasks.values().filter(|entry| entry.status() == status).count();
         assert_eq!(ended(Status::Failed), self.model.dead.len());
+    }
+
+    /// The audit is whole.
+    pub(crate) async fn proven(&mut self) {
+        let verdict = self.orch.verify_audit(|_| ()).await.expect("the audit");
+        assert_eq!((verdict.fault, verdict.entries), (None, self.audit.written()), "the audit");
+    }
+}
+
+/// Polls a call on a runtime that runs nothing. Some calls leave a look at the timers behind for when the next is due by
+/// the real clock; that would fire them at any moment, and here they fire when the model says so.
+pub(crate) async fn aside<T>(call: impl Future<Output = T>) -> T {
+    static IDLE: LazyLock<Runtime> =
+        LazyLock::new(|| Builder::new_current_thread().enable_time().build().expect("a runtime"));
+    let mut call = pin!(call);
+    std::future::poll_fn(|context| {
+        let _there = IDLE.enter();
+        call.as_mut().poll(context)
+    })
+    .await
+}
+
+/// With its gate, and with what is promised.
+fn promised(mut task: NewTask<u64>, asked: &Asked) -> NewTask<u64> {
+    if let Some(terms) = &asked.gate {
+        let mut gate = Gate::new();
+        gate.terms = terms.clone();
+        task = task.policies(Some(gate), None);
+    }
+    let Some(promise) = &asked.promise else { return task };
+    if promise.target > 0 {
+        let terms = SlaTerms::new(Duration::from_millis(promise.target)).warn(promise.warn).pause(promise.pauses);
+        task = task.sla(terms.on_violation(promise.action.clone()));
+    }
+    match promise.deadline {
+        0 => task,
+        at => task.sla_deadline((UNIX_EPOCH + Duration::from_millis(at)).into()),
     }
 }
 

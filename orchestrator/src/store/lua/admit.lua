@@ -1,46 +1,49 @@
 #!lua
 -- ADMIT: stores new tasks that need more than a place: a person's approval before they may be claimed, a service-level
 -- clock, or both. A gated task is in no queue. Guarantee: as ENQ.
--- KEYS[1] {ns.p}:e      keys built inside: r:<q> t<slice> T z P y q k:<q> c<slice> D<n> X C A a:<id><n> audit
+-- KEYS[1] {ns.p}:e      keys built inside: r:<q> t<slice> T z P y q k:<q> c<slice> D<n> X C A H a:<id><n> audit
 -- ARGV: 1 queue · 2 Redis milliseconds after which this send is void, negative if it was sent before
 --       3.. n (1..100) × (id [‖ 'p' parent] [‖ 'd' due ms], record, state of its clock or '', what is asked or '')
--- Reply: number of tasks newly stored; error LATE or QUEUEFULL.
+-- Reply: {number of tasks newly stored, ms until the next timer or -1}; error LATE or QUEUEFULL.
 local queue, void = ARGV[1], tonumber(ARGV[2])
 if now > math.abs(void) then return redis.error_reply('LATE this send is void, it came too late') end
-if void > 0 and go('ZCARD', base .. 'r:' .. queue) + (#ARGV - 2) / 4 > {{queue_max}} then
+local fresh = {}
+for i = 3, #ARGV, 4 do
+  local id = sub(ARGV[i], 1, 14)
+  if not records({id})[1] and (void > 0 or not find_finished(id)) then fresh[#fresh + 1] = i end
+end
+if #fresh > 0 and go('ZCARD', base .. 'r:' .. queue) + #fresh > {{queue_max}} then
   return redis.error_reply('QUEUEFULL ' .. queue)
 end
 local created, blocked, questions, stored = {}, {}, {}, 0
-for i = 3, #ARGV, 4 do
+for _, i in ipairs(fresh) do
   local id, extra, record, state, asking = sub(ARGV[i], 1, 14), sub(ARGV[i], 15), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  if not records({id})[1] and (void > 0 or not find_finished(id)) then
-    stored = stored + 1
-    if byte(extra) == 112 then
-      local parent = sub(extra, 2, 15)
-      local children = base .. 'c' .. sub(parent, 1, 4)
-      local line = go('HGET', children, parent) or ''
-      if #line < 14000 and sub(line, -14) ~= id then go('HSET', children, parent, line .. id) end
-      call('PEXPIRE', children, DEAD_RETENTION + 2 * BUCKET)
-      extra = sub(extra, 16)
-    end
-    local due = #extra > 1 and tonumber(sub(extra, 2)) or 0
-    created[stored] = id
+  stored = stored + 1
+  if byte(extra) == 112 then
+    local parent = sub(extra, 2, 15)
+    local children = base .. 'c' .. sub(parent, 1, 4)
+    local line = go('HGET', children, parent) or ''
+    if #line < 14000 and sub(line, -14) ~= id then go('HSET', children, parent, line .. id) end
+    call('PEXPIRE', children, DEAD_RETENTION + 2 * BUCKET)
+    extra = sub(extra, 16)
+  end
+  local due = #extra > 1 and tonumber(sub(extra, 2)) or 0
+  created[stored] = id
+  store(id, record)
+  if #state > 45 then
+    go('HSET', base .. 'C', id, state)
+    go('ZCARD', base .. 'y')
+    arm(id, state, true)
+  end
+  if #asking > 0 then
+    record = raise(record, 0, 1, 0, 0)
     store(id, record)
-    if #state > 45 then
-      go('HSET', base .. 'C', id, state)
-      go('ZCARD', base .. 'y')
-      arm(id, state, true)
-    end
-    if #asking > 0 then
-      record = raise(record, 0, 1, 0, 0)
-      store(id, record)
-      questions[#questions + 1] = ask(id, 0, cmsgpack.unpack(asking))
-      blocked[#blocked + 1] = element(id, record)
-    elseif due > now then
-      go('ZADD', base .. 'z', format('%.0f', due), 'd' .. id)
-    else
-      ready(id, record, now)
-    end
+    questions[#questions + 1] = ask(id, 0, cmsgpack.unpack(asking))
+    blocked[#blocked + 1] = element(id, record)
+  elseif due > now then
+    go('ZADD', base .. 'z', format('%.0f', due), 'd' .. id)
+  else
+    ready(id, record, now)
   end
 end
 -- A timer wakes somebody too, who then knows when it is due.
@@ -52,4 +55,4 @@ if stored > 0 then
   end
   announce(event)
 end
-return stored
+return {stored, next_due()}

@@ -7,20 +7,22 @@
 --       6 hash of what was shown, or '' · 7 decision's form, MessagePack, or '' · 8 '1' = the submitter may decide
 --       9 letter ‖ ending of a gated task, should it be rejected · 10 the same, should it have expired
 --       11 a single-use word, or '' · 12 who may decide, as judged
--- Reply: {outcome, status, who, why, at ms, votes, quorum} with outcome 'unknown', 'closed' (status tells how), 'own',
+-- Reply: {outcome, status, who, why, at ms, votes, quorum, ms until the next timer or -1} with outcome 'unknown', 'closed' (status tells how), 'own',
 --        'stale', 'voted', 'used', 'changed' (who may decide has changed: judge again), 'counted', 'delegated' or 'done'.
 local id, n, op, who = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local key = approval_key(id, n)
 local found = go('HMGET', key, 'st', 'ex', 'own', 'hash', 'q', 'n', 'by', 'who', 'why', 'at')
 local status, quorum, votes = found[1], tonumber(found[5]) or 1, tonumber(found[6]) or 0
 local function reply(outcome, st)
-  return {outcome, st or status or '', found[8] or '', found[9] or '', found[10] or '', votes, quorum}
+  return {outcome, st or status or '', found[8] or '', found[9] or '', found[10] or '', votes, quorum, next_due()}
 end
 if not status then return reply('unknown') end
 if status ~= 'pending' then return reply('closed') end
 local record = workable(id)
 if not record or bit.band(flags_of(record), ON_APPROVAL) == 0 then return reply('unknown') end
-if ARGV[8] ~= '1' and found[3] ~= '' and found[3] == who then return reply('own') end
+-- Case says nothing about who somebody is: names of API keys are written in capitals, those of tokens are not.
+local person = string.lower(who)
+if ARGV[8] ~= '1' and found[3] ~= '' and string.lower(found[3]) == person then return reply('own') end
 if found[7] ~= ARGV[12] then return reply('changed') end
 if ARGV[6] ~= '' and ARGV[6] ~= found[4] then return reply('stale') end
 local event = {}
@@ -38,6 +40,7 @@ if op == 'delegate' then
   announce_all(event)
   return reply('delegated')
 end
+if go('HSETNX', key, '~' .. person, 1) == 0 then return reply('voted') end
 if go('HSETNX', key, '+' .. who, format('%.0f', now) .. ' ' .. ARGV[5]) == 0 then return reply('voted') end
 votes = votes + 1
 if op == 'approve' and votes < quorum then

@@ -2,8 +2,8 @@
 -- Keys built inside: a:<id><n> A H j:<id> audit z P y
 -- An approval's number n is 0 for the gate at submission and counts a handler's questions from 1. `a:` holds
 --   v what was asked · st status · rq, ex requested and expiring, ms · by who may decide, separated by spaces · q quorum
---   own who asked for the task · hash of what was shown · n votes so far · +<name> one vote · rem ms between reminders
---   esc whom to add later · due when the task is to start · jn the journal's name for it · at, who, why, f the decision
+--   own who asked for the task · hash of what was shown · n votes so far · +<name> one vote · ~<name> whose, in small letters
+--   rem ms between reminders · esc whom to add later · due when the task is to start · jn the journal's name for it · at, who, why, f the decision
 
 -- SHA-256 (FIPS 180-4), as 64 hexadecimal digits. About 45 us for each 64 bytes: people decide seldom.
 local function sha256(text)
@@ -63,6 +63,8 @@ local function approval_key(id, n) return base .. 'a:' .. id .. pack('>I2', n) e
 local function ask(id, n, asking, name)
   local key, y = approval_key(id, n), base .. 'y'
   redis.call('DEL', key)
+  -- A forgotten task may be sent anew: what was decided for it then must not be dropped with this one in its place.
+  go('ZREM', base .. 'H', id .. pack('>I2', n))
   local expires = now + asking.ex
   call('HSET', key, 'v', asking.v, 'st', 'pending', 'rq', now, 'ex', format('%.0f', expires), 'by', asking.by, 'q', asking.q,
     'own', asking.own, 'hash', asking.hash, 'n', 0, 'due', asking.due or 0, 'jn', name or '', 'rem', asking.rem or 0,
@@ -143,7 +145,8 @@ end
 -- The fields of an event entry from what was collected by letter.
 local function announce_all(event)
   local fields = {}
-  for _, letter in ipairs({'e', 'p', 'k', 'r', 'A', 'V'}) do
+  -- A task that went on and then ended in the same call is told of in this order.
+  for _, letter in ipairs({'p', 'k', 'r', 'e', 'A', 'V'}) do
     fields[#fields + 1] = letter
     fields[#fields + 1] = event[letter] or ''
   end

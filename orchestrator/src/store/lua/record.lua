@@ -128,7 +128,10 @@ local function bury(id, value)
   go('ZADD', base .. 'X', now, id)
   if go('ZCARD', base .. 'X') > DEAD_MAX then
     local oldest = go('ZPOPMIN', base .. 'X')
-    go('HDEL', base .. 'D' .. math.floor((oldest[2] + DEAD_SHIFT) / BUCKET), oldest[1])
+    local n = math.floor((oldest[2] + DEAD_SHIFT) / BUCKET)
+    go('HDEL', base .. 'D' .. n, oldest[1])
+    redis.pcall('HDEL', base .. 'C' .. n, oldest[1])
+    redis.call('DEL', base .. 'j:' .. oldest[1])
   end
 end
 
@@ -154,11 +157,12 @@ end
 local function finish(id, record, tail)
   local letter, flags, late = sub(tail, 1, 1), flags_of(record), ''
   local value = record .. pack('>I6', now) .. tail .. pack('>I4', #record)
+  -- Before it is buried: that may push a dead letter out, with all that is kept of it.
+  if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + BUCKET) end
+  if bit.band(flags, CLOCKED) ~= 0 and turn(id, letter, byte(record, 13)) then late = id .. 'v' end
   if letter == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)
   if bit.band(flags, AWAITED) ~= 0 then tell(id) end
-  if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + BUCKET) end
-  if bit.band(flags, CLOCKED) ~= 0 and turn(id, letter, byte(record, 13)) then late = id .. 'v' end
   return element(id, record) .. letter, late
 end
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- MANUAL RETRY: gives a failed or cancelled task a new life under its id: counters at zero, a new epoch. Its durable
 -- steps stay done; what was asked and not approved is asked again. A task that never passed its gate stays dead.
--- KEYS[1] {ns.p}:e      keys built inside: t<slice> T D<n> X r:<q> q k:<q> j:<id> audit
+-- KEYS[1] {ns.p}:e      keys built inside: t<slice> T D<n> X C<n> r:<q> q k:<q> j:<id> audit
 -- ARGV: 1 id · 2 who asks for it
 -- Reply: 'revived', 'live', 'unknown', 'gated', or 'c' when it had completed.
 local id = ARGV[1]
@@ -16,6 +16,8 @@ if bit.band(flags, GATED) ~= 0 then return 'gated' end
 record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED))
 record = sub(record, 1, 9) .. '\0\0' .. sub(record, 12)
 go('HDEL', key, id)
+-- The clock of the life that has ended says nothing of this one.
+redis.pcall('HDEL', base .. 'C' .. sub(key, #base + 2), id)
 go('ZREM', base .. 'X', id)
 store(id, record)
 ready(id, record, now)

@@ -8,7 +8,8 @@
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
 --       was taken (from 1, 0 = none) · queues in order of preference · n × (id ‖ epoch, letter ‖ ending), no id twice
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
---         claimed, d is the ms until the next timer, -1 for none, -3 when unsound things were cleared away: look again.
+--         claimed, or something with a clock, d is the ms until the next timer, -1 for none; -3 when unsound things were
+--         cleared away: look again.
 local worker = ARGV[1]
 local high, low, queues, woken = byte(ARGV[3], 1, 4)
 local want = high * 256 + low
@@ -157,7 +158,12 @@ if dead then
   local excess = call('ZCARD', base .. 'X') - DEAD_MAX
   if excess > 0 then
     local oldest = call('ZPOPMIN', base .. 'X', excess)
-    for i = 1, #oldest, 2 do call('HDEL', base .. 'D' .. math.floor((oldest[i + 1] + DEAD_SHIFT) / BUCKET), oldest[i]) end
+    for i = 1, #oldest, 2 do
+      local n = math.floor((oldest[i + 1] + DEAD_SHIFT) / BUCKET)
+      call('HDEL', base .. 'D' .. n, oldest[i])
+      redis.pcall('HDEL', base .. 'C' .. n, oldest[i])
+      call('DEL', base .. 'j:' .. oldest[i])
+    end
   end
 end
 if #taken > 0 and room == 0 and woken > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + woken], 0, 'x') end
@@ -203,8 +209,8 @@ for i = 1, unsound and #unsound or 0, 2 do
 end
 if #taken == 0 and unsound then
   reply[2] = -3
-elseif #taken == 0 and want > 0 then
-  for q = 1, queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
+elseif clocked or #taken == 0 and want > 0 then
+  for q = 1, clocked and 0 or queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
   local due
   for _, key in ipairs({'z', 'P', 'y', 'B'}) do
     local head = redis.pcall('ZRANGE', base .. key, 0, 0, 'WITHSCORES')

@@ -1,0 +1,74 @@
+//! A task in hand that no server knows, for running a handler without one. Tests only.
+
+use serde_json::Value;
+
+use crate::approval::{Asking, Terms};
+use crate::claim::{Claim, Ticket};
+use crate::record::{Header, flag};
+use crate::{ApprovalPolicy, Config, NewTask, QUEUE_DEFAULT, Result, TaskId};
+
+/// A task that was never submitted.
+#[derive(Debug)]
+pub struct Alone {
+    id: TaskId,
+    record: Vec<u8>,
+}
+
+impl Alone {
+    /// Checks it as submitting does. No gate stops it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for what could not be submitted.
+    pub fn new<T>(task: NewTask<T>, now_ms: u64) -> Result<Self> {
+        let config = Config { approvals: ApprovalPolicy::none(), ..Config::new("") };
+        let id = task.id.unwrap_or_else(|| TaskId::at_moved_clock(now_ms));
+        let queue = task.queue.clone().or_else(|| task.home.clone()).unwrap_or_else(|| QUEUE_DEFAULT.into());
+        let record = task.into_draft(id, queue, now_ms, &config, None)?.record;
+        Ok(Self { id, record })
+    }
+
+    /// Claims it, after so many other claims and failed attempts.
+    ///
+    /// # Errors
+    /// None in practice: the record is our own.
+    pub fn claim(&self, epoch: u32, failures: u8, has_journal: bool, now_ms: u64) -> Result<Claim> {
+        let (header, body) = Header::read(&self.record)?;
+        let flags = flag::PASSED | if has_journal { flag::JOURNAL } else { 0 };
+        let mut record = Vec::with_capacity(self.record.len());
+        Header { epoch, attempts: failures, flags, ..header }.write(&mut record);
+        record.extend(body);
+        Claim::read(Ticket { id: self.id, epoch }, &record, now_ms)
+    }
+}
+
+impl Asking {
+    /// Who must approve.
+    #[must_use]
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What is shown.
+    #[must_use]
+    pub fn shown(&self) -> &Value {
+        &self.request.shown
+    }
+
+    /// What is asked, in words.
+    #[must_use]
+    pub fn question(&self) -> &str {
+        &self.request.question
+    }
+
+    /// The fields to be filled in.
+    #[must_use]
+    pub fn form(&self) -> &[String] {
+        &self.request.form
+    }
+
+    /// Who submitted the task.
+    #[must_use]
+    pub fn requested_by(&self) -> Option<&str> {
+        self.requested_by.as_deref()
+    }
+}
