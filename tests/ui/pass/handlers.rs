@@ -34,6 +34,21 @@ struct Desk {
     retries = 3,
     backoff = "exp(2s, 10m)",
     timeout = "15m",
+    approval(
+        unless = "args.id in [1, 2]",
+        by = ["role:sre", "alice"],
+        quorum = 2,
+        expires = "4h",
+        remind = "30m",
+        escalate = "1h, role:lead",
+    ),
+    sla(
+        target = "30m",
+        warn = 0.8,
+        pause = "human",
+        on_violation = "escalate:role:lead",
+        hours = "mon-fri 09:00-17:00 Europe/Berlin",
+    ),
 )]
 async fn bugfix(
     Bug { id, title }: Bug,
