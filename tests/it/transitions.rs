@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use orchestrator::{
-    Cause, Claim, Error, Incarnation, LetGo, NewTask, Orchestrator, Status, TRANSITIONS, TaskId, encode_value, next,
+    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Cause, Claim, Entry, Error, Gate, Incarnation, LetGo, NewTask,
+    Noted, Orchestrator, Status, TRANSITIONS, TaskId, Terms, Until, Wait, encode_value, next,
 };
-use orchestrator_tests::{orch, until};
+use orchestrator_tests::{orch, raw, until};
+use serde_json::json;
 
 const QUEUE: &str = "q";
 
@@ -18,18 +20,29 @@ enum Standing {
     Shelved,
     Ready,
     Running,
+    /// Waits for a person before its next attempt.
+    Gated,
+    /// The same, and it is not to start before an instant either.
+    GatedLater,
+    /// Its handler asks a person.
+    Asking,
+    Asleep,
     Completed,
     Failed,
     Cancelled,
 }
 
 impl Standing {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 12] = [
         Self::Unknown,
         Self::WaitingForRetry,
         Self::Shelved,
         Self::Ready,
         Self::Running,
+        Self::Gated,
+        Self::GatedLater,
+        Self::Asking,
+        Self::Asleep,
         Self::Completed,
         Self::Failed,
         Self::Cancelled,
@@ -41,24 +54,34 @@ impl Standing {
             Self::WaitingForRetry | Self::Shelved => Some(Status::Pending),
             Self::Ready => Some(Status::Assigned),
             Self::Running => Some(Status::InProgress),
+            Self::Gated | Self::GatedLater | Self::Asking | Self::Asleep => Some(Status::Blocked),
             Self::Completed => Some(Status::Completed),
             Self::Failed => Some(Status::Failed),
             Self::Cancelled => Some(Status::Cancelled),
         }
     }
 
-    /// What the table says, where one status covers two ways of waiting.
-    fn leads_to(self, cause: Cause) -> Option<Status> {
-        match (self, cause) {
-            (Self::Shelved, Cause::Promote) | (Self::WaitingForRetry, Cause::Unshelve) => None,
-            _ => next(self.status(), cause),
-        }
+    /// What the table says, where one status covers several ways of waiting: the row that is walked, if one is.
+    fn leads_to(self, cause: Cause) -> Option<(Cause, Status)> {
+        let cause = match (self, cause) {
+            (Self::Shelved, Cause::Promote) | (Self::WaitingForRetry, Cause::Unshelve) => return None,
+            // A yes leads to the queue or to the timer, never to a choice of both.
+            (Self::Gated | Self::Asking | Self::Asleep, Cause::Postpone) | (Self::GatedLater, Cause::Resume) => return None,
+            // Nobody can refuse a sleep, and its end is what it waits for.
+            (Self::Asleep, Cause::Reject) => return None,
+            (Self::Asleep, Cause::Expire) => Cause::Resume,
+            // A handler hears a no and a silence too.
+            (Self::Asking, Cause::Reject | Cause::Expire) => Cause::Resume,
+            (_, cause) => cause,
+        };
+        next(self.status(), cause).map(|to| (cause, to))
     }
 }
 
-const CAUSES: [Cause; 14] = [
+const CAUSES: [Cause; 20] = [
     Cause::Enqueue,
     Cause::Schedule,
+    Cause::Ask,
     Cause::Promote,
     Cause::Claim,
     Cause::Complete,
@@ -69,12 +92,18 @@ const CAUSES: [Cause; 14] = [
     Cause::Unshelve,
     Cause::Rescue,
     Cause::Poison,
+    Cause::Park,
+    Cause::Resume,
+    Cause::Postpone,
+    Cause::Reject,
+    Cause::Expire,
     Cause::Cancel,
     Cause::Revive,
 ];
 
 /// One task brought to a standing, with the worker that had it and a claim that it has, or had before.
 struct Scene {
+    standing: Standing,
     orch: Orchestrator,
     worker: Incarnation,
     id: TaskId,
@@ -112,7 +141,7 @@ impl Scene {
             // An id that was never submitted; the claim is of another task.
             Standing::Unknown => {
                 let id: TaskId = "01890000-0000-7000-8000-000000000000".parse().unwrap();
-                return Self { orch, worker, id, claim: held };
+                return Self { standing, orch, worker, id, claim: held };
             }
             Standing::WaitingForRetry => {
                 assert_eq!(worker.retry(&held, Duration::ZERO, "once more").await.unwrap(), LetGo::Done);
@@ -120,6 +149,24 @@ impl Scene {
             Standing::Shelved => assert_eq!(worker.shelve(&held).await.unwrap(), LetGo::Done),
             Standing::Ready => assert!(worker.release(&[held.ticket()]).await.unwrap().is_empty()),
             Standing::Running => {}
+            Standing::Gated => {
+                let asking = Asking::at_gate(&held, &Gate::new()).unwrap().expect("a gate");
+                assert_eq!(worker.park(&held, &Wait::Gate(asking)).await.unwrap(), LetGo::Done);
+            }
+            // Never claimed: the claim is of another task.
+            Standing::GatedLater => {
+                let task = NewTask::<()>::new("t", "payload").queue("later").delay("1h");
+                let id = orch.enqueue(task.policies(Some(Gate::new()), None)).await.unwrap().id();
+                return Self { standing, orch, worker, id, claim: held };
+            }
+            Standing::Asking => {
+                let asking = Asking::about(&held, json!(7), "Really?", Vec::new(), Terms::default()).unwrap();
+                let status = ApprovalStatus::Pending;
+                let entry = entry(Noted::Asked { number: 0, status, hash: [0; 32], decision: Default::default() });
+                let wait = Wait::Person { name: "question".into(), entry, asking };
+                assert_eq!(worker.park(&held, &wait).await.unwrap(), LetGo::Done);
+            }
+            Standing::Asleep => assert_eq!(worker.park(&held, &asleep()).await.unwrap(), LetGo::Done),
             Standing::Completed => finish(&worker, again(&worker).await.complete(&result())).await,
             Standing::Failed => finish(&worker, again(&worker).await.fail("fatal", "no")).await,
             Standing::Cancelled => {
@@ -127,7 +174,26 @@ impl Scene {
                 assert_eq!(orch.cancel(id).await.unwrap(), Status::Cancelled);
             }
         }
-        Self { orch, worker, id, claim: held }
+        Self { standing, orch, worker, id, claim: held }
+    }
+
+    /// A person says yes or no. Nobody may be asking.
+    async fn decide(&self, yes: bool) {
+        let number = u16::from(self.standing == Standing::Asking);
+        let ballot = if yes { Ballot::approve } else { Ballot::reject }(Approver::named("ann"));
+        drop(self.orch.decide(ApprovalId { task: self.id, number }, &ballot).await);
+    }
+
+    /// What it waits for is over: the timer is moved, so that nobody has to wait, and fired.
+    async fn time_is_up(&self) {
+        let waits = format!("{{{}.0}}:P", self.orch.config().namespace);
+        let mut raw = raw().await;
+        let mut ask = redis::cmd("ZRANGE");
+        let timers: Vec<Vec<u8>> = ask.arg(&waits).arg(0).arg(-1).query_async(&mut raw).await.unwrap();
+        for timer in timers {
+            redis::cmd("ZADD").arg(&waits).arg(0).arg(timer).query_async::<()>(&mut raw).await.unwrap();
+        }
+        self.worker.tick().await.unwrap();
     }
 
     async fn status(&self) -> Option<(Status, u32)> {
@@ -140,12 +206,36 @@ impl Scene {
 
     /// Tries the move in the way in which it comes about in life.
     async fn apply(&self, cause: Cause) {
-        let Self { orch, worker, id, claim } = self;
+        let Self { standing, orch, worker, id, claim } = self;
         let new = || NewTask::<()>::new("t", "payload").queue(QUEUE).id(*id);
         match cause {
             // An id older than a minute is refused; what is known already is left as it is.
             Cause::Enqueue => drop(orch.enqueue(new()).await),
             Cause::Schedule => drop(orch.enqueue(new().delay("1h")).await),
+            Cause::Ask => drop(orch.enqueue(new().policies(Some(Gate::new()), None)).await),
+            Cause::Park => drop(worker.park(claim, &asleep()).await.unwrap()),
+            Cause::Resume if *standing == Standing::Asleep => self.time_is_up().await,
+            // What this way of waiting does not know: the yes leads elsewhere, as its own row says.
+            Cause::Resume | Cause::Postpone if self.status().await.is_some_and(|(s, _)| s == Status::Blocked) => {
+                match standing.leads_to(cause) {
+                    Some(_) => self.decide(true).await,
+                    None => drop(worker.tick().await.unwrap()),
+                }
+            }
+            Cause::Resume | Cause::Postpone => self.decide(true).await,
+            Cause::Reject if *standing == Standing::Running => {
+                try_finish(worker, duplicate(claim).rejected("rejected", "no")).await;
+            }
+            Cause::Reject => {
+                self.decide(false).await;
+                try_finish(worker, duplicate(claim).rejected("rejected", "no")).await;
+            }
+            Cause::Expire => {
+                if self.status().await.is_some_and(|(s, _)| s == Status::Blocked) {
+                    self.time_is_up().await;
+                }
+                try_finish(worker, duplicate(claim).rejected("timeout", "nobody decided")).await;
+            }
             Cause::Promote => drop(worker.tick().await.unwrap()),
             Cause::Claim => drop(claim_or_nothing(worker).await),
             Cause::Complete => try_finish(worker, duplicate(claim).complete(&result())).await,
@@ -165,6 +255,15 @@ impl Scene {
             other => panic!("a cause without a way to come about: {other:?}"),
         }
     }
+}
+
+fn entry(noted: Noted) -> Entry {
+    Entry { order: 1, side_by_side: false, digest: [0; 8], noted }
+}
+
+fn asleep() -> Wait {
+    let until = Until::After(Duration::from_secs(3600));
+    Wait::Sleep { name: "sleep".into(), entry: entry(Noted::Sleep(0)), until }
 }
 
 fn result() -> Vec<u8> {
@@ -211,7 +310,7 @@ async fn every_legal_edge_leads_where_the_table_says_and_no_other_leads_anywhere
             let scene = Scene::set(standing, crashes).await;
             let before = scene.status().await;
             assert_eq!(before.map(|(status, _)| status), standing.status(), "{standing:?} could not be reached");
-            if standing == Standing::Unknown && matches!(cause, Cause::Enqueue | Cause::Schedule) {
+            if standing == Standing::Unknown && matches!(cause, Cause::Enqueue | Cause::Schedule | Cause::Ask) {
                 // The scene's id is too old to be stored; new tasks are walked below.
                 continue;
             }
@@ -220,13 +319,14 @@ async fn every_legal_edge_leads_where_the_table_says_and_no_other_leads_anywhere
                 assert_eq!(next(None, cause), None);
                 drop(scene.orch.cancel(scene.id).await.expect_err("unknown"));
                 drop(scene.orch.retry(scene.id).await.expect_err("unknown"));
+                scene.decide(true).await;
                 assert_eq!(scene.status().await, None);
                 continue;
             }
             scene.apply(cause).await;
             let after = scene.status().await;
             match standing.leads_to(cause) {
-                Some(to) => {
+                Some((cause, to)) => {
                     let (status, changes) = after.expect("the task is known");
                     assert_eq!(status, to, "{standing:?} by {cause:?}");
                     assert_eq!(changes, before.unwrap().1 + 1, "{standing:?} by {cause:?}: one change, one number");
@@ -245,6 +345,11 @@ async fn every_legal_edge_leads_where_the_table_says_and_no_other_leads_anywhere
         assert_eq!((Some(task.status), task.changes), (next(None, cause), 1));
         walked.push((None, cause, task.status));
     }
+    // Two changes in one: it comes into being, and then it waits.
+    let gated = NewTask::<()>::new("t", "payload").queue(QUEUE).policies(Some(Gate::new()), None);
+    let task = orch.enqueue(gated).await.unwrap().task().await.unwrap();
+    assert_eq!((Some(task.status), task.changes), (next(None, Cause::Ask), 2));
+    walked.push((None, Cause::Ask, task.status));
     for row in TRANSITIONS {
         assert!(walked.contains(row), "nobody walked {row:?}");
     }
@@ -260,6 +365,9 @@ async fn refusals_say_what_stands_in_the_way() {
     assert!(text(failed.orch.cancel(failed.id).await.unwrap_err()).contains("has failed"));
     let ready = Scene::set(Standing::Ready, 0).await;
     assert!(text(ready.orch.retry(ready.id).await.unwrap_err()).contains("has not ended"));
+    let gated = Scene::set(Standing::Gated, 0).await;
+    assert_eq!(gated.orch.cancel(gated.id).await.unwrap(), Status::Cancelled);
+    assert!(text(gated.orch.retry(gated.id).await.unwrap_err()).contains("was never approved"));
     let stale = done.worker.step(&[duplicate(&done.claim).complete(&result())], 0, &[], None).await.unwrap().stale;
     assert_eq!(stale, [done.claim.ticket()]);
 }

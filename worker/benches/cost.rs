@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use orchestrator::{Config, Incarnation, LEASE, NewTask, Orchestrator, encode_value};
+use orchestrator::{
+    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Config, Decision, Entry, Gate, Incarnation, LEASE, NewTask,
+    Noted, Orchestrator, Terms, Wait, encode_value, hash_bytes,
+};
 use orchestrator_worker::{Stop, TaskResult, Worker, task_handler};
 use redis::aio::MultiplexedConnection;
 
@@ -107,6 +110,70 @@ async fn work_off(orch: &Orchestrator, batch: usize) -> usize {
         done += stepped.claims.len();
         if stepped.claims.is_empty() {
             return done;
+        }
+        finishes = stepped.claims.into_iter().map(|claim| claim.complete(&result)).collect();
+    }
+}
+
+/// What a task may ask for beside being done.
+const EXTRAS: [&str; 5] = ["nothing", "a promise", "a durable step", "a gate, approved", "a question, approved"];
+
+/// Enqueues in hundreds, then claims and finishes in hundreds, with one of [`EXTRAS`] for each task.
+async fn with_extra(url: &str, extra: &str) {
+    let orch = Orchestrator::connect(url).await.unwrap();
+    let payload = payload();
+    let mut ids = Vec::new();
+    for _ in (0..TASKS).step_by(100) {
+        let task = || match extra {
+            "a promise" => NewTask::<()>::new("bugfix", &payload).sla_target("1h"),
+            "a gate, approved" => NewTask::new("bugfix", &payload).policies(Some(Gate::new()), None),
+            _ => NewTask::new("bugfix", &payload),
+        };
+        ids.extend(orch.enqueue_all((0..100).map(|_| task())).await.unwrap().iter().map(|handle| handle.id()));
+    }
+    let approve = async |number| {
+        for some in ids.chunks(8) {
+            let ballot = Ballot::approve(Approver::named("alice"));
+            join_all(some.iter().map(|task| orch.decide(ApprovalId { task: *task, number }, &ballot)))
+                .await
+                .into_iter()
+                .for_each(|decided| drop(decided.unwrap()));
+        }
+    };
+    if extra == "a gate, approved" {
+        approve(0).await;
+    }
+    let queues = ["dev_agent".to_owned()];
+    let worker = Incarnation::join(&orch, &queues, &[], LEASE).await.unwrap();
+    if extra == "a question, approved" {
+        for _ in (0..TASKS).step_by(100) {
+            let claims = worker.step(&[], 100, &queues, None).await.unwrap().claims;
+            let parked = claims.iter().map(|claim| async {
+                let asking = Asking::about(claim, "Go on?".into(), "", Vec::new(), Terms::default()).unwrap();
+                let noted = Noted::Asked {
+                    number: 0,
+                    status: ApprovalStatus::Pending,
+                    hash: hash_bytes(asking.hash()),
+                    decision: Decision::default(),
+                };
+                let entry = Entry { order: 1, side_by_side: false, digest: [0; 8], noted };
+                worker.park(claim, &Wait::Person { name: "q".into(), entry, asking }).await.unwrap()
+            });
+            join_all(parked).await;
+        }
+        approve(1).await;
+    }
+    let result = encode_value("result", &"r".repeat(RESULT - 2), 1000).unwrap();
+    let mut finishes = Vec::new();
+    loop {
+        let stepped = worker.step(&finishes, 100, &queues, None).await.unwrap();
+        if stepped.claims.is_empty() {
+            return;
+        }
+        if extra == "a durable step" {
+            let noted = Noted::Step(result.clone());
+            let entry = Entry { order: 1, side_by_side: false, digest: [0; 8], noted };
+            join_all(stepped.claims.iter().map(|claim| worker.note(claim.ticket(), "step", &entry))).await;
         }
         finishes = stepped.claims.into_iter().map(|claim| claim.complete(&result)).collect();
     }
@@ -223,6 +290,16 @@ async fn main() {
         eprint!("\rround {} of {ROUNDS}", round + 1);
     }
     eprintln!();
+    for _ in 0..3 {
+        for extra in EXTRAS {
+            fresh(&mut link).await;
+            let before = cpu_us(&mut link).await;
+            with_extra(&url, extra).await;
+            let cost = (cpu_us(&mut link).await - before) / TASKS as f64;
+            let best = figures.entry(format!("extra_us: {extra}")).or_insert(f64::MAX);
+            *best = best.min(cost);
+        }
+    }
     fresh(&mut link).await;
     let orch = Orchestrator::with_config(Config { events_max: 1_000_000, ..Config::new(&url) }).await.unwrap();
     let record = {
@@ -258,6 +335,10 @@ async fn main() {
     for (batch, flight) in ways {
         let of = |name: &str| figures[&format!("{name}_us_batch_{batch}_in_flight_{flight}")];
         println!("{batch:>7} {flight:>10} {:>10.1} {:>16.1} {:>7.2}", of("ours"), of("bare"), of("ours") / of("bare"));
+    }
+    println!("\nin hundreds, with something more for each task (min of 3 rounds)");
+    for extra in EXTRAS {
+        println!("{extra:>24} {:>10.1} µs", figures[&format!("extra_us: {extra}")]);
     }
     println!("\nenvelope above the payload            {:>8.0} bytes", figures["bytes_envelope"]);
     println!("queued, above the record              {:>8.0} bytes", figures["bytes_queued_above_record"]);

@@ -18,7 +18,6 @@
 //! #[payload]
 //! struct Deploy { service: String }
 //!
-//! # #[derive(Clone)]
 //! struct Cluster { effects: Effects }
 //!
 //! impl Cluster {
@@ -35,7 +34,9 @@
 //!     ctx.step("roll out", || cluster.roll_out(&plan)).await
 //! }
 //!
+//! # /*
 //! #[orchestrator_worker::test]
+//! # */
 //! async fn deploys_once(h: Harness) {
 //!     let h = h.data(Cluster { effects: Effects::default() });
 //!     let task = h.enqueue(deploy::with(Deploy { service: "api".into() })).await;
@@ -45,7 +46,9 @@
 //!     assert_eq!(h.finish(&task).await.as_deref(), Ok("api is out"));
 //! }
 //!
+//! # /*
 //! #[orchestrator_worker::test]
+//! # */
 //! async fn whenever_the_worker_dies(h: Harness) {
 //!     let h = h.data(Cluster { effects: h.effects() });
 //!     let task = || deploy::with(Deploy { service: "api".into() });

@@ -135,7 +135,8 @@ fn main_runs_on_a_runtime() {
 
 #[test]
 fn a_test_runs_on_a_runtime_and_gets_a_harness_if_it_asks_for_one() {
-    let all = entry::test(tokens(""), &tokens("#[ignore] async fn t(h: Harness) -> Result<(), Oops> { work(h).await }"));
+    let all =
+        entry::test(tokens(""), &tokens("#[ignore] async fn t(h: Harness) -> Result<(), Oops> { work(h).await }"));
     let wanted = "
         #[::core::prelude::v1::test]
         #[ignore]

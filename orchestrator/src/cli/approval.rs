@@ -76,7 +76,7 @@ async fn list(orch: &Orchestrator, command: &List, out: &mut Output) -> Result<(
     }
     let titles: &[&str] = match command.history {
         true => &["ID", "TYPE", "STATUS", "BY", "AGE", "NOTE"],
-        false => &["ID", "TYPE", "PRIO", "ASKED BY", "WHO DECIDES", "VOTES", "AGE", "LEFT", "QUESTION"],
+        false => &["ID", "TYPE", "ASKED BY", "DECIDES", "VOTES", "LEFT", "QUESTION"],
     };
     let row = if command.history { decided_row } else { pending_row };
     out.table(titles, approvals.iter().map(row).collect())?;
@@ -91,11 +91,9 @@ fn pending_row(approval: &orchestrator::Approval) -> Vec<Cell> {
     vec![
         Cell::new(approval.approval_id),
         cell(&approval.task_type, 32),
-        Cell::new(approval.priority),
         cell(approval.requested_by.as_deref().unwrap_or_default(), 32),
-        cell(&approval.approver, 40),
+        if approval.by.is_empty() { Cell::new("anybody") } else { cell(&approval.by.join(", "), 40) },
         Cell::new(format!("{}/{}", approval.votes.len(), approval.quorum)),
-        Cell::new(distance(approval.requested_at)),
         Cell::new(distance(approval.expires_at)),
         cell(question, 60),
     ]

@@ -1,5 +1,6 @@
 //! `audit list` and `audit verify`.
 
+use chrono::SecondsFormat;
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -8,7 +9,6 @@ use serde_json::json;
 
 use super::approve::hash;
 use super::failure::{Failure, REFUSED};
-use super::get::instant;
 use super::output::{Output, cell, is_watched, note};
 
 #[derive(Debug, Subcommand)]
@@ -67,12 +67,12 @@ async fn list(orch: &Orchestrator, command: &List, out: &mut Output) -> Result<(
 fn row(entry: &AuditEntry) -> Vec<Cell> {
     vec![
         Cell::new(entry.number),
-        Cell::new(instant(entry.at)),
+        Cell::new(entry.at.to_rfc3339_opts(SecondsFormat::Secs, true)),
         cell(&entry.op, 16),
         Cell::new(entry.approval_id),
         cell(&entry.who, 40),
         cell(&entry.note, 60),
-        cell(entry.hash.get(..16).unwrap_or(&entry.hash), 16),
+        cell(entry.hash.get(..12).unwrap_or(&entry.hash), 12),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use chrono::{DateTime, Utc};
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets};
 use orchestrator::Status;
 use serde::Serialize;
 
@@ -53,6 +53,10 @@ impl Output {
         if table.is_tty() {
             // Into the width of the terminal; what goes elsewhere keeps a line a row.
             table.set_content_arrangement(ContentArrangement::Dynamic);
+            // The first column names things, for copying: it is never broken.
+            if let Some(names) = table.column_mut(0) {
+                names.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         if std::env::var_os("NO_COLOR").is_some_and(|set| !set.is_empty()) {
             table.force_no_tty();

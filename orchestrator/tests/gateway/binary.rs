@@ -105,7 +105,8 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
     let url = told["url"].as_str().unwrap();
     let by_key = shell(&format!("curl -H 'X-API-Key: dev-key-123' {url}/stats"));
     assert_eq!(by_key["queue"]["total_tasks"], 0);
-    let mut mint = orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--ttl", "5m"]);
+    let mut mint =
+        orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--group", "sre", "--ttl", "5m"]);
     let minted = mint.env("ORCHESTRATOR_JWT_SECRET", SECRET).output().unwrap();
     let token = String::from_utf8(minted.stdout).unwrap();
     let by_token = shell(&format!("curl -H 'Authorization: Bearer {}' {url}/stats", token.trim()));

@@ -480,7 +480,7 @@ impl Reference {
             let alarms: Vec<_> = self.alarms().into_iter().take_while(|(at, ..)| *at <= now).take(SWEEP).collect();
             for (at, letter, id) in &alarms {
                 // An earlier one of this call may have taken it back.
-                if self.alarms().contains(&(*at, *letter, *id)) {
+                if self.each_alarm().any(|alarm| alarm == (*at, *letter, *id)) {
                     self.fire(*letter, *id);
                 }
             }

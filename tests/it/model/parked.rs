@@ -119,17 +119,20 @@ impl Reference {
 
     /// Reminders, escalations, warnings and violations that are set, in their order.
     pub(crate) fn alarms(&self) -> BTreeSet<(u64, u8, TaskId)> {
-        let mut alarms = BTreeSet::new();
-        for ((id, _), approval) in &self.approvals {
-            alarms.extend(approval.remind.map(|at| (at, b'm', *id)));
-            alarms.extend(approval.escalate.map(|at| (at, b'e', *id)));
-        }
-        for (id, entry) in &self.tasks {
-            let Some(clock) = &entry.clock else { continue };
-            alarms.extend(clock.warns.map(|at| (at, b's', *id)));
-            alarms.extend(clock.ends.map(|at| (at, b'v', *id)));
-        }
-        alarms
+        self.each_alarm().collect()
+    }
+
+    pub(crate) fn each_alarm(&self) -> impl Iterator<Item = (u64, u8, TaskId)> {
+        let asked = self.approvals.iter().flat_map(|((id, _), approval)| {
+            let at = |letter| move |at| (at, letter, *id);
+            [approval.remind.map(at(b'm')), approval.escalate.map(at(b'e'))]
+        });
+        let clocks = self.tasks.iter().filter_map(|(id, entry)| Some((id, entry.clock.as_ref()?)));
+        let promised = clocks.flat_map(|(id, clock)| {
+            let at = |letter| move |at| (at, letter, *id);
+            [clock.warns.map(at(b's')), clock.ends.map(at(b'v'))]
+        });
+        asked.chain(promised).flatten()
     }
 
     fn audit(&mut self, op: &'static str, id: TaskId, number: u16, who: &str, note: &str) {

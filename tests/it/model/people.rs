@@ -62,7 +62,7 @@ impl World {
         let action = match self.rng.random_range(0..6) {
             0 => OnViolation::Raise,
             1 => OnViolation::Cancel,
-            2 => OnViolation::Escalate("dan".into()),
+            2 | 3 => OnViolation::Escalate("dan".into()),
             _ => OnViolation::Announce,
         };
         let warn = [0.5, 0.8, 0.95][self.rng.random_range(0..3)];
@@ -348,8 +348,13 @@ impl World {
         }
         self.get(id).await;
         self.hands[worker].dismiss(holding);
-        if self.rng.random_bool(0.05) {
+        if self.rng.random_bool(0.1) {
             self.cancel(id).await;
+            if self.rng.random_bool(0.5) {
+                // Asked anew, or not at all.
+                self.revive(id).await;
+                self.get(id).await;
+            }
         }
     }
 

@@ -28,7 +28,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1000) {
+        match self.rng.random_range(0..1060) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -50,9 +50,9 @@ impl World {
                 self.revive(id).await;
                 self.get(id).await;
             }
-            877..907 => self.person_acts().await,
-            907..937 => self.wait(worker).await,
-            937..962 => self.jot(worker).await,
+            877..912 => self.person_acts().await,
+            912..962 => self.wait(worker).await,
+            962..992 => self.jot(worker).await,
             500..512 => {
                 let queue = QUEUES[self.rng.random_range(0..3)];
                 self.pause(queue, true).await;

@@ -386,7 +386,7 @@ impl Reference {
     pub(crate) fn next_due(&self) -> Option<u64> {
         let timer = self.timers().first().map(|(due, _)| *due);
         let bucket = self.buckets.first().map(|bucket| self.expiry(*bucket));
-        let (wait, alarm) = (self.waits().first().map(|(over, _)| *over), self.alarms().first().map(|(at, ..)| *at));
+        let (wait, alarm) = (self.waits().first().map(|(over, _)| *over), self.each_alarm().map(|(at, ..)| at).min());
         [timer, bucket, wait, alarm].into_iter().flatten().min().map(|due| due.saturating_sub(self.now))
     }
 

@@ -2,10 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use orchestrator::{Asking, Claim, Error, Incarnation, LEASE, Offer, QUEUES_MAX, Wait};
 use tokio_util::sync::CancellationToken;
 
@@ -119,26 +121,37 @@ impl Harness {
         let (cancel, halt) = (CancellationToken::new(), CancellationToken::new());
         let orch = self.0.orch.clone();
         let attempt = attempt::run(registered, claim.assignment(), orch, ledger, state, cancel, halt);
-        // Without the runtime's budget, which would end an await here and there by itself.
-        let mut attempt = pin!(tokio::task::unconstrained(attempt));
-        let outcome = poll_fn(|turn| match attempt.as_mut().poll(turn) {
-            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
-            Poll::Pending if self.dies_at(|| self.0.tally.place()) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        });
-        let outcome = outcome.await;
-        let Some(outcome) = outcome.filter(|_| !self.dies_at(|| "after the attempt, before its end was sent".into()))
-        else {
-            // What the handler has sent arrives. A reply that nobody waits for would not even be asked for, so the handler
-            // lives until this answer is here, which comes after all others on the same connection.
-            sure("the test's clock", self.0.orch.clock_error().await);
+        let Some(outcome) = self.in_turns(attempt).await else { return false };
+        if self.dies_at(|| "after the attempt, before its end was sent".into()) {
             return false;
-        };
+        }
         if let Outcome::Completed(output) = &outcome {
             lock(&self.0.outputs).insert(id, output.clone());
         }
         life.end(claim, outcome).await;
         true
+    }
+
+    /// Polls an attempt to its end, or until the worker dies.
+    ///
+    /// After each turn that ends in an await, a call of our own makes sure that whatever the handler has sent has arrived and
+    /// is answered: it goes over the same connection, so its answer comes last. So the awaits of two runs are the same ones,
+    /// and a handler that is dropped then has left nothing half sent.
+    async fn in_turns(&self, attempt: impl Future<Output = Outcome>) -> Option<Outcome> {
+        // Without the runtime's budget, which would end an await here and there by itself.
+        let mut attempt = pin!(tokio::task::unconstrained(attempt));
+        let bell = Arc::new(Bell::default());
+        let waker = Waker::from(Arc::clone(&bell));
+        loop {
+            if let Poll::Ready(outcome) = attempt.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Some(outcome);
+            }
+            sure("the test's clock", self.0.orch.clock_error().await);
+            if self.dies_at(|| self.0.tally.place()) {
+                return None;
+            }
+            bell.rung().await;
+        }
     }
 
     /// Counts a point at which the worker could die, and tells whether it does.
@@ -166,6 +179,30 @@ impl Harness {
         let rescued = sure(BROKEN, rescuer.rescue().await);
         assert!(rescued > 0, "the dead worker's task was not taken back");
         sure(BROKEN, rescuer.leave(&[]).await);
+    }
+}
+
+/// Tells whether the attempt was woken: it shares its task with calls that are woken too.
+#[derive(Default)]
+struct Bell {
+    rung: AtomicBool,
+    listener: AtomicWaker,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.listener.wake();
+    }
+}
+
+impl Bell {
+    async fn rung(&self) {
+        poll_fn(|turn| {
+            self.listener.register(turn.waker());
+            if self.rung.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }
 

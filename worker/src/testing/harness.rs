@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use orchestrator::{
-    ApprovalId, ApprovalPolicy, BlockedOn, Config, Decided, NewTask, Orchestrator, Result, SlaClock, Span, Status, Task,
-    TaskHandle, TaskId,
+    ApprovalId, ApprovalPolicy, BlockedOn, Config, Decided, NewTask, Orchestrator, Result, SlaClock, Span, Status,
+    Task, TaskHandle, TaskId,
 };
 use serde::de::DeserializeOwned;
 
@@ -100,18 +100,22 @@ impl Harness {
         }))
     }
 
-    /// Gives the handlers a shared value, taken by them as `Data<T>`.
-    #[must_use]
-    pub fn data<T: Send + Sync + 'static>(self, value: T) -> Self {
+    /// Gives the handlers a shared value, taken by them as `Data<T>`; returns the same harness.
+    ///
+    /// # Panics
+    /// When one of this type was given before.
+    pub fn data<T: Send + Sync + 'static>(&self, value: T) -> Self {
         lock(&self.0.setup).data(value);
-        self
+        self.clone()
     }
 
     /// Takes this handler, and others so named, instead of those that the linker finds. Before the first task.
-    #[must_use]
-    pub fn register<H: TaskHandler + Default>(self) -> Self {
+    ///
+    /// # Panics
+    /// When there is another handler for its type.
+    pub fn register<H: TaskHandler + Default>(&self) -> Self {
         lock(&self.0.setup).register(H::default());
-        self
+        self.clone()
     }
 
     /// The effects that [`Harness::crash_everywhere`] watches, for fakes to count in.
@@ -300,7 +304,8 @@ impl Harness {
         if let Some(at) = task.run_at.filter(|_| !task.status.is_terminal()) {
             let left = at.timestamp_millis() - i64::try_from(self.0.clock.now_ms()).unwrap_or(0);
             if left > 0 {
-                told += &format!("; its time comes in {:?} of virtual time", Duration::from_millis(left.unsigned_abs()));
+                told +=
+                    &format!("; its time comes in {:?} of virtual time", Duration::from_millis(left.unsigned_abs()));
             }
         }
         if let Some(error) = &task.error {

@@ -32,7 +32,7 @@ const EXPIRES_MS: u64 = 24 * 3600 * 1000;
 /// and people there is [`Harness`](super::Harness).
 ///
 /// ```
-/// use orchestrator_worker::testing::Solo;
+/// use orchestrator_worker::testing::{Answer, Solo};
 /// use orchestrator_worker::{TaskContext, TaskResult, payload, task_handler};
 ///
 /// #[payload]
@@ -45,18 +45,23 @@ const EXPIRES_MS: u64 = 24 * 3600 * 1000;
 ///     ctx.step("pay", || async { Ok::<_, std::io::Error>(format!("{} € back", order.amount)) }).await
 /// }
 ///
-/// # #[orchestrator_worker::test]
-/// # async fn refunds() {}
-/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-/// # use orchestrator_worker::tokio;
-/// # runtime.block_on(async {
-/// let solo = Solo::new().approve_as_role("alice", "finance");
-/// assert_eq!(solo.run(refund::with(Order { amount: 5 })).await.as_deref(), Ok("5 € back"));
-/// assert_eq!((solo.ran("pay"), solo.passed().as_secs()), (1, 3 * 24 * 3600));
+/// # /*
+/// #[orchestrator_worker::test]
+/// # */
+/// async fn pays_back_after_three_days() {
+///     let solo = Solo::new().approve_as_role("alice", "finance");
+///     let back = solo.run(refund::with(Order { amount: 5 })).await;
+///     assert_eq!(back.as_deref(), Ok("5 € back"));
+///     assert_eq!((solo.ran("pay"), solo.passed().as_secs()), (1, 3 * 24 * 3600));
 ///
-/// let no = Solo::new().answer(orchestrator_worker::testing::Answer::no("bob", "too late").role("finance"));
-/// assert_eq!(no.run(refund::with(Order { amount: 5 })).await.unwrap_err().reason, "rejected");
-/// # });
+///     let solo = Solo::new().answer(Answer::no("bob", "too late").role("finance"));
+///     let ended = solo.run(refund::with(Order { amount: 5 })).await.unwrap_err();
+///     assert_eq!(ended.reason, "rejected");
+/// }
+/// # fn main() {
+/// #     let runtime = orchestrator_worker::tokio::runtime::Builder::new_current_thread().enable_all().build();
+/// #     runtime.unwrap().block_on(pays_back_after_three_days());
+/// # }
 /// ```
 #[derive(Default)]
 pub struct Solo {

@@ -155,7 +155,10 @@ impl Harness {
         };
         let mut sweep = Sweep { points: 0, places: Vec::new(), steps: BTreeMap::new() };
         for point in 1.. {
-            assert!(point <= POINTS_MAX, "the handler awaits more than {POINTS_MAX} times: make it smaller for this test");
+            assert!(
+                point <= POINTS_MAX,
+                "the handler awaits more than {POINTS_MAX} times: make it smaller for this test"
+            );
             let course = self.course(task(), &people, Some(point)).await;
             let died = match &course {
                 Ok(course) => course.death.clone(),
@@ -167,12 +170,7 @@ impl Harness {
                 Ok(course) => course.faults(&calm),
                 Err(panic) => vec![panic_text(&**panic).to_owned()],
             };
-            assert!(
-                faults.is_empty(),
-                "crash point {point} of about {} ({told}): {}",
-                calm.points,
-                faults.join("; ")
-            );
+            assert!(faults.is_empty(), "crash point {point} of about {} ({told}): {}", calm.points, faults.join("; "));
             let (Some(place), Ok(course)) = (place, course) else { break };
             sweep.points = point;
             sweep.places.push(place);
@@ -268,7 +266,11 @@ impl Counts {
             faults.push(format!("`{name}` was noted {noted}×, without a crash {}×", was.noted));
         }
         if kind == "once" && (begun > was.begun || intended > was.intended) {
-            faults.push(format!("the effect `{name}` was begun {}×, without a crash {}×", begun.max(intended), was.begun));
+            faults.push(format!(
+                "the effect `{name}` was begun {}×, without a crash {}×",
+                begun.max(intended),
+                was.begun
+            ));
         }
         if unknown != was.unknown && !open {
             faults.push(format!("nobody knew of the effect `{name}`, and yet the worker did not die in it"));

@@ -100,7 +100,7 @@ impl Tally {
     pub(super) fn place(&self) -> String {
         match &self.inner().last {
             None => "before its first durable call".into(),
-            Some((name, Moment::Called(kind))) => format!("at the {kind} `{name}`, which had not begun"),
+            Some((name, Moment::Called(kind))) => format!("at the {kind} `{name}`, before its work"),
             Some((name, Moment::Begins)) => format!("while the work of `{name}` ran"),
             Some((name, Moment::Ended | Moment::Noted)) => format!("while `{name}` was being noted as done"),
             Some((name, Moment::Intended)) => format!("while the intent of `{name}` was being noted"),
