@@ -212,7 +212,7 @@ impl Approver {
     pub fn is_meant(&self, by: &[String]) -> bool {
         by.is_empty()
             || by.iter().any(|who| match who.split_once(':') {
-                Some(("role", role)) => self.roles.iter().any(|own| own == role),
+                Some(("role", role)) => self.roles.iter().any(|own| own.eq_ignore_ascii_case(role)),
                 Some(("name", name)) => self.is_called(name),
                 _ => self.is_called(who),
             })
@@ -735,7 +735,7 @@ mod tests {
             bob.is_meant(&[]) && bob.is_meant(&["role:sre".into()]) && bob.is_meant(&["x".into(), "name:bob".into()])
         );
         assert!(!bob.is_meant(&["sre".into()]) && !bob.is_meant(&["role:bob".into()]));
-        assert!(Approver::named("BOB").is_meant(&["bob".into()]) && !bob.is_meant(&["role:SRE".into()]));
+        assert!(Approver::named("BOB").is_meant(&["bob".into()]) && bob.is_meant(&["role:SRE".into()]));
         let fault = |gate: Gate| gate.check().expect_err("a fault").to_string();
         assert!(fault(Gate::new().by("a").quorum(2)).contains("only 1 may vote"));
         assert!(Gate::new().by("role:sre").quorum(2).check().is_ok());

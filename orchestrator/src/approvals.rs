@@ -183,6 +183,10 @@ impl Orchestrator {
             if approval.requested_by.as_deref().is_some_and(|own| heir.is_called(own)) && !self.self_approval() {
                 return Err(Error::invalid(format!("`{to}` submitted the task and may not decide on it")));
             }
+            if approval.by.is_empty() && approval.status == ApprovalStatus::Pending {
+                let what = format!("{id} may be decided by everybody with the right: nobody needs to be named");
+                return Err(Error::invalid(what));
+            }
             if approval.by.len() >= APPROVERS_MAX {
                 return Err(Error::invalid(format!("an approval names at most {APPROVERS_MAX} approvers")));
             }

@@ -5,6 +5,7 @@
 //! from the event stream; the shares of queues and the service times from a sample of what ended.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -152,7 +153,7 @@ impl Orchestrator {
     }
 
     /// [`Orchestrator::forecast`] every 15 seconds by one process of the namespace; never returns.
-    pub async fn keep_forecasting(&self) {
+    pub async fn keep_forecasting(&self) -> Infallible {
         loop {
             match self.store.turn_to_forecast().await {
                 Ok(true) => match self.forecast().await {

@@ -124,6 +124,8 @@ pub struct Task {
     pub crashes: u32,
     /// The instant before which it does not start.
     pub run_at: Option<DateTime<Utc>>,
+    /// When its wait is over at the latest, while blocked.
+    pub blocked_until: Option<DateTime<Utc>>,
     /// What it waits for while blocked.
     pub blocked_on: Option<BlockedOn>,
     /// The approval that holds it.
@@ -208,7 +210,12 @@ impl Task {
             result: None,
             attempt: attempts + u32::from(header.crashes) + u32::from(running),
             crashes: header.crashes.into(),
-            run_at: at.due_ms.or((body.run_at_ms > 0).then_some(body.run_at_ms)).map(instant),
+            run_at: at
+                .due_ms
+                .filter(|_| status != Status::Blocked)
+                .or((body.run_at_ms > 0).then_some(body.run_at_ms))
+                .map(instant),
+            blocked_until: at.due_ms.filter(|_| status == Status::Blocked).map(instant),
             blocked_on: match header.flags {
                 flags if status != Status::Blocked || flags & (flag::ON_APPROVAL | flag::ON_TIMER) == 0 => None,
                 flags if flags & flag::ON_APPROVAL != 0 => Some(BlockedOn::Approval),

@@ -42,7 +42,7 @@ mod first {
     use super::*;
 
     #[task_handler("job", queue = "job", retries = 0)]
-    pub async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         ctx.step("a", || count(&counts, 0)).input(&n).await?;
         ctx.approve(n).await?;
         ctx.step("b", || count(&counts, 1)).await
@@ -54,7 +54,7 @@ mod inserted {
     use super::*;
 
     #[task_handler("job", queue = "job", retries = 0)]
-    pub async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         ctx.step("new", || count(&counts, 3)).await?;
         ctx.step("a", || count(&counts, 0)).input(&n).await?;
         ctx.approve(n).await?;
@@ -67,7 +67,7 @@ mod removed {
     use super::*;
 
     #[task_handler("job", queue = "job", retries = 0)]
-    pub async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         ctx.approve(n).await?;
         ctx.step("b", || count(&counts, 3)).await
     }
@@ -78,7 +78,7 @@ mod other_input {
     use super::*;
 
     #[task_handler("job", queue = "job", retries = 0)]
-    pub async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         ctx.step("a", || count(&counts, 3)).input(&(n + 1)).await
     }
 }
@@ -87,7 +87,7 @@ mod other_output {
     use super::*;
 
     #[task_handler("job", queue = "job", retries = 0)]
-    pub async fn job(n: u32, ctx: TaskContext) -> TaskResult<String> {
+    pub(super) async fn job(n: u32, ctx: TaskContext) -> TaskResult<String> {
         ctx.step("a", || async { Ok::<_, TaskError>("text".to_owned()) }).input(&n).await
     }
 }
@@ -132,7 +132,7 @@ mod flaky {
     use super::*;
 
     #[task_handler("job", queue = "job", backoff = "fixed(1ms)")]
-    pub async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<String> {
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<String> {
         ctx.step("a", || count(&counts, 0)).await?;
         if ctx.attempt() == 1 {
             return Err("not yet".into());
@@ -171,7 +171,7 @@ mod twice {
     use super::*;
 
     #[task_handler("job", queue = "job")]
-    pub async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         ctx.step("a", || count(&counts, 0)).await?;
         ctx.step("a", || count(&counts, 1)).await
     }
@@ -181,7 +181,7 @@ mod endless {
     use super::*;
 
     #[task_handler("job", queue = "job")]
-    pub async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         for n in 0.. {
             ctx.step(&format!("step {n}"), || count(&counts, 0)).await?;
         }
@@ -193,7 +193,7 @@ mod heavy {
     use super::*;
 
     #[task_handler("job", queue = "job")]
-    pub async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         for n in 0.. {
             count(&counts, 0).await?;
             ctx.step(&format!("step {n}"), || async { Ok::<_, TaskError>("x".repeat(1_000_000)) }).await?;
@@ -226,7 +226,7 @@ mod greedy {
     use super::*;
 
     #[task_handler("job", queue = "job")]
-    pub async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         let asked = tokio::time::timeout(std::time::Duration::from_millis(1), async { ctx.approve(n).await }).await;
         count(&counts, 0).await?;
         match asked {
@@ -260,7 +260,7 @@ mod fickle {
     use super::*;
 
     #[task_handler("job", queue = "job")]
-    pub async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
         let plan = counts[0].load(Ordering::SeqCst);
         Ok(*ctx.approve(plan).await?)
     }

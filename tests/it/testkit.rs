@@ -2,7 +2,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use futures::FutureExt;
 use orchestrator::{NewTask, SlaState, SlaTerms, Status};
@@ -213,9 +213,12 @@ async fn a_handler_by_itself() {
     assert_eq!(solo.entered(), 3);
 }
 
-/// Needs a Redis, and says so.
+/// Needs a Redis.
 #[task_handler("kit.parent", retries = 0, crate = "orchestrator_worker")]
 async fn parent(_nothing: (), ctx: TaskContext) -> TaskResult {
+    if ctx.attempt() > 1 {
+        ctx.orchestrator().stats().await?;
+    }
     ctx.enqueue(slow::with(1)).await?;
     Ok(())
 }
@@ -224,7 +227,12 @@ async fn parent(_nothing: (), ctx: TaskContext) -> TaskResult {
 async fn what_a_handler_by_itself_cannot_do_is_told() {
     let solo = Solo::new().register::<parent>();
     let ended = solo.run(parent::with(())).await.expect_err("no Redis");
-    assert!(ended.error.contains("runs in a test without a Redis"), "{ended}");
+    assert!(ended.error.contains("without a Redis: no child can be submitted"), "{ended}");
+    let ended = solo.run(parent::with(()).max_retries(1)).await.expect_err("no Redis");
+    assert!(
+        ended.error.contains("panicked: this handler runs in a test without a Redis: there is no client"),
+        "{ended}"
+    );
     for (solo, told) in [
         (Solo::new().register::<release>(), "takes Data<"),
         (Solo::new().register::<release>().data(Cluster::default()), "no answer is left"),
@@ -267,9 +275,9 @@ async fn a_sound_handler_survives_a_crash_at_every_await(h: Harness) {
         assert_eq!(run.effect("apply"), 1);
     });
     let sweep = sweep.await;
-    println!("{sweep}{:#?}", sweep.places);
-    // Plan: its work and its note; apply: its intent, its work twice, its note; the journal, read twice; and three ends.
-    assert!(sweep.points >= 9, "{sweep}");
+    // Plan: its work and its note; the journal, read twice; apply: its intent, its work twice, its note; and three ends.
+    assert_eq!(sweep.points, 11, "{:#?}", sweep.places);
+    assert!(sweep.to_string().contains("11 crash points"), "{sweep}");
     assert_eq!(sweep.places.len(), sweep.points);
     for place in
         ["the work of `plan` ran", "the intent of `apply`", "the work of `apply` ran", "before its end was sent"]
@@ -320,8 +328,62 @@ async fn calls_side_by_side_and_retries_survive_crashes(h: Harness) {
         },
     );
     let sweep = sweep.await;
-    println!("{sweep}{:#?}", sweep.places);
-    assert_eq!(sweep.steps["long"].noted, sweep.points as u32);
+    assert_eq!(sweep.points, 14, "{:#?}", sweep.places);
+    assert_eq!(sweep.steps["long"].noted, 14, "once a run");
+}
+
+#[payload]
+struct Size {
+    replicas: u8,
+}
+
+/// Asks two people, twice if need be, then waits for an instant beside a step.
+#[task_handler("kit.asks", crate = "orchestrator_worker")]
+async fn asks(until: u64, cluster: Data<Cluster>, ctx: TaskContext) -> TaskResult<u8> {
+    let size = ctx.approve("size").named("size").by("role:sre").quorum(2).form::<Size>().await?.form.replicas;
+    let until = UNIX_EPOCH + Duration::from_secs(until);
+    let count = || async {
+        tokio::task::yield_now().await;
+        cluster.effects.happen("count");
+        Ok::<_, std::io::Error>(())
+    };
+    let (count, ()) = futures::join!(ctx.step("count", count).into_future(), ctx.sleep_until(until));
+    count?;
+    match ctx.approve(size).named("sure").await {
+        Ok(size) => Ok(*size),
+        Err(no) if no.is_expired() => Ok(0),
+        Err(no) => Err(no.into()),
+    }
+}
+
+#[orchestrator_worker::test]
+async fn votes_forms_and_refusals_survive_crashes(h: Harness) {
+    h.register::<asks>().data(Cluster::watched(&h));
+    for (last, told) in [
+        (Answer::yes("carol"), Ok(3)),
+        (Answer::nobody(), Ok(0)),
+        (Answer::no("carol", "no"), Err("cancelled (rejected): rejected by carol: no".to_owned())),
+    ] {
+        let sweep = h.crash_everywhere(
+            || asks::with(h.now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 48 * HOUR),
+            |run| {
+                let (last, told) = (last.clone(), told.clone());
+                async move {
+                    let vote = |name: &str, form| Answer::yes(name).role("sre").form(form);
+                    for form in [json!({"replicas": "many"}), json!({"replicas": 3})] {
+                        run.answer(vote("alice", form.clone())).await;
+                        run.answer(vote("bob", form)).await;
+                        run.until_parked().await;
+                    }
+                    run.advance("2d").await;
+                    run.answer(last).await;
+                    assert_eq!(run.finish().await.map_err(|ended| ended.to_string()), told);
+                }
+            },
+        );
+        let sweep = sweep.await;
+        assert!(sweep.points > 8, "{sweep}{:#?}", sweep.places);
+    }
 }
 
 /// Does things that nobody has noted.

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use orchestrator::{
-    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Cause, Claim, Entry, Error, Gate, Incarnation, LetGo, NewTask,
-    Noted, Orchestrator, Status, TRANSITIONS, TaskId, Terms, Until, Wait, encode_value, next,
+    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Cause, Claim, Entry, Error, Gate, Incarnation, LetGo,
+    NewTask, Noted, Orchestrator, Status, TRANSITIONS, TaskId, Terms, Until, Wait, encode_value, next,
 };
 use orchestrator_tests::{orch, raw, until};
 use serde_json::json;
@@ -66,7 +66,9 @@ impl Standing {
         let cause = match (self, cause) {
             (Self::Shelved, Cause::Promote) | (Self::WaitingForRetry, Cause::Unshelve) => return None,
             // A yes leads to the queue or to the timer, never to a choice of both.
-            (Self::Gated | Self::Asking | Self::Asleep, Cause::Postpone) | (Self::GatedLater, Cause::Resume) => return None,
+            (Self::Gated | Self::Asking | Self::Asleep, Cause::Postpone) | (Self::GatedLater, Cause::Resume) => {
+                return None;
+            }
             // Nobody can refuse a sleep, and its end is what it waits for.
             (Self::Asleep, Cause::Reject) => return None,
             (Self::Asleep, Cause::Expire) => Cause::Resume,

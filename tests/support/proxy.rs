@@ -262,7 +262,14 @@ fn endings() -> Vec<(String, String)> {
     let ending = |source: &str| {
         let kept = |line: &&str| !line.trim_start().starts_with("--") && !line.trim().is_empty();
         // Where the clock's functions are put in, only what is behind them is known.
-        let body = source.split_once("--{{clock}}").map_or(source, |(_, rest)| rest).lines().skip(1).filter(kept).collect::<Vec<_>>().join("\n");
+        let body = source
+            .split_once("--{{clock}}")
+            .map_or(source, |(_, rest)| rest)
+            .lines()
+            .skip(1)
+            .filter(kept)
+            .collect::<Vec<_>>()
+            .join("\n");
         body.rsplit("}}").next().unwrap_or_default().to_owned()
     };
     SOURCES.iter().map(|(name, source)| ((*name).to_owned(), ending(source))).collect()

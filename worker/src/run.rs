@@ -131,7 +131,9 @@ impl Run {
     /// The loop. Each turn sends what there is to send, then waits for the first thing to happen.
     pub(crate) async fn until(mut self, stop: Stop) -> Result {
         let orch = self.worker.orch.clone();
-        let _forecasting = AbortOnDrop(tokio::spawn(async move { orch.keep_forecasting().await }));
+        let _forecasting = AbortOnDrop(tokio::spawn(async move {
+            orch.keep_forecasting().await;
+        }));
         let mut grace: OptionFuture<BoxFuture<'static, ()>> = None.into();
         loop {
             let draining = self.draining;

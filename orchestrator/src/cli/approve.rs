@@ -24,11 +24,15 @@ pub(crate) struct Who {
 
 impl Who {
     fn approver(&self) -> Result<Approver, Failure> {
-        let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
         let name = self.name.clone().or_else(user);
         let name = name.ok_or_else(|| Failure::usage("nobody is named: $USER is not set; write --as NAME"))?;
         Ok(approver(&name, &self.role))
     }
+}
+
+/// The name of whoever sits at the terminal.
+pub(super) fn user() -> Option<String> {
+    std::env::var("USER").ok().filter(|user| !user.is_empty())
 }
 
 /// Somebody with their roles, with or without `role:` before them.

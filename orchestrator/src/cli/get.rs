@@ -44,12 +44,11 @@ fn fields(task: &Task) -> Vec<(&'static str, String)> {
         ("created", instant(task.created_at)),
     ];
     let mut add = |name, value: Option<String>| fields.extend(value.map(|value| (name, value)));
-    let blocked = task.status == Status::Blocked;
     add("waits for", task.blocked_on.map(|what| word(&what)));
-    add("until", task.run_at.filter(|_| blocked).map(instant));
+    add("until", task.blocked_until.map(instant));
     add("approval", task.approval_id.map(|id| id.to_string()));
     add("clock", task.sla_clock.as_ref().map(clock));
-    add("starts", task.run_at.filter(|_| task.started_at.is_none() && !blocked).map(instant));
+    add("starts", task.run_at.filter(|_| task.started_at.is_none()).map(instant));
     add("started", task.started_at.map(instant));
     add("ended", task.completed_at.map(instant));
     add("parent", task.parent_task_id.map(|id| id.to_string()));

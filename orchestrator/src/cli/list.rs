@@ -111,7 +111,7 @@ pub(super) fn remark(task: &Task) -> String {
         Status::Blocked => match (task.blocked_on, task.approval_id) {
             (Some(BlockedOn::Approval), Some(approval)) => format!("waits for {approval}"),
             (Some(BlockedOn::Timer), _) => {
-                task.run_at.map_or_else(|| "sleeps".into(), |at| format!("sleeps for {}", distance(at)))
+                task.blocked_until.map_or_else(|| "sleeps".into(), |at| format!("sleeps for {}", distance(at)))
             }
             _ => String::new(),
         },

@@ -18,6 +18,7 @@ mod queue;
 mod retry;
 #[cfg(feature = "gateway")]
 mod serve;
+mod sla;
 mod stats;
 mod submit;
 #[cfg(feature = "gateway")]
@@ -72,6 +73,9 @@ enum Command {
     /// Show who decided what, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Show how promises were kept, and which are at risk
+    #[command(subcommand)]
+    Sla(sla::Sla),
     /// Show, pause and resume queues
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -165,6 +169,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
+        Command::Sla(command) => sla::run(&orch, command, &mut out).await,
         Command::Queue(command) => queue::run(&orch, &command, &mut out).await,
         Command::Stats => stats::run(&orch, &mut out).await,
         Command::Handlers => handlers::run(&orch, &mut out).await,

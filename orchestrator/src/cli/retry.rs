@@ -6,6 +6,7 @@ use orchestrator::{Error, LIST_MAX, Orchestrator, Status, TaskFilter, TaskId};
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::approve::user;
 use super::cancel::{Outcomes, parse};
 use super::failure::Failure;
 use super::output::{Output, is_watched, note};
@@ -36,7 +37,7 @@ pub(super) async fn run(orch: &Orchestrator, command: Retry, out: &mut Output) -
     }
     let mut outcomes = Outcomes::default();
     for id in parse(&command.ids)? {
-        let outcome = orch.retry(id).await;
+        let outcome = orch.retry_by(id, &user().unwrap_or_default()).await;
         outcomes.tell(id, outcome.map(|()| (Status::Assigned, "assigned")), out)?;
     }
     outcomes.end()
@@ -65,7 +66,7 @@ async fn all_dead(orch: &Orchestrator, command: Retry, out: &mut Output) -> Resu
             && let Some(id) = ids.next()
         {
             let orch = orch.clone();
-            calls.spawn(async move { orch.retry(id).await });
+            calls.spawn(async move { orch.retry_by(id, &user().unwrap_or_default()).await });
         }
         let Some(call) = calls.join_next().await else { break };
         match call.map_err(|error| Failure::refused(error.to_string()))? {

@@ -7,6 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use orchestrator::{BlockedOn, Error, NewTask, Orchestrator, Priority, Source, Span, TaskHandle};
 use serde_json::{Value, json};
 
+use super::approve::user;
 use super::failure::{Failure, REFUSED};
 use super::output::{Output, note};
 
@@ -39,6 +40,12 @@ pub(crate) struct Submit {
     /// Free field; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     meta: Vec<(String, String)>,
+    /// Total time that it may take: 30m
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    sla: Option<Span>,
+    /// Name of whoever asks for it; they may not approve it [default: $USER]
+    #[arg(long = "as", value_name = "NAME")]
+    name: Option<String>,
     /// Wait for the result and print it, instead of the id
     #[arg(long, value_name = "SPAN", num_args = 0..=1, default_missing_value = "60s", value_parser = span)]
     wait: Option<Span>,
@@ -71,6 +78,12 @@ pub(super) async fn run(orch: &Orchestrator, command: Submit, out: &mut Output) 
     }
     for (key, value) in command.meta {
         task = task.metadata(&key, value);
+    }
+    if let Some(sla) = command.sla {
+        task = task.sla_target(sla);
+    }
+    if let Some(name) = command.name.or_else(user) {
+        task = task.requested_by(&name);
     }
     let handle = orch.enqueue(task).await?;
     match command.wait {

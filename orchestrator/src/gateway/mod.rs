@@ -45,6 +45,7 @@ mod query;
 mod role;
 mod roles;
 mod serve;
+mod sla;
 mod strict;
 mod task_details;
 mod tasks;
@@ -129,6 +130,8 @@ fn routes(gateway: Gateway, judge: &Judge, approver: Role) -> Router {
         .route("/tasks/{id}", needs(Role::User, get(tasks::read)))
         .route("/tasks/{id}/sla", needs(Role::User, get(task_details::sla)))
         .route("/tasks/{id}/journal", needs(Role::User, get(task_details::journal)))
+        .route("/sla/report", needs(Role::User, get(sla::report)))
+        .route("/sla/risk", needs(Role::User, get(sla::risk)))
         .route("/approvals/pending", needs(Role::User, get(approvals::pending)))
         .route("/approvals/history", needs(Role::User, get(approvals::history)))
         .route("/approvals/{approval_id}", needs(Role::User, get(approvals::read)))

@@ -48,7 +48,9 @@ pub async fn serve(
     };
     // Ends with this function, and with its future when somebody drops that.
     let mut background = JoinSet::new();
+    let ahead = orch.clone();
     background.spawn(async move { orch.keep_time().await });
+    background.spawn(async move { ahead.keep_forecasting().await });
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
     let router = edge::around(routes(gateway, &judge, config.approver_role.max(Role::Agent)), config.request_timeout);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));

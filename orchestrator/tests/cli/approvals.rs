@@ -11,7 +11,7 @@ const SECRET: &str = "a secret of the tests, long enough for HS256";
 
 /// A task that is gated, and its approval.
 async fn gated(bench: &Bench) -> (String, String) {
-    let run = bench.run(&["task", "submit", "deploy", "--payload", r#"{"environment":"prod"}"#]).await;
+    let run = bench.run(&["task", "submit", "deploy", "--payload", r#"{"environment":"prod"}"#, "--as", "grace"]).await;
     let id = run.ok().to_owned();
     assert!(run.err.contains(&format!("orchestrator approval show approval_{id}")), "{}", run.err);
     let approval = format!("approval_{id}");
@@ -168,4 +168,28 @@ async fn a_link_is_made_for_one_approver() {
     bench.run(&["approval", "reject", &id]).await.ok();
     let late = link(&["--for", "eve"]).await;
     assert!(late.code == 1 && late.err.contains("is rejected already"), "{}", late.err);
+}
+
+#[tokio::test]
+async fn promises_are_reported_and_whoever_submits_may_not_approve() {
+    let bench = Bench::strict().await;
+    let run = bench.run(&["task", "submit", "greet", "--queue", "q", "--sla", "30m"]).await;
+    run.ok();
+    let worker = bench.worker("q").await;
+    let claim = worker.claim().await;
+    worker.finish(claim.complete(&[0xc0])).await;
+    let report = bench.run(&["sla", "report", "--window", "2h"]).await;
+    let (titles, row) = report.ok().split_once('\n').expect("a title and a row");
+    assert!(titles.starts_with("TYPE ") && row.starts_with("greet ") && row.contains("100.0 %"), "{row}");
+    let report = bench.run(&["sla", "report", "--json"]).await.json();
+    assert_eq!((&report["total"]["ended"], &report["total"]["violated"]), (&json!(1), &json!(0)));
+    let wrong = bench.run(&["sla", "report", "--window", "40d"]).await;
+    assert!(wrong.code != 0 && wrong.err.contains("31 days"), "{}", wrong.err);
+    let none = bench.run(&["sla", "risk"]).await;
+    assert!(none.ok().starts_with("TASK ") && none.err.contains("no promise is likely to be broken"), "{}", none.err);
+
+    let id = format!("approval_{}", bench.run(&["task", "submit", "deploy"]).await.ok());
+    let own = bench.run(&["approval", "approve", &id]).await;
+    assert!(own.code == 1 && own.err.contains("ada submitted the task"), "{}", own.err);
+    bench.run(&["approval", "approve", &id, "--as", "eve"]).await.ok();
 }

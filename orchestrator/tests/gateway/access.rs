@@ -30,6 +30,8 @@ async fn each_route_takes_its_role_and_those_above() {
         ("GET", read.as_str(), [401, 401, 200, 200, 200]),
         ("GET", sla.as_str(), [401, 401, 200, 200, 200]),
         ("GET", journal.as_str(), [401, 401, 200, 200, 200]),
+        ("GET", "/sla/report", [401, 401, 200, 200, 200]),
+        ("GET", "/sla/risk", [401, 401, 200, 200, 200]),
         ("GET", "/approvals/pending", [401, 401, 200, 200, 200]),
         ("GET", "/approvals/history", [401, 401, 200, 200, 200]),
         ("GET", "/approvals/approval_x", [401, 401, 404, 404, 404]),

@@ -1,6 +1,6 @@
 //! Approvals over HTTP: what waits, who decides, and how they are refused.
 
-use orchestrator::{ApprovalPolicy, Terms};
+use orchestrator::{ApprovalPolicy, Incarnation, LEASE, Terms};
 use serde_json::{Value, json};
 
 use super::support::{config, gated, strict, tokens};
@@ -253,6 +253,20 @@ async fn the_clock_and_the_journal_of_a_task_are_told() {
             {"name": "approval#1", "order": 2, "kind": "approval", "state": "pending", "output": null},
         ])
     );
+    let life = Incarnation::join(&gateway.orch, &["faq_agent".into()], &[], LEASE).await.unwrap();
+    let claims = life.step(&[], 9, &["faq_agent".into()], None).await.unwrap().claims;
+    let finishes: Vec<_> = claims.into_iter().map(|claim| claim.complete(&[0xc0])).collect();
+    life.step(&finishes, 0, &[], None).await.unwrap();
+    let report = gateway.get("/sla/report?window=1h", "user-key").await;
+    // The gated one is still with a person, and the plain one has no promise.
+    let row = &report.body["rows"][0];
+    assert_eq!((&row["task_type"], &row["priority"]), (&json!("faq"), &json!("P2")));
+    assert_eq!((&row["ended"], &row["violated"], &row["attainment"]), (&json!(2), &json!(1), &json!(0.5)));
+    assert_eq!(report.body["total"]["ended"], 2);
+    gateway.get("/sla/report?window=40d", "user-key").await.refuses(422, "31 days");
+    gateway.get("/sla/report?window=long", "user-key").await.refuses(422, "not a span");
+    let risk = gateway.get("/sla/risk", "user-key").await;
+    assert_eq!((&risk.body["count"], &risk.body["at_risk"]), (&json!(0), &json!([])));
     for of in ["sla", "journal"] {
         gateway.get(&format!("/tasks/x/{of}"), "user-key").await.refuses(404, "task");
         let unknown = "019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000";

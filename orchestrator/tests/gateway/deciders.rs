@@ -32,7 +32,7 @@ async fn groups_of_a_token_are_roles_and_others_are_told_who_is_meant() {
     let gateway = gated(policy(&["role:sre"]), config()).await;
     let path = format!("/approvals/{}/approve", asked(&gateway).await);
     gateway.post(&path, "admin-key", "").await.refuses(403, "it is for role:sre. Their roles are: admin");
-    by_token(&gateway, &path, "dave", Role::Agent, &["dev", "SRE"], "").await.refuses(403, "agent, dev, SRE");
+    by_token(&gateway, &path, "dave", Role::Agent, &["dev", "sres"], "").await.refuses(403, "agent, dev, sres");
     by_token(&gateway, &path, "dave", Role::User, &["sre"], "").await.refuses(403, "needs the role agent");
     assert_eq!(by_token(&gateway, &path, "alice", Role::Agent, &["dev", "sre"], "").await.status, 200);
 }

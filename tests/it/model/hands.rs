@@ -278,7 +278,13 @@ impl World {
         self.let_go(worker, generation, &reply, expected);
     }
 
-    pub(crate) fn let_go(&mut self, worker: usize, generation: Option<u64>, reply: &Result<LetGo>, expected: Option<LetGo>) {
+    pub(crate) fn let_go(
+        &mut self,
+        worker: usize,
+        generation: Option<u64>,
+        reply: &Result<LetGo>,
+        expected: Option<LetGo>,
+    ) {
         assert_eq!(kind(reply), expected.map(drop).ok_or("LeaseLost"), "{reply:?}");
         assert_eq!(reply.as_ref().ok(), expected.as_ref());
         if expected.is_none() {

@@ -161,10 +161,9 @@ impl Reference {
                 (None, due) => (Cause::Schedule, Place::Timer { due }),
             };
             let id = asked.id;
-            let clock = asked
-                .promise
-                .as_ref()
-                .map(|promise| Clock::begin(promise, id.created_at_ms(), self.now, question.is_some(), &asked.task_type));
+            let clock = asked.promise.as_ref().map(|promise| {
+                Clock::begin(promise, id.created_at_ms(), self.now, question.is_some(), &asked.task_type)
+            });
             let entry = Entry {
                 priority: asked.priority,
                 gated: question.is_some(),

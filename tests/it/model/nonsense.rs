@@ -11,7 +11,17 @@ use super::pokes::{Field, LIVES, QUEUES, TYPES};
 use super::reference::BUCKET;
 
 /// Ordered sets, and scores that something may trip over.
-const SCORED: [(&str, &str); 5] = [("B", "0"), ("B", "inf"), ("T", "0"), ("z", "inf"), ("z", "-inf")];
+const SCORED: [(&str, &str); 9] = [
+    ("B", "0"),
+    ("B", "inf"),
+    ("T", "0"),
+    ("z", "inf"),
+    ("z", "-inf"),
+    ("P", "-inf"),
+    ("y", "-inf"),
+    ("y", "0"),
+    ("A", "0"),
+];
 
 impl Field {
     fn noise(&mut self, length: usize) -> Vec<u8> {
@@ -128,8 +138,9 @@ impl Field {
         let waited: Vec<u8> = id_bytes(self.anybody().unwrap_or_else(|| make_id(self.now, 0)));
         let id = read_id(&waited).expect("an id");
         let (queue, shelf) = (QUEUES[self.rng.random_range(0..2)], TYPES[self.rng.random_range(0..2)]);
-        let names = ["e", "g", "W", "q", "z", "B", "X", "T", "U", "s", "h", "n", "Q"];
-        let key = match self.rng.random_range(0..24) {
+        let names = ["e", "g", "W", "q", "z", "B", "X", "T", "U", "s", "h", "n", "Q", "P", "y", "C", "A", "H", "audit"];
+        let key = match self.rng.random_range(0..31) {
+            n @ 24..30 => self.key(names[n - 11]),
             n @ 0..13 => self.key(names[n]),
             13 => self.key(&format!("r:{queue}")),
             14 => self.key(&format!("k:{queue}")),
@@ -140,6 +151,7 @@ impl Field {
             19 => self.slice_key("t", id),
             20 => self.slice_key("c", id),
             21 => self.key(&format!("D{}", self.now / BUCKET)),
+            30 => [self.key("j:"), waited.clone()].concat(),
             22 => self.key(&format!("D{}", (self.now + 29 * 24 * 3_600_000) / BUCKET)),
             _ => return self.poke_inbox(id).await,
         };
@@ -162,10 +174,10 @@ impl Field {
     /// What lay in a key that is overwritten is hurt.
     async fn lose(&mut self, key: &[u8], name: &[u8]) {
         let mut lost = match name[0] {
-            b'r' | b'w' | b'u' | b't' | b'D' | b'X' | b'z' => self.members(key).await,
+            b'r' | b'w' | b'u' | b't' | b'D' | b'X' | b'z' | b'P' => self.members(key).await,
             _ => Vec::new(),
         };
-        if name == b"z" {
+        if matches!(name, b"z" | b"P") {
             lost = lost.iter().filter_map(|timer| Some(timer.get(1..)?.to_vec())).collect();
         }
         // Leases and generations both name the workers: without either nobody finds what they hold.

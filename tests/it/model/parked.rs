@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator::{
-    ApprovalStatus, Cause, Decision, Entry, LetGo, Noted, TaskId, Terms, Ticket, hash_bytes,
-};
+use orchestrator::{ApprovalStatus, Cause, Decision, Entry, LetGo, Noted, TaskId, Terms, Ticket, hash_bytes};
 
 use super::bytes::{entry_sent, slice};
 use super::reference::{Ending, Place, Reference};
@@ -307,7 +305,9 @@ impl Reference {
             return Err(self.meet("a decision came after the decision", ("Conflict", told)));
         }
         if !self.limits.self_approval && approval.question.own.eq_ignore_ascii_case(&word.who) {
-            return Err(self.meet("the submitter was refused", ("Forbidden", format!("{} submitted the task", word.who))));
+            return Err(
+                self.meet("the submitter was refused", ("Forbidden", format!("{} submitted the task", word.who)))
+            );
         }
         if approval.by != by {
             return Err(self.meet("those who may decide had changed", ("changed", String::new())));
@@ -405,7 +405,12 @@ impl Reference {
     }
 
     /// `None` is a lost lease, `Some(None)` a journal without room.
-    pub(crate) fn park(&mut self, (worker, generation): (usize, u64), t: Ticket, wait: &Waiting) -> Option<Option<LetGo>> {
+    pub(crate) fn park(
+        &mut self,
+        (worker, generation): (usize, u64),
+        t: Ticket,
+        wait: &Waiting,
+    ) -> Option<Option<LetGo>> {
         self.present(worker, generation)?;
         if !self.holds(worker, t) {
             return Some(Some(self.meet("a ticket was stale", LetGo::Stale)));
@@ -491,9 +496,9 @@ impl Reference {
         let Some(journal) = self.journals.get_mut(&id) else { return };
         journal.expires = false;
         let before = journal.entries.len();
-        journal.entries.retain(|_, entry| {
-            !matches!(entry.noted, Noted::Asked { status, .. } if status != ApprovalStatus::Approved)
-        });
+        journal.entries.retain(
+            |_, entry| !matches!(entry.noted, Noted::Asked { status, .. } if status != ApprovalStatus::Approved),
+        );
         let (kept, forgot) = (!journal.entries.is_empty(), journal.entries.len() < before);
         if kept {
             self.meet("a revived task kept what was done", ());

@@ -59,14 +59,14 @@ impl World {
             // An instant alone takes the defaults for the rest.
             return Promise { target, deadline, warn: 0.8, pauses: true, action: OnViolation::Announce };
         }
-        let action = match self.rng.random_range(0..6) {
+        let action = match self.rng.random_range(0..8) {
             0 => OnViolation::Raise,
-            1 => OnViolation::Cancel,
-            2 | 3 => OnViolation::Escalate("dan".into()),
+            1 | 2 => OnViolation::Cancel,
+            3 | 4 => OnViolation::Escalate("dan".into()),
             _ => OnViolation::Announce,
         };
         let warn = [0.5, 0.8, 0.95][self.rng.random_range(0..3)];
-        Promise { target, deadline, warn, pauses: self.rng.random_bool(0.7), action }
+        Promise { target, deadline, warn, pauses: self.rng.random_bool(0.5), action }
     }
 
     // What people do.
@@ -104,7 +104,8 @@ impl World {
         let hash = approval.map_or_else(String::new, |approval| approval.question.hash.clone());
         let asks = approval.is_some_and(|a| a.status == ApprovalStatus::Pending && !a.question.form.is_empty());
         let approve = self.rng.random_bool(0.75);
-        let form = if asks && approve { encode_value("form", &json!({"n": 3}), 100).expect("a form") } else { Vec::new() };
+        let form =
+            if asks && approve { encode_value("form", &json!({"n": 3}), 100).expect("a form") } else { Vec::new() };
         Word {
             who,
             roles,
@@ -115,7 +116,7 @@ impl World {
                 1..=3 => hash,
                 _ => String::new(),
             },
-            once: if self.rng.random_bool(0.2) { "word".into() } else { String::new() },
+            once: if self.rng.random_bool(0.4) { "word".into() } else { String::new() },
             form,
         }
     }
@@ -333,7 +334,7 @@ impl World {
             // Asked for just before it lets go.
             self.cancel(id).await;
         }
-        let full = matches!(wait.1, Waiting::Person(..) | Waiting::Sleep(..)) && self.rng.random_bool(0.05);
+        let full = matches!(wait.1, Waiting::Person(..) | Waiting::Sleep(..)) && self.rng.random_bool(0.2);
         let before = if full { self.fill(id).await } else { None };
         let parked = self.park(worker, None, &holding, &wait).await;
         self.unfill(id, before).await;

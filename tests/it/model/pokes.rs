@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
-use orchestrator::{Claim, Config, Error, Finish, Incarnation, NewTask, Orchestrator, Result, Status, TaskId, Ticket};
+use orchestrator::{
+    ApprovalPolicy, Claim, Config, Entry, Error, Finish, Incarnation, NewTask, Noted, Orchestrator, Result, Status,
+    TaskId, Ticket, Until, Wait,
+};
 use orchestrator_tests::{Server, namespace};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -13,7 +16,7 @@ use redis::aio::MultiplexedConnection;
 use super::bytes::{id_bytes, make_id, read_id, slice};
 use super::reference::BUCKET;
 use super::state::read_events;
-use super::world::{GENESIS, Log, set_clock};
+use super::world::{GENESIS, Log, aside, set_clock};
 
 pub(crate) const QUEUES: [&str; 2] = ["a", "b"];
 pub(crate) const TYPES: [&str; 2] = ["x", "y"];
@@ -61,6 +64,7 @@ impl Field {
         let config = Config {
             namespace: namespace(),
             retention: Duration::from_secs(24 * 3600),
+            approvals: ApprovalPolicy::none(),
             test_clock: true,
             ..Config::new(&server.url())
         };
@@ -162,12 +166,13 @@ impl Field {
             let task = task.id(id).queue(QUEUES[self.rng.random_range(0..2)]);
             let later = UNIX_EPOCH + Duration::from_millis(self.now + 30_000);
             let task = if self.rng.random_bool(0.2) { task.run_at(later.into()) } else { task };
+            let task = if self.rng.random_bool(0.2) { task.sla_target("1m") } else { task };
             let parent = if self.rng.random_bool(0.2) { self.anybody() } else { None };
             ids.push((id, parent.into_iter().fold(task, NewTask::parent_id)));
         }
         self.log.say(format!("submit {:?}", ids.iter().map(|(id, _)| id).collect::<Vec<_>>()));
         let (ids, tasks): (Vec<_>, Vec<_>) = ids.into_iter().unzip();
-        fine(self.orch.enqueue_all(tasks).await);
+        fine(aside(self.orch.enqueue_all(tasks)).await);
         self.healthy.extend(ids);
     }
 
@@ -225,11 +230,24 @@ impl Field {
         let Some(last) = claims.len().checked_sub(1) else { return };
         let claim = claims.remove(claims.iter().position(|c| self.hurt.contains(&c.ticket().id)).unwrap_or(last));
         let (life, id) = (self.hands[worker].life.clone(), claim.ticket().id);
-        let way = self.rng.random_range(0..3);
-        self.log.say(format!("w{worker} {} {id}", ["retries", "shelves", "releases"][way]));
+        let way = self.rng.random_range(0..5);
+        self.log.say(format!("w{worker} {} {id}", ["retries", "shelves", "releases", "notes and parks", "parks"][way]));
         let reply = match way {
             0 => fine(life.retry(&claim, Duration::from_secs(5), "not yet").await).map(drop),
             1 => fine(life.shelve(&claim).await).map(drop),
+            3 | 4 => {
+                let entry = |noted| Entry { order: 1, side_by_side: false, digest: [0; 8], noted };
+                if way == 3 {
+                    // What became of the note shows when the lease is asked for next.
+                    match life.note(claim.ticket(), "step", &entry(Noted::Step(vec![1]))).await {
+                        Ok(()) | Err(Error::LeaseLost) => {}
+                        Err(error) => panic!("a script broke: {error}"),
+                    }
+                }
+                let until = Until::After(Duration::from_secs(5));
+                let wait = Wait::Sleep { name: "sleep".into(), entry: entry(Noted::Sleep(0)), until };
+                fine(life.park(&claim, &wait).await).map(drop)
+            }
             _ => {
                 // Together with others, which must not suffer from it.
                 let mut tickets = vec![claim.ticket()];
@@ -383,7 +401,7 @@ impl Field {
                 // A record that looks sound may name a queue that nobody serves.
                 (b'r', Some(b':'), "zset") if !QUEUES.iter().any(|queue| name[2..] == *queue.as_bytes()) => {}
                 (b'r', Some(b':'), "zset") => panic!("{} is not empty", name.escape_ascii()),
-                (b'z', None, "zset") => {
+                (b'z' | b'P' | b'y', None, "zset") => {
                     let now = self.now.to_string().into_bytes();
                     let due: u64 = self.ask("ZCOUNT", &[key, b"-inf", &now]).await;
                     assert_eq!(due, 0, "timers that do not fire");

@@ -138,6 +138,8 @@ impl World {
         };
         let due = if self.rng.random_bool(0.25) { now + self.rng.random_range(30_000..400_000) } else { 0 };
         let parent = self.rng.random_bool(0.1).then(|| self.any_task());
+        let gate = self.rng.random_bool(0.15).then(|| self.terms());
+        let clocked = self.rng.random_bool(if gate.is_some() { 0.5 } else { 0.2 });
         let asked = Asked {
             id: make_id(created, self.rng.random()),
             queue: QUEUES[self.rng.random_range(0..3)].into(),
@@ -147,8 +149,8 @@ impl World {
             max_retries: self.rng.random_range(0..=5),
             parent,
             due,
-            gate: self.rng.random_bool(0.15).then(|| self.terms()),
-            promise: self.rng.random_bool(0.25).then(|| self.promise()),
+            gate,
+            promise: clocked.then(|| self.promise()),
             requested_by: self.rng.random_bool(0.5).then(|| self.anybody()),
         };
         self.made.push(asked.clone());

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use orchestrator::{
     ApprovalId, ApprovalPolicy, BlockedOn, Config, Decided, NewTask, Orchestrator, Result, SlaClock, Span, Status,
@@ -134,6 +134,12 @@ impl Harness {
     #[must_use]
     pub fn passed(&self) -> Duration {
         self.0.clock.passed()
+    }
+
+    /// The present instant of virtual time.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_millis(self.0.clock.now_ms())
     }
 
     /// Submits a task. It does not run before the test says so.
@@ -301,7 +307,7 @@ impl Harness {
         if task.shelved {
             told += &format!("; no handler for `{}` is known here", task.task_type);
         }
-        if let Some(at) = task.run_at.filter(|_| !task.status.is_terminal()) {
+        if let Some(at) = task.blocked_until.or(task.run_at).filter(|_| !task.status.is_terminal()) {
             let left = at.timestamp_millis() - i64::try_from(self.0.clock.now_ms()).unwrap_or(0);
             if left > 0 {
                 told +=

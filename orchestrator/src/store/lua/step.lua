@@ -70,12 +70,13 @@ else
           values[#values + 1] = id
           values[#values + 1] = value
         end
-        if byte(record, 15) > 15 then
+        local more, flags = byte(record, 14, 15)
+        if flags > 15 then
           special = special or {}
-          special[#special + 1] = {id, byte(record, 15), letter, byte(record, 13)}
+          special[#special + 1] = {id, flags, letter, byte(record, 13)}
         end
         -- The lowest bit of the flags' first byte: AWAITED.
-        if byte(record, 14) % 2 == 1 then
+        if more % 2 == 1 then
           waiters = waiters or {}
           waiters[#waiters + 1] = id
         end
