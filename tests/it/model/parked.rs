@@ -384,12 +384,12 @@ impl Reference {
         if !self.limits.self_approval && approval.question.own.eq_ignore_ascii_case(to) {
             return Err(("Invalid", "may not decide on it".into()));
         }
+        if approval.by.is_empty() && approval.status == ApprovalStatus::Pending {
+            return Err(("Invalid", "nobody needs to be named".into()));
+        }
         let by = approval.by.clone();
         self.open(id, number, word, &by)?;
-        let approval = self.approvals.get_mut(&(id, number)).expect("an approval");
-        if !approval.by.is_empty() {
-            approval.by.push(to.into());
-        }
+        self.approvals.get_mut(&(id, number)).expect("an approval").by.push(to.into());
         self.tell_of(id, number, "approval.delegated");
         self.audit("delegated", id, number, &word.who, to);
         self.meet("an approval was delegated", Ok(None))

@@ -323,6 +323,10 @@ impl Field {
     async fn listen(&mut self) {
         let mut last: BTreeMap<TaskId, u32> = BTreeMap::new();
         for event in read_events(&mut self.raw, &self.base, "-").await.1 {
+            if event.number == 0 {
+                // No change of state.
+                continue;
+            }
             let before = last.insert(event.task_id, event.number).unwrap_or(0);
             let healthy = self.healthy.contains(&event.task_id);
             assert!(!healthy || event.number == before + 1, "{event:?} comes after number {before}");

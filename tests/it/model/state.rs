@@ -335,10 +335,11 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
     let instant = |at: Option<u64>| at.and_then(|at| i64::try_from(at).ok());
     let (mut started, mut ended, mut error, mut reason, mut result) = (None, None, entry.error.clone(), None, None);
     let mut due = (asked.due > 0).then_some(asked.due);
-    let mut followed = entry.attempts;
+    let (mut until, mut followed) = (None, entry.attempts);
     match &entry.place {
         Place::Held { .. } => started = model.started.get(&id).map(|(at, _)| *at),
-        Place::Timer { due: at } | Place::Parked { over: at, .. } => due = Some(*at),
+        Place::Timer { due: at } => due = Some(*at),
+        Place::Parked { over, .. } => until = Some(*over),
         Place::Ended { at, ending, .. } => {
             started = ending.started_after.map(|after| id.created_at_ms() + after);
             ended = Some(*at);
@@ -362,6 +363,7 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
     assert_eq!(task.started_at.map(|at| at.timestamp_millis()), instant(started), "start of {id}");
     assert_eq!(task.completed_at.map(|at| at.timestamp_millis()), instant(ended), "end of {id}");
     assert_eq!(task.run_at.map(|at| at.timestamp_millis()), instant(due), "due instant of {id}");
+    assert_eq!(task.blocked_until.map(|at| at.timestamp_millis()), instant(until), "end of the wait of {id}");
     assert_eq!((task.error.as_ref(), task.reason.as_deref()), (error.as_ref(), reason), "error of {id}");
     assert_eq!(task.result, result.map(|n| serde_json::json!(n)), "result of {id}");
     assert_eq!((task.retry_count, task.crashes), (followed, entry.crashes), "retries and crashes of {id}");
