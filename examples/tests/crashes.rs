@@ -39,7 +39,7 @@ async fn a_deployment_to_production_survives_the_death_of_its_worker_at_every_aw
         assert_eq!(deployed.live.release, run.id().to_string());
     });
     let sweep = sweep.await;
-    println!("{sweep}");
+    eprintln!("{sweep}");
     assert!(sweep.points > 10, "a build and a switch await more often than that");
     assert_eq!(sweep.steps.len(), 3);
 }

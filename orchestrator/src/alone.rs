@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::approval::{Asking, Terms};
+use crate::asking::Asking;
 use crate::claim::{Claim, Ticket};
+use crate::policy::Terms;
 use crate::record::{Header, flag};
 use crate::{ApprovalPolicy, Config, NewTask, QUEUE_DEFAULT, Result, TaskId};
 

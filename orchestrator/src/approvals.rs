@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::approval::{
-    APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalStatus, Approver, NOTE_BYTES_MAX, Request, Vote,
-    check_who,
+    APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalStatus, Approver, NOTE_BYTES_MAX, Vote, check_who,
 };
+use crate::asking::Request;
 use crate::audit::{AuditEntry, AuditVerdict, Chain};
 use crate::record::{Ending, letter};
 use crate::store::{Fields, Items, Store, read};

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::approval::{Asking, Gate};
 use crate::claim::{Claim, Finish, Ticket, cancelled_tail, poison_tail};
-use crate::journal::{Entry, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX};
+use crate::policy::Gate;
 use crate::sla::SlaTerms;
 use crate::store::{Fault, Items, Store, read};
 use crate::{Error, Orchestrator, Result, TaskId};
@@ -85,50 +84,6 @@ pub enum LetGo {
     Stale,
 }
 
-/// What a parked task waits for.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-#[doc(hidden)]
-pub enum Wait {
-    /// A person's decision before its first attempt.
-    Gate(Asking),
-    /// A person's decision on something that its handler shows.
-    Person {
-        /// Name in the journal.
-        name: String,
-        /// Entry of the journal.
-        entry: Entry,
-        /// What is asked.
-        asking: Asking,
-    },
-    /// An instant.
-    Sleep {
-        /// Name in the journal.
-        name: String,
-        /// Entry of the journal.
-        entry: Entry,
-        /// Its end.
-        until: Until,
-    },
-}
-
-/// The end of a sleep.
-#[derive(Clone, Copy, Debug)]
-#[doc(hidden)]
-pub enum Until {
-    /// So long after it begins.
-    After(Duration),
-    /// Unix milliseconds.
-    Instant(u64),
-}
-
-fn journal_full(name: &str) -> Error {
-    Error::invalid(format!(
-        "there is no room for `{name}` in the task's journal: it holds at most {JOURNAL_ENTRIES_MAX} entries and \
-         {JOURNAL_BYTES_MAX} bytes. Put large outputs elsewhere and note a reference, or split the task"
-    ))
-}
-
 /// What a worker holds after a lost reply.
 #[derive(Debug, Default)]
 pub struct Held {
@@ -143,7 +98,7 @@ pub struct Held {
 /// One life of one worker. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Incarnation {
-    store: Store,
+    pub(crate) store: Store,
     life: Arc<Life>,
 }
 
@@ -235,7 +190,7 @@ impl Incarnation {
         self.life.lease
     }
 
-    fn lease_ms(&self) -> u64 {
+    pub(crate) fn lease_ms(&self) -> u64 {
         u64::try_from(self.life.lease.as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -406,72 +361,6 @@ impl Incarnation {
         let call = self.store.call(&self.store.scripts().retry).arg(&self.life.name).arg(self.generation());
         let call = call.arg(&claim.ticket().to_bytes()).arg(delay_ms).arg(claim.body_with_error(error)?);
         self.let_go(call.arg(cancelled_tail())).await
-    }
-
-    /// Notes in the journal of a task what it has done for good, and renews the lease. Repeated until an answer comes,
-    /// for at most 15 seconds.
-    ///
-    /// # Errors
-    /// [`Error::LeaseLost`] when the task is not this worker's any more; [`Error::Conflict`] when another entry has the
-    /// name, [`Error::Invalid`] when the journal is full; [`Error::Unavailable`].
-    #[doc(hidden)]
-    pub async fn note(&self, ticket: Ticket, name: &str, entry: &Entry) -> Result {
-        let entry = entry.write();
-        let call = |_| {
-            let call = self.store.call(&self.store.scripts().journal).arg(&self.life.name).arg(self.generation());
-            let call = call.arg(&ticket.to_bytes()).arg(self.lease_ms()).arg(name).arg(entry.as_slice());
-            call.arg(JOURNAL_ENTRIES_MAX).arg(JOURNAL_BYTES_MAX)
-        };
-        match read::<String>(self.store.repeat(call).await?)?.as_str() {
-            "noted" => Ok(()),
-            "taken" => Err(Error::Conflict { what: format!("another entry of the journal has the name `{name}`") }),
-            "full" => Err(journal_full(name)),
-            _ => Err(Error::LeaseLost),
-        }
-    }
-
-    /// The journal of a task, by name.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`].
-    #[doc(hidden)]
-    pub async fn journal(&self, ticket: Ticket) -> Result<Vec<(String, Entry)>> {
-        let stored = self.store.journal(ticket.id).await?.into_iter().filter(|(name, _)| name.first() != Some(&0));
-        stored.map(|(name, entry)| Ok((String::from_utf8_lossy(&name).into_owned(), Entry::read(&entry)?))).collect()
-    }
-
-    /// Lets a task wait for a person or for an instant; nothing of it stays here.
-    ///
-    /// # Errors
-    /// As [`Incarnation::step`]; [`Error::Invalid`] when the journal is full or what is asked is out of its bounds: then
-    /// the task is still held.
-    pub async fn park(&self, claim: &Claim, wait: &Wait) -> Result<LetGo> {
-        let call = self.store.call(&self.store.scripts().park).arg(&self.life.name).arg(self.generation());
-        let call = call.arg(&claim.ticket().to_bytes()).arg(cancelled_tail());
-        let timeout = self.store.config().approvals.timeout;
-        let call = match wait {
-            Wait::Gate(asking) => call.arg("").arg("").arg(asking.pack(timeout)?).arg(""),
-            Wait::Person { name, entry, asking } => {
-                call.arg(name).arg(entry.write()).arg(asking.pack(timeout)?).arg("")
-            }
-            Wait::Sleep { name, entry, until } => {
-                let until = match until {
-                    Until::After(delay) => format!("+{}", delay.as_millis()),
-                    Until::Instant(ms) => ms.to_string(),
-                };
-                call.arg(name).arg(entry.write()).arg("").arg(until)
-            }
-        };
-        let call = call.arg(JOURNAL_ENTRIES_MAX).arg(JOURNAL_BYTES_MAX);
-        match read::<String>(self.store.send(&call).await.map_err(Fault::into_error)?)?.as_str() {
-            "parked" => Ok(LetGo::Done),
-            "cancelled" => Ok(LetGo::Cancelled),
-            "full" => Err(journal_full(match wait {
-                Wait::Person { name, .. } | Wait::Sleep { name, .. } => name,
-                Wait::Gate(_) => "",
-            })),
-            _ => Ok(LetGo::Stale),
-        }
     }
 
     /// The server's clock, as this process knows it, in Unix milliseconds.

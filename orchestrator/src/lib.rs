@@ -4,6 +4,7 @@
 mod alone;
 mod approval;
 mod approvals;
+mod asking;
 mod audit;
 mod claim;
 mod codec;
@@ -23,6 +24,8 @@ mod journal;
 mod listing;
 mod new_task;
 mod orchestrator;
+mod parking;
+mod policy;
 mod record;
 mod report;
 mod retry;
@@ -42,8 +45,8 @@ mod watch;
 #[doc(hidden)]
 pub use alone::Alone;
 pub use approval::{
-    APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalPolicy, ApprovalRule, ApprovalStatus, Approver, Gate,
-    NOTE_BYTES_MAX, QUORUM_MAX, SHOWN_BYTES_MAX, Terms, Vote, payload_hash,
+    APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalStatus, Approver, NOTE_BYTES_MAX, QUORUM_MAX,
+    SHOWN_BYTES_MAX, Vote, payload_hash,
 };
 pub use approvals::{APPROVALS_MAX, ApprovalPage, Ballot, Decided};
 pub use audit::{AuditEntry, AuditVerdict};
@@ -67,6 +70,7 @@ pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, Journa
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
+pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
@@ -79,9 +83,9 @@ pub use task::{Priority, Source, Task};
 pub use watch::TaskWatch;
 #[doc(hidden)]
 pub use {
-    approval::Asking,
-    incarnation::{Until, Wait},
+    asking::Asking,
     journal::{Decision, Entry, Noted, digest, hash_bytes},
+    parking::{Until, Wait},
 };
 
 #[cfg(all(feature = "test-clock", not(debug_assertions)))]

@@ -8,9 +8,10 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::approval::{Asking, Gate, Request};
+use crate::asking::{Asking, Request};
 use crate::codec::{self, PAYLOAD_BYTES_MAX};
 use crate::condition::Facts;
+use crate::policy::Gate;
 use crate::record::{Body, Header, flag};
 use crate::retry::MAX_RETRIES_DEFAULT;
 use crate::router::check_name;

@@ -230,7 +230,7 @@ impl Sla {
     /// The state of a clock that begins at `created_ms`, in the hands of a person or not, as the scripts keep it.
     pub(crate) fn begin(&self, created_ms: u64, with_person: bool, task_type: &str) -> Result<Vec<u8>> {
         let target = self.target.as_deref().map(|text| Span::from(text).duration()).transpose()?;
-        let target_ms = target.map_or(0, crate::approval::millis);
+        let target_ms = target.map_or(0, crate::policy::millis);
         let limit_ms = self.deadline.map_or(0, |at| u64::try_from(at.timestamp_millis()).unwrap_or(1));
         let total =
             [target_ms, limit_ms.saturating_sub(created_ms)].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0);

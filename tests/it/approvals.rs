@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use orchestrator::event::unpack;
 use orchestrator::{
-    ApprovalId, ApprovalStatus, Approver, Ballot, BlockedOn, Decided, Error, NewTask, Orchestrator, Priority, Status,
-    TaskId,
+    ApprovalId, ApprovalStatus, Approver, Ballot, BlockedOn, Config, Decided, Error, Gate, NewTask, Orchestrator,
+    Priority, Status, TaskId,
 };
-use orchestrator_tests::{orch, strict, until};
+use orchestrator_tests::{config, orch, raw, strict, until};
 use orchestrator_worker::{Approved, Data, TaskContext, TaskResult, Worker, payload, task_handler};
+use redis::AsyncCommands;
 use serde_json::json;
 
 fn gate(task: TaskId) -> ApprovalId {
@@ -42,7 +45,7 @@ async fn a_gated_task_is_in_no_queue_until_somebody_else_approves() {
     let approval = orch.approval(gate(id)).await.expect("known");
     assert_eq!(approval.shown, json!({"environment": "Production"}));
     assert_eq!(approval.payload_hash, orchestrator::payload_hash(&approval.shown));
-    assert_eq!(orch.approvals_pending(0, 10).await.expect("a page").approvals, [approval.clone()]);
+    assert_eq!(orch.approvals_pending(0, 10).await.expect("a page").approvals, std::slice::from_ref(&approval));
 
     let own = orch.decide(gate(id), &Ballot::approve(Approver::named("bob"))).await.expect_err("their own");
     assert!(matches!(&own, Error::Forbidden { what } if what.contains("bob submitted the task")), "{own}");
@@ -176,4 +179,97 @@ async fn a_no_to_a_handlers_question_ends_the_task_as_rejected() {
     assert_eq!((task.status, task.reason.as_deref()), (Status::Cancelled, Some("rejected")));
     assert_eq!(task.error.as_deref(), Some("rejected by alice: too many"));
     worker.stop().await.expect("left");
+}
+
+/// Guarded by its handler.
+#[task_handler(
+    "guarded",
+    queue = "guarded",
+    approval(unless = "args.replicas == 1", by = "role:sre", expires = "1h"),
+    crate = "orchestrator_worker"
+)]
+async fn guarded(args: Plan) -> TaskResult<u32> {
+    Ok(args.replicas)
+}
+
+#[tokio::test]
+async fn a_handlers_gate_holds_whoever_submits_and_whenever() {
+    let orch = orch().await;
+    // By hand, before anybody has published the handler: nobody knows of the gate yet.
+    let raw = |replicas: u32| NewTask::<u32>::new("guarded", &json!({"replicas": replicas})).queue("guarded");
+    let unknowing = orch.enqueue(raw(2)).await.expect("stored");
+    assert_eq!(orch.get(unknowing.id()).await.expect("known").status, Status::Assigned);
+    let exempt = orch.enqueue(raw(1)).await.expect("stored");
+    let worker = Worker::builder(orch.clone()).discover(false).register::<guarded>().build().expect("a worker").start();
+    assert_eq!(exempt.result().timeout("20s").await.expect("exempt"), 1);
+    assert_eq!(parked(&orch, unknowing.id()).await, gate(unknowing.id()));
+    // By its own `with`, and by a stranger who has read what workers publish.
+    let typed = orch.enqueue(guarded::with(Plan { replicas: 3 })).await.expect("stored");
+    let stranger = Orchestrator::with_config(orch.config().clone()).await.expect("a client");
+    let told = stranger.enqueue(raw(4)).await.expect("stored");
+    for (handle, replicas) in [(&unknowing, 2), (&typed, 3), (&told, 4)] {
+        let task = orch.get(handle.id()).await.expect("known");
+        assert_eq!((task.status, task.attempt), (Status::Blocked, 0), "{replicas}");
+        let refused = orch.decide(gate(handle.id()), &Ballot::approve(Approver::named("dave"))).await;
+        assert!(matches!(refused, Err(Error::Forbidden { .. })), "{refused:?}");
+        orch.decide(gate(handle.id()), &Ballot::approve(alice())).await.expect("counts");
+        assert_eq!(handle.result().timeout("20s").await.expect("let through"), replicas);
+    }
+    worker.stop().await.expect("left");
+}
+
+#[tokio::test]
+async fn reminders_escalation_delegation_and_expiry_come_in_their_time() {
+    let config = Config { test_clock: true, ..config() };
+    let set = async |seconds: u64| {
+        let key = format!("{{{}.0}}:now", config.namespace);
+        let _: () = raw().await.hset_multiple(key, &[("s", 1_900_000_000 + seconds), ("us", 0)]).await.expect("set");
+    };
+    set(0).await;
+    let orch = Orchestrator::with_config(config.clone()).await.expect("a client");
+    let hours = |n: u64| Duration::from_secs(3600 * n);
+    let terms = Gate::new().by("role:sre").remind(hours(2)).escalate(hours(5), "role:lead").expires(hours(8));
+    let task = NewTask::<()>::new("job", &json!({})).queue("job").policies(Some(terms), None).requested_by("bob");
+    let id = gate(orch.enqueue(task).await.expect("stored").id());
+    let carol = Approver::named("carol");
+    let told = async || {
+        let key = format!("{{{}.0}}:e", config.namespace);
+        let stream: redis::streams::StreamRangeReply = raw().await.xrange_all(key).await.expect("read");
+        let bytes = |value| redis::from_redis_value::<Vec<u8>>(value).expect("bytes");
+        let entries =
+            stream.ids.into_iter().map(|entry| entry.map.into_iter().map(|(n, v)| (n.into_bytes(), bytes(v))));
+        entries
+            .flat_map(|fields| unpack(&fields.collect::<Vec<_>>()))
+            .filter_map(|event| event.event_type.strip_prefix("approval."))
+            .collect::<Vec<_>>()
+    };
+    for hour in 1..=5 {
+        set(3600 * hour).await;
+        orch.tick().await.expect("fired");
+    }
+    let mut expected = vec!["requested", "reminded", "reminded", "escalated"];
+    assert_eq!(told().await, expected);
+    assert_eq!(orch.approval(id).await.expect("known").by, ["role:sre", "role:lead"]);
+    orch.decide(id, &Ballot::approve(carol.clone())).await.expect_err("neither sre nor lead");
+    let own = orch.delegate(id, &alice(), "name:Bob").await.expect_err("the submitter");
+    assert!(own.to_string().contains("submitted the task"), "{own}");
+    orch.delegate(id, &alice(), "carol").await.expect("delegated");
+    expected.extend(["delegated", "reminded", "expired"]);
+    set(3600 * 8 - 1).await;
+    orch.tick().await.expect("fired");
+    assert_eq!(orch.approval(id).await.expect("known").status, ApprovalStatus::Pending);
+    set(3600 * 8).await;
+    // A decision that comes with the clock's strike is too late, whoever looks first.
+    let late = orch.decide(id, &Ballot::approve(carol)).await.expect_err("too late");
+    assert!(late.to_string().contains("nobody decided in time"), "{late}");
+    orch.tick().await.expect("fired");
+    assert_eq!(told().await, expected);
+    let task = orch.get(id.task).await.expect("known");
+    assert_eq!((task.status, task.reason.as_deref()), (Status::Cancelled, Some("timeout")));
+    let ops: Vec<String> = orch.audit(0).await.expect("an audit").into_iter().map(|entry| entry.op).collect();
+    assert_eq!(ops, ["requested", "escalated", "delegated", "timeout"]);
+    let key = format!("{{{}.0}}:", config.namespace);
+    for timers in ["P", "y", "z"] {
+        assert_eq!(raw().await.zcard::<_, u64>(format!("{key}{timers}")).await.expect("counted"), 0, "{timers}");
+    }
 }

@@ -54,9 +54,9 @@ fn yes(name: &str) -> Ballot {
 /// How often each event came for each approval.
 async fn told(orch: &Orchestrator) -> HashMap<ApprovalId, Vec<&'static str>> {
     let key = format!("{{{}.0}}:e", orch.config().namespace);
-    let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> = raw().await.xrange_all(key).await.map(entries).unwrap();
+    let entries = raw().await.xrange_all(key).await.map(entries).unwrap();
     let mut told: HashMap<ApprovalId, Vec<&'static str>> = HashMap::new();
-    for event in entries.iter().flat_map(|(_, fields)| unpack(fields)) {
+    for event in entries.iter().flat_map(|fields| unpack(fields)) {
         if let Some(id) = event.approval_id.filter(|_| event.event_type != "approval.requested") {
             told.entry(id).or_default().push(event.event_type);
         }
@@ -64,12 +64,15 @@ async fn told(orch: &Orchestrator) -> HashMap<ApprovalId, Vec<&'static str>> {
     told
 }
 
-fn entries(reply: redis::streams::StreamRangeReply) -> Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> {
+/// An entry's names and values.
+type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn entries(reply: redis::streams::StreamRangeReply) -> Vec<Fields> {
     let bytes = |value: redis::Value| redis::from_redis_value::<Vec<u8>>(value).unwrap();
     reply
         .ids
         .into_iter()
-        .map(|entry| (entry.id, entry.map.into_iter().map(|(name, value)| (name.into_bytes(), bytes(value))).collect()))
+        .map(|entry| entry.map.into_iter().map(|(name, value)| (name.into_bytes(), bytes(value))).collect())
         .collect()
 }
 
@@ -214,7 +217,7 @@ async fn of_an_approval_and_its_expiry_one_wins() {
             set_clock(&one.config().namespace, now + day).await;
             other.tick().await.unwrap();
         };
-        let outcomes = if (done / LANES) % 2 == 0 {
+        let outcomes = if (done / LANES).is_multiple_of(2) {
             futures::join!(join_all(ballots), strike).0
         } else {
             futures::join!(strike, join_all(ballots)).1

@@ -123,6 +123,7 @@ impl TaskContext {
     }
 
     /// Submits a child of this task: it joins the trace, this task lists it, and whoever asked for this one asks for it.
+    /// A handler that waits is entered anew: submit from within a step there, so that one child comes of it.
     ///
     /// # Errors
     /// As [`Orchestrator::enqueue`].

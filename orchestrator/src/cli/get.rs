@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
-use orchestrator::{Orchestrator, SlaClock, Status, Task, TaskId};
+use orchestrator::{Orchestrator, SlaClock, Task, TaskId};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -56,6 +56,14 @@ pub(crate) fn expected(model: &Reference, mut put: impl FnMut(Vec<u8>, Vec<u8>, 
     }
 }
 
+/// The keys of what was decided, and of journals of tasks that have ended.
+pub(crate) fn closed(model: &Reference) -> BTreeSet<Vec<u8>> {
+    let decided = model.approvals.iter().filter(|(_, approval)| approval.status != ApprovalStatus::Pending);
+    let ended = model.journals.iter().filter(|(_, journal)| journal.expires);
+    let keys = decided.map(|((id, n), _)| key("a:", member(*id, *n)));
+    keys.chain(ended.map(|(id, _)| key("j:", id_bytes(*id)))).collect()
+}
+
 /// An approval as it is stored, but for what was asked in words.
 fn fields(approval: &Approval) -> BTreeMap<String, Vec<u8>> {
     let (question, terms) = (&approval.question, &approval.question.terms);
