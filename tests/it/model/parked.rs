@@ -165,7 +165,7 @@ impl Reference {
     }
 
     /// Closes an approval for good.
-    fn settle(&mut self, id: TaskId, number: u16, status: ApprovalStatus, decision: Decision) {
+    fn settle(&mut self, id: TaskId, number: u16, status: ApprovalStatus, decision: &Decision) {
         let approval = self.approvals.get_mut(&(id, number)).expect("an approval");
         assert_eq!(approval.status, ApprovalStatus::Pending, "an approval is decided twice");
         (approval.remind, approval.escalate, approval.status) = (None, None, status);
@@ -191,13 +191,13 @@ impl Reference {
     /// The task that waits for it was cancelled.
     pub(crate) fn withdraw(&mut self, id: TaskId, number: u16) {
         let why = "the task was cancelled".to_owned();
-        self.settle(id, number, ApprovalStatus::Cancelled, Decision { why, ..Decision::default() });
+        self.settle(id, number, ApprovalStatus::Cancelled, &Decision { why, ..Decision::default() });
     }
 
     fn decided(&mut self, id: TaskId, number: u16, status: ApprovalStatus, decision: Decision, cause: Cause) {
         let approval = &self.approvals[&(id, number)];
         let (due, name) = (approval.question.due, approval.name.clone());
-        self.settle(id, number, status, decision.clone());
+        self.settle(id, number, status, &decision);
         if number == 0 && status != ApprovalStatus::Approved {
             let (reason, error) = match (status, decision.why.as_str()) {
                 (ApprovalStatus::Timeout, _) => ("timeout", "its approval expired: nobody decided in time".to_owned()),
@@ -415,10 +415,10 @@ impl Reference {
         if !self.holds(worker, t) {
             return Some(Some(self.meet("a ticket was stale", LetGo::Stale)));
         }
-        if let Waiting::Person(name, entry, _) | Waiting::Sleep(name, entry, _) = wait {
-            if self.is_full(t.id, name, entry_sent(entry).len()) {
-                return Some(self.meet("a journal was full", None));
-            }
+        if let Waiting::Person(name, entry, _) | Waiting::Sleep(name, entry, _) = wait
+            && self.is_full(t.id, name, entry_sent(entry).len())
+        {
+            return Some(self.meet("a journal was full", None));
         }
         if self.cancelled(t.id) {
             return Some(Some(LetGo::Cancelled));

@@ -122,11 +122,11 @@ impl World {
     }
 
     /// The kind of an error and its text, or the votes when more are needed.
-    fn compare(&mut self, what: &str, reply: orchestrator::Result<Option<(u8, u8)>>, expected: &Heard) {
-        match (&reply, expected) {
+    fn compare(&mut self, what: &str, reply: &orchestrator::Result<Option<(u8, u8)>>, expected: &Heard) {
+        match (reply, expected) {
             (Ok(is), Ok(should)) => assert_eq!(is, should, "{what}"),
             (Err(error), Err((should, text))) => {
-                assert_eq!(kind(&reply), Err(*should), "{what}: {error}, should say {text}");
+                assert_eq!(kind(reply), Err(*should), "{what}: {error}, should say {text}");
                 assert!(error.to_string().contains(text), "{what}: {error}, should say {text}");
             }
             _ => panic!("{what}: {reply:?}, should be {expected:?}"),
@@ -160,7 +160,7 @@ impl World {
                 None
             }
         });
-        self.compare(&format!("a decision on {n} of {name}"), reply, &expected);
+        self.compare(&format!("a decision on {n} of {name}"), &reply, &expected);
     }
 
     async fn delegate(&mut self, id: TaskId, n: u16, word: &Word) {
@@ -170,7 +170,7 @@ impl World {
         let expected = self.model.delegate(id, n, &word, to);
         self.log.say(format!("{} hands {n} of {name} on to {to}: {expected:?}", word.who));
         let reply = aside(self.orch.delegate(ApprovalId { task: id, number: n }, &approver(&word), to)).await;
-        self.compare(&format!("handing {n} of {name} on"), reply.map(|()| None), &expected);
+        self.compare(&format!("handing {n} of {name} on"), &reply.map(|()| None), &expected);
     }
 
     /// Learns the name of the script that hears decisions from the server's log of slow calls.

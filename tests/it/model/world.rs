@@ -264,7 +264,7 @@ impl World {
     pub(crate) async fn check(&mut self) {
         self.looks += 1;
         // What is closed does not change, and there is much of it.
-        let all = self.looks % THOROUGH_EVERY == 0;
+        let all = self.looks.is_multiple_of(THOROUGH_EVERY);
         let closed = if all { BTreeSet::new() } else { waits::closed(&self.model) };
         let mut actual = state::actual(&mut self.raw, &self.base, &mut self.model, &closed).await;
         state::awake(&mut actual, &self.model);

@@ -158,7 +158,7 @@ local function finish(id, record, tail)
   local letter, flags, late = sub(tail, 1, 1), flags_of(record), ''
   local value = record .. pack('>I6', now) .. tail .. pack('>I4', #record)
   -- Before it is buried: that may push a dead letter out, with all that is kept of it.
-  if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + BUCKET) end
+  if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + 2 * BUCKET) end
   if bit.band(flags, CLOCKED) ~= 0 and turn(id, letter, byte(record, 13)) then late = id .. 'v' end
   if letter == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)

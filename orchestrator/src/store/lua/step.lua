@@ -140,7 +140,7 @@ if special or clocked then
   for _, id in ipairs(clocked or {}) do turn(id, 'm') end
   for _, item in ipairs(special or {}) do
     local id, flags, letter, priority = unpack(item)
-    if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + BUCKET) end
+    if bit.band(flags, JOURNAL) ~= 0 then call('PEXPIRE', base .. 'j:' .. id, (letter == 'f' and DEAD_RETENTION or RETENTION) + 2 * BUCKET) end
     if bit.band(flags, CLOCKED) ~= 0 and turn(id, letter, priority) then late = (late or '') .. id .. 'v' end
   end
 end
