@@ -100,6 +100,7 @@ impl Parts<'_> {
         });
         let doc = Some(self.function.doc()).filter(|doc| !doc.is_empty());
         let doc = doc.map(|doc| quote!(#spec.doc = #doc;));
+        let code = self.function.fingerprint();
         let needs = self.extractors.iter().map(|ty| {
             let private = self.args.private(here(ty));
             quote_spanned!(here(ty)=> <#ty as #private::FromContext>::needs(&mut #spec.needs);)
@@ -110,6 +111,7 @@ impl Parts<'_> {
                 let mut #spec = #private::HandlerSpec::new(#kind);
                 #(#settings)*
                 #doc
+                #spec.code = #code;
                 #(#needs)*
                 #spec
             }

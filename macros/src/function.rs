@@ -1,6 +1,7 @@
 //! The function under an attribute, as written.
 
 use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::ToTokens;
 use syn::parse::{ParseStream, Parser};
 use syn::spanned::Spanned;
 use syn::{Attribute, Error, Expr, ExprLit, GenericArgument, Lit, Meta, PathArguments, PathSegment};
@@ -48,6 +49,12 @@ impl Function {
             (_, ReturnType::Type(_, ty)) => ty.span(),
             (_, ReturnType::Default) => self.sig.ident.span(),
         }
+    }
+
+    /// Tells this code from another: FNV-1a (Fowler, Noll and Vo, 1991) of its parameters and its body.
+    pub(crate) fn fingerprint(&self) -> u32 {
+        let text = format!("{} {}", self.sig.inputs.to_token_stream(), self.body);
+        text.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
     }
 
     /// The doc comment.

@@ -227,7 +227,10 @@ impl Approver {
 /// Checks a name or role as terms write it.
 pub(crate) fn check_who(who: &str) -> Result {
     let good = |b: u8| b.is_ascii_alphanumeric() || b"_.-@:+".contains(&b);
-    if who.is_empty() || who.len() > 128 || !who.bytes().all(good) {
+    // A kind that is not written so would be taken as a part of a name.
+    let slip = |kind: &str| ["name", "role"].iter().any(|k| kind != *k && kind.eq_ignore_ascii_case(k));
+    let slip = who.split_once(':').is_some_and(|(kind, _)| slip(kind));
+    if who.is_empty() || who.len() > 128 || !who.bytes().all(good) || slip {
         return Err(Error::invalid(format!(
             "`{}` names no approver; write a name (alice) or a role (role:sre): letters, digits and _ . - @ +",
             crate::error::excerpt(who)

@@ -236,6 +236,7 @@ impl Orchestrator {
                 why => format!("rejected by {name}: {why}"),
             },
         );
+        let had_voted = approval.votes.iter().any(|vote| ballot.approver.is_called(&vote.by));
         let mut sent_before = false;
         let call = |before| {
             sent_before = before;
@@ -263,7 +264,7 @@ impl Orchestrator {
             // An earlier copy of this call may have been taken: then this answer is about ourselves.
             let wanted = if ballot.approve { "approved" } else { "rejected" };
             match heard.outcome.as_str() {
-                "voted" | "used" => heard.outcome = "counted".into(),
+                "voted" | "used" if !had_voted => heard.outcome = "counted".into(),
                 "closed" if heard.who == *name && heard.status == wanted => heard.outcome = "done".into(),
                 _ => {}
             }
@@ -302,7 +303,7 @@ impl Orchestrator {
             looked += found.len() as u64;
             progress(looked);
         }
-        Ok(chain.verdict())
+        Ok(chain.verdict(self.config().approvals.audit_max.into()))
     }
 }
 
@@ -433,7 +434,7 @@ fn told(id: ApprovalId, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Approval> {
         by,
         quorum,
         votes,
-        kind: if id.number == 0 { ApprovalKind::Gate } else { ApprovalKind::Handler },
+        kind: if id.number == 0 || request.gate { ApprovalKind::Gate } else { ApprovalKind::Handler },
     })
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::approval::{NOTE_BYTES_MAX, SHOWN_BYTES_MAX, payload_hash};
+use crate::codec::{self, PAYLOAD_BYTES_MAX};
 use crate::condition::Facts;
 use crate::policy::{Gate, Terms, millis};
 use crate::{Assignment, Error, Priority, Result};
@@ -18,6 +19,8 @@ pub struct Asking {
     pub(crate) requested_by: Option<String>,
     pub(crate) hash: String,
     pub(crate) due_ms: u64,
+    /// Digest of the handler's gate that it opens; empty for none.
+    pub(crate) gate: String,
 }
 
 /// The part of an approval that never changes.
@@ -35,6 +38,9 @@ pub(crate) struct Request {
     pub(crate) form: Vec<String>,
     #[serde(rename = "s")]
     pub(crate) shown: Value,
+    /// Whether a gate asks, and not a handler on its way.
+    #[serde(rename = "g", default)]
+    pub(crate) gate: bool,
 }
 
 /// As `cmsgpack.unpack` takes it in the scripts.
@@ -51,6 +57,7 @@ struct Packed<'a> {
     rem: u64,
     after: u64,
     esc: &'a str,
+    gd: &'a str,
 }
 
 impl Asking {
@@ -63,8 +70,9 @@ impl Asking {
         if request.question.len() > NOTE_BYTES_MAX || request.reason.len() > NOTE_BYTES_MAX {
             return Err(Error::invalid(format!("a question and a reason have at most {NOTE_BYTES_MAX} bytes each")));
         }
+        codec::encode("value that is shown", &request.shown, 4 * PAYLOAD_BYTES_MAX)?;
         let hash = payload_hash(&request.shown);
-        Ok(Self { request, terms, requested_by, hash, due_ms: 0 })
+        Ok(Self { request, terms, requested_by, hash, due_ms: 0, gate: String::new() })
     }
 
     /// Asks in the name of a running task about what its handler shows.
@@ -86,12 +94,12 @@ impl Asking {
             question: question.into(),
             form,
             shown,
+            gate: false,
         };
         Self::new(request, terms, task.requested_by().map(Into::into))
     }
 
-    /// What a task has to ask before its first attempt when its handler has a gate and nobody has asked yet: somebody
-    /// submitted it who did not know of the gate.
+    /// What a task has to ask before it may run when its handler has a gate; `None` when the gate lets it through.
     ///
     /// # Errors
     /// As [`Asking::about`].
@@ -104,7 +112,7 @@ impl Asking {
             metadata: task.metadata(),
             args: &args,
         };
-        if task.has_passed_its_gate() || !gate.stops(&facts) {
+        if !gate.stops(&facts) {
             return Ok(None);
         }
         let request = Request {
@@ -114,8 +122,10 @@ impl Asking {
             question: String::new(),
             form: Vec::new(),
             shown: args,
+            gate: true,
         };
-        Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into)).map(Some)
+        let asking = Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into))?;
+        Ok(Some(Self { gate: gate.digest(), ..asking }))
     }
 
     /// SHA-256 of what is shown.
@@ -152,7 +162,8 @@ impl Asking {
             rem: self.terms.remind_ms.unwrap_or(0),
             after,
             esc,
+            gd: &self.gate,
         };
-        crate::codec::encode("approval", &packed, 8 * SHOWN_BYTES_MAX)
+        codec::encode("approval", &packed, 8 * SHOWN_BYTES_MAX)
     }
 }

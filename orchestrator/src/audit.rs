@@ -62,17 +62,19 @@ impl Chain {
         let names: [&[u8]; 8] = [b"n", b"t", b"op", b"id", b"no", b"who", b"note", b"hash"];
         let number = text(b"n").parse::<u64>().unwrap_or(0);
         let hash = text(b"h");
-        let whole = fields.len() == 9 && number > 0;
+        let (whole, before) = (fields.len() == 10 && number > 0, text(b"before"));
         if self.fault.is_none() {
             if self.entries == 0 {
-                // What came before was dropped at the bound; the chain is taken up from the second entry on.
+                // What came before was dropped at the bound: the entry says itself what it follows.
                 self.first = number;
+                self.head.clone_from(&before);
             } else if number != self.last + 1 {
                 self.fault =
                     Some(format!("after entry {} comes entry {number}: something was taken out or put in", self.last));
             }
-            let dropped = self.entries == 0 && number != 1;
-            if self.fault.is_none() && (!whole || (!dropped && hash != seal(&self.head, names.map(field)))) {
+            let sealed =
+                before == self.head && hash == seal(&before, names.map(field)) && (number > 1 || before.is_empty());
+            if self.fault.is_none() && (!whole || !sealed) {
                 self.fault =
                     Some(format!("entry {number} (stored as {stored}) does not match its hash: it was changed"));
             }
@@ -94,8 +96,16 @@ impl Chain {
         })
     }
 
-    pub(crate) fn verdict(self) -> AuditVerdict {
-        AuditVerdict { entries: self.entries, first: self.first, head: self.head, fault: self.fault }
+    /// `bound` is how many entries are kept at least before older ones are dropped.
+    pub(crate) fn verdict(self, bound: u64) -> AuditVerdict {
+        let early = self.first > 1 && self.entries < bound;
+        let cut = early.then(|| {
+            format!(
+                "the entries before {} are gone, and only {} are kept where {bound} may be",
+                self.first, self.entries
+            )
+        });
+        AuditVerdict { entries: self.entries, first: self.first, head: self.head, fault: self.fault.or(cut) }
     }
 }
 

@@ -7,7 +7,7 @@
 //! literal   = 'text' | number | true | false | null
 //! ```
 //!
-//! Text is compared without regard to case and blanks. There is no `!=`: a condition lists what it means, so that what
+//! Text is compared without regard to case and to blanks around it. There is no `!=`: a condition lists what it means, so that what
 //! nobody thought of is not meant.
 
 use std::fmt;
@@ -93,9 +93,9 @@ fn same(a: &Value, b: &Value) -> bool {
     }
 }
 
-/// In small letters and without blanks.
+/// In small letters and without the blanks around it.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| !c.is_whitespace()).flat_map(char::to_lowercase).collect()
+    text.trim().to_lowercase()
 }
 
 impl fmt::Display for Condition {
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_listed_is_meant_and_nothing_else() {
-        let args = json!({"env": " De V ", "n": 3.0, "deep": {"x": null}});
+        let args = json!({"env": " DeV\t", "n": 3.0, "deep": {"x": null}});
         for text in [
             "args.env == 'dev'",
             "args.env in ['prod', \"DEV\"]",
@@ -273,6 +273,7 @@ mod tests {
             "args.env == 'prod'",
             "args.missing == 'dev'",
             "args.missing == null",
+            "args.env == 'd ev'",
             "args.n == '3'",
             "args.env.x == 'dev'",
         ] {

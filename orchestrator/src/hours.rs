@@ -98,6 +98,13 @@ pub(crate) fn after(windows: &[(u64, u64)], from: u64, mut ms: u64) -> u64 {
     from.max(last) + ms
 }
 
+/// Milliseconds between two instants that count, as `clock.lua` has it.
+pub(crate) fn counted(windows: &[(u64, u64)], from: u64, to: u64) -> u64 {
+    let within = |(a, b): &(u64, u64)| (b * 60_000).min(to).saturating_sub((a * 60_000).max(from));
+    let last = windows.last().map_or(0, |(_, b)| b * 60_000);
+    windows.iter().map(within).sum::<u64>() + to.saturating_sub(from.max(last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! A task's journal: what its handler has done for good, so that it is not done again when the handler is entered anew.
 //!
 //! ```text
-//! entry = kind u8 · side by side u8 · order u16 · (step, once, sleep:) digest [8] · what came of it
+//! entry = kind u8 · side by side u8 · order u16 · code u32 · (step, once, sleep:) digest [8] · what came of it
 //!                                               · (approval:) number u16 · status u8 · hash [32] · decision
 //! ```
 //!
@@ -104,6 +104,8 @@ pub struct Entry {
     pub order: u16,
     /// Whether it was begun while another was under way: then its place says nothing.
     pub side_by_side: bool,
+    /// Fingerprint of the handler that made it: while that is the same, its place says nothing either.
+    pub code: u32,
     /// Digest of its input; zeros when it named none.
     pub digest: [u8; 8],
     /// What has come of it.
@@ -131,6 +133,7 @@ impl Entry {
         };
         let mut entry = vec![kind, u8::from(self.side_by_side)];
         entry.extend(self.order.to_be_bytes());
+        entry.extend(self.code.to_be_bytes());
         match &self.noted {
             Noted::Step(output) | Noted::Done(output) => {
                 entry.extend(self.digest);
@@ -148,9 +151,10 @@ impl Entry {
 
     pub(crate) fn read(bytes: &[u8]) -> Result<Self> {
         let wrong = || Error::corrupt("an entry of a journal");
-        let (head, rest) = bytes.split_at_checked(4).ok_or_else(wrong)?;
+        let (head, rest) = bytes.split_at_checked(8).ok_or_else(wrong)?;
         let (order, side_by_side) = (u16::from_be_bytes([head[2], head[3]]), head[1] == 1);
-        let entry = |digest, noted| Ok(Self { order, side_by_side, digest, noted });
+        let code = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+        let entry = |digest, noted| Ok(Self { order, side_by_side, code, digest, noted });
         if head[0] == b'a' {
             let (fixed, decision) = rest.split_at_checked(35).ok_or_else(wrong)?;
             let mut hash = [0; 32];
@@ -233,7 +237,7 @@ mod tests {
 
     #[test]
     fn entries_read_back_and_nonsense_is_refused() {
-        let entry = |noted| Entry { order: 7, side_by_side: true, digest: digest(b"x"), noted };
+        let entry = |noted| Entry { order: 7, side_by_side: true, code: 9, digest: digest(b"x"), noted };
         for noted in [Noted::Step(vec![0xc0]), Noted::Begun, Noted::Done(vec![1])] {
             let entry = entry(noted);
             assert_eq!(Entry::read(&entry.write()).ok(), Some(entry));
@@ -243,11 +247,13 @@ mod tests {
         let pending = Entry { digest: [0; 8], ..entry(asked(ApprovalStatus::Pending, Decision::default())) };
         assert_eq!(Entry::read(&pending.write()).ok(), Some(pending.clone()));
         let mut decided = pending.write();
-        decided[6] = b'a';
+        decided[10] = b'a';
         decided.extend(b"\x83\xa1w\xa3bob\xa1y\xa0\xa1f\xa2\x91\xff");
         let decision = Decision { who: "bob".into(), why: String::new(), form: vec![0x91, 0xff] };
         assert_eq!(Entry::read(&decided).expect("a decision").noted, asked(ApprovalStatus::Approved, decision));
-        for wrong in [&b""[..], b"s\0\0\x01", b"x\0\0\x0112345678", b"t\0\0\x0112345678abc", b"a\0\0\x01\0\0z"] {
+        for wrong in
+            [&b""[..], b"s\0\0\x01code", b"x\0\0\x01code12345678", b"t\0\0\x01code12345678abc", b"a\0\0\x01code\0\0z"]
+        {
             assert!(Entry::read(wrong).is_err(), "{wrong:?}");
         }
     }

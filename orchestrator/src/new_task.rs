@@ -1,6 +1,7 @@
 //! A request to create a task: typed by the handler that it is for, checked when it is submitted.
 
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use std::cell::OnceCell;
 
@@ -255,15 +256,19 @@ impl<T> NewTask<T> {
             args,
         };
         let gate = published.and_then(|offer| offer.gate.as_ref()).or(self.handler.gate.as_ref());
-        let terms = match gate.filter(|gate| gate.stops(&facts(args()))) {
-            Some(gate) => Some(("its handler asks for it", &gate.terms)),
-            None => {
-                let rule = config.approvals.stops(&facts(&Value::Null), || args().clone());
-                rule.map(|rule| (rule.reason.as_str(), &rule.terms))
+        let gate = gate.filter(|gate| gate.stops(&facts(args())));
+        let rule = config.approvals.stops(&facts(&Value::Null), || args().clone());
+        // Both have to be passed. The handler's own is asked for by the worker when the rule's terms are others.
+        let terms = match (gate, rule) {
+            (gate, Some(rule)) => {
+                let same = gate.filter(|gate| gate.terms == rule.terms);
+                Some((rule.reason.as_str(), &rule.terms, same))
             }
+            (Some(gate), None) => Some(("its handler asks for it", &gate.terms, Some(gate))),
+            (None, None) => None,
         };
         let asking = terms
-            .map(|(reason, terms)| {
+            .map(|(reason, terms, gate)| {
                 let request = Request {
                     task_type: self.task_type.clone(),
                     priority: self.priority,
@@ -271,12 +276,13 @@ impl<T> NewTask<T> {
                     question: String::new(),
                     form: Vec::new(),
                     shown: args().clone(),
+                    gate: true,
                 };
                 let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
-                Ok::<_, Error>(Asking { due_ms, ..asking })
+                Ok::<_, Error>(Asking { due_ms, gate: gate.map(Gate::digest).unwrap_or_default(), ..asking })
             })
             .transpose()?;
-        let sla = self.promise(published, config, || facts(args()))?;
+        let sla = self.promise(published, config, id.created_at_ms(), || facts(args()))?;
         let body = Body {
             task_type: self.task_type,
             source: self.source,
@@ -304,6 +310,7 @@ impl<T> NewTask<T> {
         &self,
         published: Option<&Offer>,
         config: &Config,
+        created_ms: u64,
         facts: impl FnOnce() -> Facts<'f>,
     ) -> Result<Option<Sla>> {
         let handler = published.and_then(|offer| offer.sla.as_ref()).or(self.handler.sla.as_ref());
@@ -318,11 +325,32 @@ impl<T> NewTask<T> {
         // A target or an instant given on the task replaces the target, and keeps the rest.
         let mut sla = terms.map(SlaTerms::sla).unwrap_or_default();
         if let Some(target) = &self.sla_target {
-            sla.target = Some(humantime::format_duration(target.duration()?).to_string());
+            let target = target.duration()?;
+            if target < Duration::from_millis(1) {
+                return Err(Error::invalid(
+                    "a promise of less than a millisecond cannot be kept; write sla_target as in 30m",
+                ));
+            }
+            sla.target = Some(humantime::format_duration(target).to_string());
         } else if self.sla_deadline.is_some() && self.sla.is_none() {
-            sla.target = None;
+            (sla.target, sla.hours) = (None, None);
+        }
+        if let Some(deadline) = self.sla_deadline
+            && u64::try_from(deadline.timestamp_millis()).unwrap_or(0) <= created_ms
+        {
+            return Err(Error::invalid(format!("the deadline {} lies in the past", deadline.to_rfc3339())));
         }
         sla.deadline = self.sla_deadline;
+        // What the handler or a rule has declared to follow is for its own bound: a submitter must not bring it about.
+        if let Some(terms) = terms.filter(|_| own && self.sla.is_none()) {
+            let declared = crate::policy::millis(Span::from(terms.target.as_str()).duration()?);
+            let target = self.sla_target.as_ref().map(Span::duration).transpose()?.map(crate::policy::millis);
+            let left =
+                self.sla_deadline.map(|at| u64::try_from(at.timestamp_millis()).unwrap_or(0).saturating_sub(created_ms));
+            if [target, left].into_iter().flatten().any(|ms| ms < declared) {
+                sla.on_violation = crate::OnViolation::Announce;
+            }
+        }
         Ok((own || terms.is_some()).then_some(sla))
     }
 }
@@ -360,7 +388,7 @@ impl Draft {
 
     /// The state of its clock, empty for none.
     pub(crate) fn clock(&self) -> Result<Vec<u8>> {
-        let begin = |sla: &Sla| sla.begin(self.id.created_at_ms(), self.asking.is_some(), &self.task_type);
+        let begin = |sla: &Sla| sla.begin(self.id.created_at_ms(), self.due_ms, self.asking.is_some(), &self.task_type);
         self.sla.as_ref().map(begin).transpose().map(Option::unwrap_or_default)
     }
 

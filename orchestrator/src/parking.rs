@@ -86,6 +86,15 @@ impl Incarnation {
         stored.map(|(name, entry)| Ok((String::from_utf8_lossy(&name).into_owned(), Entry::read(&entry)?))).collect()
     }
 
+    /// Whether a task has passed the gate with this digest.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    #[doc(hidden)]
+    pub async fn has_passed(&self, ticket: Ticket, gate: &str) -> Result<bool> {
+        self.store.has_passed(ticket.id, gate).await
+    }
+
     /// Lets a task wait for a person or for an instant; nothing of it stays here.
     ///
     /// # Errors

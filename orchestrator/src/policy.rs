@@ -144,6 +144,13 @@ impl Gate {
         self.terms.check()
     }
 
+    /// What tells its terms from others: who has passed one gate has not passed another.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let terms = serde_json::to_value(&self.terms).unwrap_or_default();
+        crate::approval::payload_hash(&terms)[..16].to_owned()
+    }
+
     /// Whether a task has to pass it. A condition that cannot be read exempts nobody.
     #[must_use]
     pub fn stops(&self, facts: &Facts<'_>) -> bool {
@@ -205,7 +212,11 @@ impl Default for ApprovalPolicy {
         let rules = [
             rule("high priority", "priority in ['P0', 'P1']", None),
             rule("a change of production", "type in ['deploy', 'feature', 'refactor']", Some(exempt)),
-            rule("a change of a feature flag", "metadata.feature_flag_change == true", None),
+            rule(
+                "a change of a feature flag",
+                "metadata.feature_flag_change in [true, 'true', 'yes', 'on', '1', 1]",
+                None,
+            ),
         ];
         Self { rules: rules.into_iter().flatten().collect(), ..Self::none() }
     }
@@ -263,9 +274,12 @@ impl ApprovalPolicy {
         };
         let loaded = self.rules.iter().find(needs_args).map(|_| args());
         let facts = Facts { args: loaded.as_ref().unwrap_or(facts.args), ..*facts };
-        self.rules
-            .iter()
-            .find(|rule| rule.when.holds(&facts) && !rule.unless.as_ref().is_some_and(|unless| unless.holds(&facts)))
+        // A payload that is no object has no fields to ask for: a handler may read it by position all the same.
+        let positional = !facts.args.is_null() && !facts.args.is_object();
+        self.rules.iter().find(|rule| {
+            let meant = rule.when.holds(&facts) || positional && rule.when.asks_for_args();
+            meant && !rule.unless.as_ref().is_some_and(|unless| unless.holds(&facts))
+        })
     }
 }
 
@@ -288,12 +302,14 @@ mod tests {
     fn the_default_policy_lists_what_is_exempt_so_that_the_unknown_is_gated() {
         let none = Map::new();
         let production = Some("a change of production".to_owned());
-        for environment in [json!("production"), json!("Prod"), json!("qa"), json!(null), json!(7), json!(["dev"])] {
+        for environment in
+            [json!("production"), json!("Prod"), json!("qa"), json!("pre view"), json!(null), json!(7), json!(["dev"])]
+        {
             assert_eq!(stops("deploy", Priority::P2, &json!({"environment": environment}), &none), production);
         }
         assert_eq!(stops("feature", Priority::P3, &json!({}), &none), production);
         assert_eq!(stops("refactor", Priority::P2, &json!("dev"), &none), production);
-        for environment in ["staging", "Dev", " TEST ", "pre view", "development"] {
+        for environment in ["staging", "Dev", " TEST ", "preview", "development"] {
             assert_eq!(stops("deploy", Priority::P2, &json!({"environment": environment}), &none), None);
         }
         assert_eq!(stops("deploy", Priority::P1, &json!({"environment": "dev"}), &none), Some("high priority".into()));

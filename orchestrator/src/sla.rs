@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, Facts};
-use crate::hours::{Hours, after};
+use crate::hours::{Hours, after, counted};
 use crate::task::instant;
 use crate::{Error, Result, Span};
 
@@ -227,24 +227,25 @@ impl SlaRule {
 }
 
 impl Sla {
-    /// The state of a clock that begins at `created_ms`, in the hands of a person or not, as the scripts keep it.
-    pub(crate) fn begin(&self, created_ms: u64, with_person: bool, task_type: &str) -> Result<Vec<u8>> {
+    /// The state of a clock that begins at `created_ms`, in the hands of a person or not, as the scripts keep it. The target
+    /// of a task that is to start at `run_at_ms` counts from there.
+    pub(crate) fn begin(&self, created_ms: u64, run_at_ms: u64, with_person: bool, task_type: &str) -> Result<Vec<u8>> {
         let target = self.target.as_deref().map(|text| Span::from(text).duration()).transpose()?;
         let target_ms = target.map_or(0, crate::policy::millis);
         let limit_ms = self.deadline.map_or(0, |at| u64::try_from(at.timestamp_millis()).unwrap_or(1));
-        let total =
-            [target_ms, limit_ms.saturating_sub(created_ms)].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0);
         let (action, who) = match &self.on_violation {
             OnViolation::Announce => (b'a', ""),
             OnViolation::Raise => (b'r', ""),
             OnViolation::Cancel => (b'c', ""),
             OnViolation::Escalate(who) => (b'e', who.as_str()),
         };
-        // At most 366 days of milliseconds: exact in a double.
-        let lead = ((1.0 - self.alert_threshold) * total as f64).round() as u64;
+        let start = created_ms.max(run_at_ms);
         let hours = self.hours.as_deref().map(str::parse::<Hours>).transpose()?;
-        let windows = hours.map(|hours| hours.windows(created_ms)).unwrap_or_default();
-        let due = if target_ms > 0 { after(&windows, created_ms, target_ms) } else { 0 };
+        let windows = hours.map(|hours| hours.windows(start)).unwrap_or_default();
+        let due = if target_ms > 0 { after(&windows, start, target_ms) } else { 0 };
+        let at = [due, limit_ms].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0);
+        // At most some years of milliseconds: exact in a double.
+        let lead = ((1.0 - self.alert_threshold) * counted(&windows, start.min(at), at) as f64).round() as u64;
         let mut state = vec![u8::from(self.pause_for_people), action, if with_person { b'h' } else { b'q' }];
         for ms in [created_ms, due, limit_ms, lead, 0, 0, 0] {
             state.extend(&ms.to_be_bytes()[2..]);
@@ -340,11 +341,11 @@ mod tests {
     #[test]
     fn a_clock_reads_back_and_stands_while_a_person_has_it() {
         let sla = Sla { target: Some("10m".into()), alert_threshold: 0.75, ..Sla::default() };
-        let state = sla.begin(1_000_000, false, "deploy").expect("a fair promise");
+        let state = sla.begin(1_000_000, 0, false, "deploy").expect("a fair promise");
         assert_eq!(state.len(), 46 + 6 + 1);
         let clock = SlaClock::read(&state, 1_060_000, false).expect("our state");
         assert_eq!((clock.queue_ms, clock.left_ms, clock.state), (60_000, Some(540_000), SlaState::Ok));
-        let state = sla.begin(1_000_000, true, "deploy").expect("a fair promise");
+        let state = sla.begin(1_000_000, 0, true, "deploy").expect("a fair promise");
         let clock = SlaClock::read(&state, 5_000_000, false).expect("our state");
         assert_eq!((clock.human_ms, clock.left_ms, clock.state), (4_000_000, None, SlaState::Paused));
         assert_eq!(SlaClock::read(&state[..20], 0, false), None);

@@ -260,7 +260,7 @@ impl Scene {
 }
 
 fn entry(noted: Noted) -> Entry {
-    Entry { order: 1, side_by_side: false, digest: [0; 8], noted }
+    Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted }
 }
 
 fn asleep() -> Wait {

@@ -156,7 +156,7 @@ async fn with_extra(url: &str, extra: &str) {
                     hash: hash_bytes(asking.hash()),
                     decision: Decision::default(),
                 };
-                let entry = Entry { order: 1, side_by_side: false, digest: [0; 8], noted };
+                let entry = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
                 worker.park(claim, &Wait::Person { name: "q".into(), entry, asking }).await.unwrap()
             });
             join_all(parked).await;
@@ -172,7 +172,7 @@ async fn with_extra(url: &str, extra: &str) {
         }
         if extra == "a durable step" {
             let noted = Noted::Step(result.clone());
-            let entry = Entry { order: 1, side_by_side: false, digest: [0; 8], noted };
+            let entry = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
             join_all(stepped.claims.iter().map(|claim| worker.note(claim.ticket(), "step", &entry))).await;
         }
         finishes = stepped.claims.into_iter().map(|claim| claim.complete(&result)).collect();

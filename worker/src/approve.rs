@@ -197,6 +197,12 @@ where
                 Ok(asking) => asking,
                 Err(error) => return durable.fatal("approval", error).await,
             };
+            if fields::<F>().is_empty()
+                && let Err(error) = filled_in::<F>(&[])
+            {
+                let what = "a form is a struct with named fields, without `flatten`: nobody could fill in this one";
+                return durable.fatal("approval", format!("{what} ({error})")).await;
+            }
             let now = hash_bytes(asking.hash());
             if let Some(Noted::Asked { status, hash, decision: Decision { who, why, form }, .. }) = &call.noted {
                 match status {

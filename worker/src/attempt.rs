@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use orchestrator::{Assignment, Backoff, Orchestrator, Wait};
+use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, Wait};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable::{Durable, Leaving, Ledger};
@@ -51,11 +51,24 @@ pub(crate) async fn run(
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let failures = task.failures() + 1;
     let backoff = registered.spec.backoff.unwrap_or_default();
-    let durable = Durable::new(ledger, &task);
+    let durable = Durable::new(ledger, &task, registered.spec.code);
     let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable);
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
-    let call = AssertUnwindSafe(async move { handler.call(ctx).await }).catch_unwind();
+    let spec = Arc::clone(&registered.spec);
+    let call = async move {
+        if let Some(gate) = &spec.approval {
+            pass(gate, &ctx).await;
+        }
+        handler.call(ctx).await
+    };
+    let call = AssertUnwindSafe(call).catch_unwind();
+    let leave = |leaving| match leaving {
+        Leaving::Park(_) if cancel.is_cancelled() => Outcome::Cancelled,
+        Leaving::Park(wait) => Outcome::Parked(wait),
+        Leaving::Fatal { reason, error } => Outcome::Fatal { error, reason },
+        Leaving::Lost => Outcome::Halted,
+    };
     let stopped = async {
         cancel.cancelled().await;
         tokio::time::sleep(CANCEL_GRACE).await;
@@ -63,8 +76,10 @@ pub(crate) async fn run(
     tokio::select! {
         // A handler that is done is done, even when its time ended in the same instant.
         biased;
-        returned = call => match returned {
-            Ok(Ok(output)) => {
+        returned = call => match (own.durable().take_leaving(), returned) {
+            // Who has asked for a wait gets it, whatever else the handler made of it.
+            (Some(leaving), _) => leave(leaving),
+            (None, Ok(Ok(output))) => {
                 let left_out = own.durable().left_out();
                 if !left_out.is_empty() {
                     tracing::warn!(task = %own.task_id(), left_out = left_out.join(", "), "completed without durable calls that it had made before");
@@ -72,20 +87,29 @@ pub(crate) async fn run(
                 Outcome::Completed(output)
             }
             _ if cancel.is_cancelled() => Outcome::Cancelled,
-            Ok(Err(error)) => failed(&error, &backoff, failures),
-            Err(panic) => failed(&TaskError::from(format!("the handler panicked: {}", panic_text(&*panic))), &backoff, failures),
+            (None, Ok(Err(error))) => failed(&error, &backoff, failures),
+            (None, Err(panic)) => failed(&TaskError::from(format!("the handler panicked: {}", panic_text(&*panic))), &backoff, failures),
         },
-        leaving = own.durable().left() => match leaving {
-            Leaving::Park(_) if cancel.is_cancelled() => Outcome::Cancelled,
-            Leaving::Park(wait) => Outcome::Parked(wait),
-            Leaving::Fatal { reason, error } => Outcome::Fatal { error, reason },
-            Leaving::Lost => Outcome::Halted,
-        },
+        leaving = own.durable().left() => leave(leaving),
         () = tokio::time::sleep(timeout) => {
             failed(&TaskError::from(format!("the attempt took longer than its timeout of {timeout:?}")), &backoff, failures)
         }
         () = stopped => Outcome::Cancelled,
         () = halt.cancelled() => Outcome::Halted,
+    }
+}
+
+/// Stays here, for the task to wait for people, unless it has passed its handler's gate or is exempt.
+async fn pass(gate: &Gate, ctx: &TaskContext) {
+    let durable = ctx.durable();
+    match Asking::at_gate(ctx.assignment(), gate) {
+        Ok(None) => {}
+        Ok(Some(asking)) => {
+            if !durable.has_passed(&gate.digest(), ctx.assignment().has_passed_its_gate()).await {
+                durable.leave(Leaving::Park(Box::new(Wait::Gate(asking)))).await
+            }
+        }
+        Err(error) => durable.fatal("approval", error).await,
     }
 }
 

@@ -1,14 +1,16 @@
 //! What a handler does for good: durable calls, replayed from the task's journal when the handler is entered anew, and the
 //! ways in which a call ends the attempt instead of returning.
 //!
-//! **Invariant:** a call that ends the attempt never returns, so no handler can swallow it: the attempt's future is
-//! dropped while it waits.
+//! **Invariant:** a call that ends the attempt never returns, and what it asks for goes before whatever the handler returns,
+//! so no handler can swallow it. A wait lets the work of other calls come to its end and be noted first.
 //!
-//! Whether the handler is still the one that wrote the journal is told by name, kind, digest of the input, and place: one
-//! after the other, the calls come in the order in which they were noted. Calls made side by side are told by name only.
+//! Whether the handler is still the one that wrote the journal is told by name, kind and digest of the input; and, when the
+//! handler's own text is another than it was, by place: one after the other, the calls come in the order in which they
+//! were noted. Calls made side by side have no place.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -31,6 +33,8 @@ const BREATH: Duration = Duration::from_millis(200);
 pub(crate) trait Ledger: Send + Sync {
     async fn load(&self) -> orchestrator::Result<Vec<(String, Entry)>>;
     async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result;
+    /// Whether the task has passed the gate with this digest; `flagged` says that it has passed one at all.
+    async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool>;
     /// The server's clock in Unix milliseconds.
     fn now_ms(&self) -> u64;
     /// Hears how the durable calls go on; for tests.
@@ -66,6 +70,10 @@ impl Ledger for (Incarnation, Ticket) {
         self.0.note(self.1, name, entry).await
     }
 
+    async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool> {
+        Ok(flagged && self.0.has_passed(self.1, gate).await?)
+    }
+
     fn now_ms(&self) -> u64 {
         self.0.now_ms()
     }
@@ -85,6 +93,8 @@ pub(crate) enum Leaving {
 /// The durable calls of one attempt.
 pub(crate) struct Durable {
     ledger: Box<dyn Ledger>,
+    /// Fingerprint of the handler.
+    code: u32,
     entries: OnceCell<HashMap<String, Entry>>,
     calls: Mutex<Calls>,
     leaving: Mutex<Option<Leaving>>,
@@ -96,6 +106,8 @@ struct Calls {
     /// Calls made so far.
     order: u16,
     under_way: usize,
+    /// Those among them that wait for the attempt to be left.
+    waiting: usize,
     side_by_side: bool,
     used: HashSet<String>,
     unnamed: HashMap<&'static str, u32>,
@@ -110,36 +122,66 @@ pub(crate) struct Call<'d> {
     digest: [u8; 8],
     /// What was noted of it before.
     pub(crate) noted: Option<Noted>,
+    /// Whether it has been noted, or found noted.
+    kept: AtomicBool,
 }
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.durable.calls().under_way -= 1;
+        let mut calls = self.durable.calls();
+        calls.under_way -= 1;
+        if !self.kept.load(Ordering::Relaxed) {
+            // Given up on, under a timeout for example: it may be tried again under its name.
+            calls.used.remove(&self.name);
+        }
+        drop(calls);
+        self.durable.left.notify_one();
     }
 }
 
 impl Call<'_> {
     pub(crate) fn entry(&self, noted: Noted) -> Entry {
-        Entry { order: self.order, side_by_side: self.side_by_side, digest: self.digest, noted }
+        let code = self.durable.code;
+        Entry { order: self.order, side_by_side: self.side_by_side, code, digest: self.digest, noted }
     }
 
     pub(crate) fn tell(&self, moment: Moment) {
         self.durable.ledger.hear(&self.name, moment);
     }
 
-    /// Notes it, whatever time Redis takes: what was done must not be done again.
+    /// Notes it, for as long as the attempt may last: what was done is not to be done again.
     pub(crate) async fn note(&self, noted: Noted) {
         self.tell(if noted == Noted::Begun { Moment::Intended } else { Moment::Noted });
         let entry = self.entry(noted);
         loop {
             match self.durable.ledger.note(&self.name, &entry).await {
-                Ok(()) => return,
+                Ok(()) => return self.kept.store(true, Ordering::Relaxed),
                 Err(Error::LeaseLost) => self.durable.leave(Leaving::Lost).await,
                 Err(Error::Unavailable { reason, .. }) => {
                     tracing::warn!(reason, name = self.name, "Redis did not take a durable step; it is sent again");
                     tokio::time::sleep(BREATH).await;
                 }
                 Err(error) => self.durable.fatal("journal", error).await,
+            }
+        }
+    }
+
+    /// Notes what came of it, and returns it as every later attempt will get it.
+    async fn keep<T: Payload>(&self, value: &T, noted: fn(Vec<u8>) -> Noted) -> T {
+        let output = match orchestrator::encode_value("output", value, RESULT_BYTES_MAX) {
+            Ok(output) => output,
+            Err(error) => return self.durable.fatal("journal", format!("`{}`: {error}", self.name)).await,
+        };
+        self.note(noted(output.clone())).await;
+        match orchestrator::decode_value(&output) {
+            Ok(value) => value,
+            Err(error) => {
+                let what = format!(
+                    "`{}` was done and noted, but what it returned does not read back as what was written: {error}. Give \
+                     it a type that does",
+                    self.name
+                );
+                self.durable.fatal("output", what).await
             }
         }
     }
@@ -157,14 +199,14 @@ impl Call<'_> {
 }
 
 impl Durable {
-    pub(crate) fn new(ledger: impl Ledger + 'static, task: &Assignment) -> Self {
+    pub(crate) fn new(ledger: impl Ledger + 'static, task: &Assignment, code: u32) -> Self {
         let entries = OnceCell::new();
         if !task.has_journal() {
             // Nothing was noted: one round trip less.
             let _ = entries.set(HashMap::new());
         }
         let (calls, leaving, left) = (Mutex::default(), Mutex::new(None), Notify::new());
-        Self { ledger: Box::new(ledger), entries, calls, leaving, left }
+        Self { ledger: Box::new(ledger), code, entries, calls, leaving, left }
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -179,16 +221,36 @@ impl Durable {
     pub(crate) async fn left(&self) -> Leaving {
         loop {
             let told = self.left.notified();
-            if let Some(leaving) = self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+            if self.may_leave()
+                && let Some(leaving) = self.take_leaving()
+            {
                 return leaving;
             }
             told.await;
         }
     }
 
-    /// Ends the attempt. The first reason counts.
+    /// Whether no work of another call would be cut off by leaving now.
+    fn may_leave(&self) -> bool {
+        let calls = self.calls();
+        let leaving = self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        !matches!(&*leaving, Some(Leaving::Park(_))) || calls.under_way <= calls.waiting
+    }
+
+    /// What a call has asked for, if one has.
+    pub(crate) fn take_leaving(&self) -> Option<Leaving> {
+        self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+
+    /// Ends the attempt. The first wait counts, and what ends it for good goes before.
     pub(crate) async fn leave<T>(&self, leaving: Leaving) -> T {
-        self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get_or_insert(leaving);
+        self.calls().waiting += 1;
+        {
+            let mut asked = self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if asked.is_none() || matches!(&*asked, Some(Leaving::Park(_))) && !matches!(leaving, Leaving::Park(_)) {
+                *asked = Some(leaving);
+            }
+        }
         self.left.notify_one();
         std::future::pending().await
     }
@@ -199,8 +261,8 @@ impl Durable {
 
     async fn changed<T>(&self, what: &str) -> T {
         let error = format!(
-            "the handler is not the one that began this task: {what}. Nothing was run. Bring the old handler back, or write \
-             the new one so that it makes the same durable calls up to here, then retry the task: its journal is kept"
+            "the handler is not the one that began this task: {what}. It was stopped there. Bring the old handler back, or \
+             write the new one so that it makes the same durable calls up to here, then retry the task: its journal is kept"
         );
         self.fatal("changed", error).await
     }
@@ -224,7 +286,8 @@ impl Durable {
             (name, calls.order, calls.side_by_side, twice)
         };
         let digest = input.map(digest).unwrap_or_default();
-        let mut call = Call { durable: self, name, order, side_by_side, digest, noted: None };
+        let mut call =
+            Call { durable: self, name, order, side_by_side, digest, noted: None, kept: AtomicBool::new(true) };
         if twice {
             let error =
                 format!("the name `{}` is used twice by durable calls of one handler; each needs its own", call.name);
@@ -251,13 +314,15 @@ impl Durable {
                 return self.changed(&format!("the input of `{}` is another than it was", call.name)).await;
             }
         }
+        // While its text is the same, another order comes of calls that are not one after the other.
+        let placed = |entry: &Entry| !entry.side_by_side && entry.code != self.code;
         if !side_by_side {
-            let there = entries.iter().find(|(_, entry)| entry.order == order && !entry.side_by_side);
+            let there = entries.iter().find(|(_, entry)| entry.order == order && placed(entry));
             match (there, found) {
                 (Some((other, _)), _) if *other != call.name => {
                     return self.changed(&format!("call {order} was `{other}` and is `{}` now", call.name)).await;
                 }
-                (None, Some(entry)) if !entry.side_by_side => {
+                (None, Some(entry)) if placed(entry) => {
                     let what = format!("`{}` was call {} and is call {order} now", call.name, entry.order);
                     return self.changed(&what).await;
                 }
@@ -265,7 +330,21 @@ impl Durable {
             }
         }
         call.noted = found.map(|entry| entry.noted.clone());
+        call.kept = AtomicBool::new(found.is_some());
         call
+    }
+
+    /// Whether the task has passed the gate with this digest; asked for until Redis answers.
+    pub(crate) async fn has_passed(&self, gate: &str, flagged: bool) -> bool {
+        loop {
+            match self.ledger.has_passed(gate, flagged).await {
+                Ok(passed) => return passed,
+                Err(error) => {
+                    tracing::warn!(%error, "it could not be asked whether a task has passed its gate; it is asked again");
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+        }
     }
 
     async fn entries(&self) -> &HashMap<String, Entry> {
@@ -336,10 +415,7 @@ where
             call.tell(Moment::Begins);
             let value = (self.work)().await.map_err(Into::into)?;
             call.tell(Moment::Ended);
-            match orchestrator::encode_value("output of a step", &value, RESULT_BYTES_MAX) {
-                Ok(output) => call.note(Noted::Step(output)).await,
-                Err(error) => durable.fatal("journal", format!("`{}`: {error}", self.name)).await,
-            }
+            let value = call.keep(&value, Noted::Step).await;
             call.tell(Moment::Returned);
             Ok(value)
         })
@@ -357,10 +433,11 @@ pub enum Once<T> {
 
 impl TaskContext {
     /// Does `work` once in the life of the task: its output is noted, and the next attempt gets it without doing it again.
-    /// An error is not noted; the next attempt tries again. Between the effect and the note the worker may die: then the
-    /// work is done again; where that must not be, use [`TaskContext::once`].
+    /// An error is not noted; the next attempt tries again. Between the effect and the note the worker may die, or lose Redis
+    /// for longer than its lease: then the work is done again; where that must not be, use [`TaskContext::once`]. What is
+    /// returned has been written and read back, as in every later attempt.
     ///
-    /// Each name is used once in a handler. A step ends the attempt, and does not return, when the worker has lost the
+    /// Each name is used once in a handler, and no step within another. A step ends the attempt, and does not return, when the worker has lost the
     /// task, when the journal has no room, or when the handler is not the one that began the task.
     ///
     /// ```
@@ -412,10 +489,7 @@ impl TaskContext {
         call.tell(Moment::Begins);
         let value = work(key).await.map_err(Into::into)?;
         call.tell(Moment::Ended);
-        match orchestrator::encode_value("output of an effect", &value, RESULT_BYTES_MAX) {
-            Ok(output) => call.note(Noted::Done(output)).await,
-            Err(error) => return durable.fatal("journal", format!("`{name}`: {error}")).await,
-        }
+        let value = call.keep(&value, Noted::Done).await;
         call.tell(Moment::Returned);
         Ok(Once::Done(value))
     }

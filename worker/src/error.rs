@@ -77,10 +77,13 @@ impl fmt::Display for TaskError {
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for TaskError {
     fn from(error: E) -> Self {
         let error = error.into();
-        let kind = error.downcast_ref::<Rejected>().map_or(Kind::Retry, |rejected| Kind::Rejected(rejected.word()));
+        let mut kind = error.downcast_ref::<Rejected>().map_or(Kind::Retry, |rejected| Kind::Rejected(rejected.word()));
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
+            if let Some(rejected) = cause.downcast_ref::<Rejected>() {
+                kind = Kind::Rejected(rejected.word());
+            }
             let cause_text = cause.to_string();
             // Many errors print their source themselves.
             if !message.contains(&cause_text) {

@@ -70,6 +70,8 @@ pub struct HandlerSpec {
     pub sla: Option<SlaTerms>,
     /// What it does, in its author's words.
     pub doc: &'static str,
+    /// Tells its code from another's, for parked tasks to notice that it has changed; 0 when nobody can say.
+    pub code: u32,
     /// The shared state that it needs.
     pub needs: Needs,
     pub(crate) location: &'static Location<'static>,
@@ -90,6 +92,7 @@ impl HandlerSpec {
             approval: None,
             sla: None,
             doc: "",
+            code: 0,
             needs: Needs::default(),
             location: Location::caller(),
         }

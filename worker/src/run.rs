@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use orchestrator::{
-    Asking, Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TaskId, Ticket, Until, Wait,
-    Wake,
+    Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TaskId, Ticket, Until, Wait, Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -300,19 +299,6 @@ impl Run {
             self.shelving.push(claim);
             return;
         };
-        if let Some(gate) = &registered.spec.approval {
-            match Asking::at_gate(&claim, gate) {
-                Ok(None) => {}
-                Ok(Some(asking)) => {
-                    self.parks.push(Park { claim, wait: Wait::Gate(asking) });
-                    return;
-                }
-                Err(error) => {
-                    self.finishes.push(claim.fail("approval", &error.to_string()));
-                    return;
-                }
-            }
-        }
         let ticket = claim.ticket();
         let cancel = CancellationToken::new();
         let attempt = attempt::run(

@@ -83,6 +83,11 @@ impl Keys {
         format!("{}audit", self.base)
     }
 
+    /// HASH of one approval.
+    pub(crate) fn approval(&self, id: &[u8]) -> Vec<u8> {
+        [self.base.as_bytes(), b"a:", id].concat()
+    }
+
     /// HASH of a task's journal.
     pub(crate) fn journal(&self, id: &[u8]) -> Vec<u8> {
         [self.base.as_bytes(), b"j:", id].concat()

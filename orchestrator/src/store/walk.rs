@@ -162,6 +162,21 @@ impl Store {
         Ok((found, last))
     }
 
+    /// Whether a task has passed the gate with this digest. There are as many gates as questions at most, and few.
+    pub(crate) async fn has_passed(&self, id: TaskId, gate: &str) -> Result<bool> {
+        let mut asked = redis::cmd("HGET");
+        asked.arg(self.keys().journal(id.as_bytes())).arg(b"\0n");
+        let asked: Option<u16> = self.glance(&asked).await?;
+        for number in 0..=asked.unwrap_or(0) {
+            let key = self.keys().approval(&crate::ApprovalId { task: id, number }.to_bytes());
+            let told: Vec<Option<String>> = self.glance(redis::cmd("HMGET").arg(key).arg("gd").arg("st")).await?;
+            if told == [Some(gate.to_owned()), Some("approved".into())] {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A task's journal as it is stored.
     pub(crate) async fn journal(&self, id: TaskId) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         self.glance(redis::cmd("HGETALL").arg(self.keys().journal(id.as_bytes()))).await

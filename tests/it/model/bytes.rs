@@ -59,7 +59,7 @@ pub(crate) fn header(entry: &reference::Entry) -> Vec<u8> {
 /// An entry of a journal as it is sent: a sleep without its end, and a question without what was decided.
 pub(crate) fn entry_sent(entry: &Entry) -> Vec<u8> {
     let stored = entry_stored(entry);
-    let length = if matches!(entry.noted, Noted::Sleep(_)) { 12 } else { stored.len() };
+    let length = if matches!(entry.noted, Noted::Sleep(_)) { 16 } else { stored.len() };
     stored[..length].to_vec()
 }
 
@@ -82,7 +82,8 @@ pub(crate) fn entry_stored(entry: &Entry) -> Vec<u8> {
         }
     };
     let digest = if kind == b'a' { &[][..] } else { &entry.digest };
-    [&[kind, u8::from(entry.side_by_side)][..], &entry.order.to_be_bytes(), digest, &rest].concat()
+    [&[kind, u8::from(entry.side_by_side)][..], &entry.order.to_be_bytes(), &entry.code.to_be_bytes(), digest, &rest]
+        .concat()
 }
 
 /// Cuts a record behind its header.

@@ -37,9 +37,19 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    pub(crate) fn begin(promise: &Promise, created: u64, now: u64, with_person: bool, task_type: &str) -> Self {
-        let ahead = promise.deadline.saturating_sub(created);
-        let total = [promise.target, ahead].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0);
+    /// `run_at` is when the task is to start, 0 for at once: its target counts from there.
+    pub(crate) fn begin(
+        promise: &Promise,
+        created: u64,
+        run_at: u64,
+        now: u64,
+        with_person: bool,
+        task_type: &str,
+    ) -> Self {
+        let start = created.max(run_at);
+        let due = if promise.target > 0 { start + promise.target } else { 0 };
+        let at = [due, promise.deadline].into_iter().filter(|ms| *ms > 0).min().unwrap_or(0);
+        let total = at.saturating_sub(start);
         let mut clock = Self {
             action: promise.action.clone(),
             pauses: promise.pauses,
@@ -47,7 +57,7 @@ impl Clock {
             violated: false,
             phase: if with_person { b'h' } else { b'q' },
             since: created,
-            due: if promise.target > 0 { created + promise.target } else { 0 },
+            due,
             limit: promise.deadline,
             lead: ((1.0 - promise.warn) * total as f64).round() as u64,
             spent: [0; 3],
@@ -72,8 +82,13 @@ impl Clock {
     fn arm(&mut self, now: u64) {
         let end = self.end();
         // Never in the past, unless that is where its end lies.
-        self.warns = end.filter(|_| !self.warned).map(|at| at.min(now.max(at - self.lead)));
-        self.ends = end.filter(|_| !self.violated);
+        // What is due already is still to be told, whoever has the task.
+        if self.warns.is_none_or(|at| at > now) {
+            self.warns = end.filter(|_| !self.warned).map(|at| at.min(now.max(at.saturating_sub(self.lead))));
+        }
+        if self.ends.is_none_or(|at| at > now) {
+            self.ends = end.filter(|_| !self.violated);
+        }
     }
 
     /// As it is stored.
@@ -143,7 +158,7 @@ impl Reference {
         clock.violated |= late;
         (clock.warns, clock.ends) = (None, None);
         let (clock, hour) = (clock.clone(), now / 3_600_000);
-        if letter != b'x' {
+        if letter != b'x' || clock.violated {
             let mut count = |what: String| {
                 let row = format!("{} {priority} {what}", clock.task_type);
                 *self.hours.entry(hour).or_default().entry(row).or_default() += 1;

@@ -162,7 +162,7 @@ impl Reference {
             };
             let id = asked.id;
             let clock = asked.promise.as_ref().map(|promise| {
-                Clock::begin(promise, id.created_at_ms(), self.now, question.is_some(), &asked.task_type)
+                Clock::begin(promise, id.created_at_ms(), asked.due, self.now, question.is_some(), &asked.task_type)
             });
             let entry = Entry {
                 priority: asked.priority,

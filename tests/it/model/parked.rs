@@ -389,6 +389,10 @@ impl Reference {
         }
         let by = approval.by.clone();
         self.open(id, number, word, &by)?;
+        if by.iter().any(|who| who == to) {
+            // On the list already: nothing changes.
+            return Ok(None);
+        }
         self.approvals.get_mut(&(id, number)).expect("an approval").by.push(to.into());
         self.tell_of(id, number, "approval.delegated");
         self.audit("delegated", id, number, &word.who, to);

@@ -54,7 +54,7 @@ impl World {
     pub(crate) fn promise(&mut self) -> Promise {
         let (now, kind) = (self.model.now, self.rng.random_range(0..10));
         let target = if kind == 0 { 0 } else { self.rng.random_range(1..60_000) };
-        let deadline = if kind < 3 { now + self.rng.random_range(1..60_000) } else { 0 };
+        let deadline = if kind < 3 { now + self.rng.random_range(60_001..120_000) } else { 0 };
         if target == 0 {
             // An instant alone takes the defaults for the rest.
             return Promise { target, deadline, warn: 0.8, pauses: true, action: OnViolation::Announce };
@@ -259,12 +259,13 @@ impl World {
         let asked = self.model.tasks.get(&holding.ticket().id).map(|entry| entry.asked.clone());
         let terms = self.terms();
         let order = self.rng.random_range(1..9);
-        let entry = |noted| Entry { order, side_by_side: false, digest: digest(b"in"), noted };
+        let entry = |noted| Entry { order, side_by_side: false, code: 0, digest: digest(b"in"), noted };
         let kind = self.rng.random_range(0..10);
         if let (0 | 1, Some(asked)) = (kind, &asked) {
             let mut gate = Gate::new();
             gate.terms = terms.clone();
-            if let Some(asking) = Asking::at_gate(&holding.claim, &gate).expect("terms") {
+            let passed = holding.claim.has_passed_its_gate();
+            if let Some(asking) = Asking::at_gate(&holding.claim, &gate).expect("terms").filter(|_| !passed) {
                 return (Wait::Gate(asking), Waiting::Gate(asked.question(&terms, 0)));
             }
         }
@@ -397,7 +398,7 @@ impl World {
             _ => (format!("o{n}"), Noted::Done(vec![n, n])),
         };
         let order = self.rng.random_range(1..3);
-        (name, Entry { order, side_by_side: self.rng.random_bool(0.1), digest: digest(b"in"), noted })
+        (name, Entry { order, side_by_side: self.rng.random_bool(0.1), code: 7, digest: digest(b"in"), noted })
     }
 
     pub(crate) async fn note(

@@ -236,7 +236,7 @@ impl Field {
             0 => fine(life.retry(&claim, Duration::from_secs(5), "not yet").await).map(drop),
             1 => fine(life.shelve(&claim).await).map(drop),
             3 | 4 => {
-                let entry = |noted| Entry { order: 1, side_by_side: false, digest: [0; 8], noted };
+                let entry = |noted| Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
                 if way == 3 {
                     // What became of the note shows when the lease is asked for next.
                     match life.note(claim.ticket(), "step", &entry(Noted::Step(vec![1]))).await {

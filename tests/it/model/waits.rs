@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator::{ApprovalId, ApprovalStatus, Noted, TaskId};
+use orchestrator::{ApprovalId, ApprovalStatus, Gate, Noted, TaskId};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
@@ -68,6 +68,10 @@ pub(crate) fn closed(model: &Reference) -> BTreeSet<Vec<u8>> {
 fn fields(approval: &Approval) -> BTreeMap<String, Vec<u8>> {
     let (question, terms) = (&approval.question, &approval.question.terms);
     let status = approval.status.to_string();
+    let mut gate = Gate::new();
+    gate.terms = terms.clone();
+    // Without a name in the journal it is a gate that asks.
+    let digest = if approval.name.is_empty() { gate.digest() } else { String::new() };
     let mut fields: BTreeMap<String, Vec<u8>> = [
         ("st", status.into_bytes()),
         ("rq", number(approval.asked_at)),
@@ -80,6 +84,7 @@ fn fields(approval: &Approval) -> BTreeMap<String, Vec<u8>> {
         ("due", number(question.due)),
         ("jn", approval.name.clone().into_bytes()),
         ("rem", number(terms.remind_ms.unwrap_or(0))),
+        ("gd", digest.into_bytes()),
         ("esc", terms.escalate.as_ref().map_or_else(Vec::new, |(_, whom)| whom.clone().into_bytes())),
     ]
     .into_iter()
@@ -110,7 +115,7 @@ fn noted(journal: &Journal) -> BTreeMap<Vec<u8>, Vec<u8>> {
 pub(crate) fn cut(name: &[u8], field: &[u8], value: Vec<u8>) -> Option<Vec<u8>> {
     match name[0] {
         b'a' if field == b"v" => None,
-        b'j' if value.first() == Some(&b'a') && value.len() > 39 => Some(value[..39].to_vec()),
+        b'j' if value.first() == Some(&b'a') && value.len() > 43 => Some(value[..43].to_vec()),
         _ => Some(value),
     }
 }

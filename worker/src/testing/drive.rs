@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use orchestrator::{Asking, Claim, Error, Incarnation, LEASE, Offer, QUEUES_MAX, Wait};
+use orchestrator::{Claim, Error, Incarnation, LEASE, Offer, QUEUES_MAX};
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{Harness, lock};
@@ -105,12 +105,6 @@ impl Harness {
             sure(BROKEN, life.incarnation.shelve(&claim).await);
             return true;
         };
-        if let Some(gate) = &registered.spec.approval
-            && let Some(asking) = sure("the gate", Asking::at_gate(&claim, gate))
-        {
-            sure(BROKEN, life.incarnation.park(&claim, &Wait::Gate(asking)).await);
-            return true;
-        }
         let (id, ticket) = (claim.ticket().id, claim.ticket());
         let state = {
             let setup = lock(&self.0.setup);

@@ -141,6 +141,10 @@ impl<L: Ledger> Ledger for Counted<L> {
         self.ledger.note(name, entry).await
     }
 
+    async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool> {
+        self.ledger.has_passed(gate, flagged).await
+    }
+
     fn now_ms(&self) -> u64 {
         self.ledger.now_ms()
     }

@@ -7,7 +7,7 @@ local told, forecasts = {}, {}
 for i = 1, #ARGV, 2 do
   local id = ARGV[i]
   local state = go('HGET', base .. 'C', id)
-  if state and #state > 46 and bit.band(byte(state), 4 + 8) == 0 and records({id})[1] then
+  if whole(state) and bit.band(byte(state), 4 + 8) == 0 and records({id})[1] then
     go('HSET', base .. 'C', id, char(bit.bor(byte(state), 8)) .. sub(state, 2))
     told[#told + 1] = id .. 'r'
     forecasts[#forecasts + 1] = ARGV[i + 1]

@@ -7,6 +7,13 @@
 -- Keys built inside: C C<n> R<n> y
 local CLOCK = '>BBBI6I6I6I6I6I6I6'
 
+-- Whether a state is whole: what somebody else has written there must stop nothing.
+local function whole(state)
+  local length = state and #state > 46 and byte(state, 46)
+  local whom = length and byte(state, 47 + length)
+  return whom and #state >= 47 + length + whom and (#state - 47 - length - whom) % 8 == 0
+end
+
 -- The hours of a state.
 local function hours_of(state)
   local length = byte(state, 46)
@@ -45,9 +52,14 @@ local function arm(id, state, first)
   for letter, bit_value in pairs({s = 2, v = 4}) do
     if bit.band(bits, bit_value) == 0 and at > 0 then
       local warn = after(hours, now, math.max(0, counted(hours, now, at) - lead))
-      go('ZADD', y, format('%.0f', letter == 's' and math.min(warn, at) or at), letter .. id)
+      local at_old = not first and go('ZSCORE', y, letter .. id)
+      if not at_old or tonumber(at_old) > now then
+        go('ZADD', y, format('%.0f', letter == 's' and math.min(warn, at) or at), letter .. id)
+      end
     elseif not first then
-      go('ZREM', y, letter .. id)
+      -- One that is due already came before the pause: it is still to be told.
+      local at_old = go('ZSCORE', y, letter .. id)
+      if at_old and tonumber(at_old) > now then go('ZREM', y, letter .. id) end
     end
   end
 end
@@ -56,7 +68,10 @@ end
 -- Returns whether it ended late and nobody had told so.
 local function turn(id, phase, priority)
   local state = go('HGET', base .. 'C', id)
-  if not state or #state < 46 then return end
+  if not whole(state) then
+    if state then go('HDEL', base .. 'C', id) end
+    return
+  end
   local bits, action, was, since, due, limit, lead, queue, machine, human = unpack_bytes(CLOCK, state)
   local spent, paused = math.max(0, now - since), was == 104 and bits % 2 == 1
   if was == 113 then queue = queue + spent elseif was == 109 then machine = machine + spent else human = human + spent end
@@ -78,7 +93,7 @@ local function turn(id, phase, priority)
   end
   go('HDEL', base .. 'C', id)
   redis.pcall('HSET', base .. 'C' .. math.floor((phase == 'f' and now + DEAD_SHIFT or now) / BUCKET), id, state)
-  if phase ~= 'x' then
+  if phase ~= 'x' or bit.band(bits, 4) ~= 0 then
     -- Counts for the reports: how many, how many late, and how long, in four steps an octave.
     local hour = base .. 'R' .. math.floor(now / 3600000)
     local row = sub(state, 47, 46 + byte(state, 46)) .. ' P' .. priority .. ' '

@@ -29,11 +29,13 @@ local event = {}
 if now >= tonumber(found[2]) then
   decided(id, record, n, 'timeout', '', 'nobody decided in time', '', ARGV[10], event)
   announce_all(event)
-  found[8], found[9], found[10] = '', 'nobody decided in time', tostring(now)
+  found[8], found[9], found[10] = '', 'nobody decided in time', format('%.0f', now)
   return reply('closed', 'timeout')
 end
 if ARGV[11] ~= '' and go('HSETNX', key, '!' .. ARGV[11], 1) == 0 then return reply('used') end
 if op == 'delegate' then
+  -- Whoever is on the list already was put there by an earlier copy of this call, or before.
+  if string.find(' ' .. found[7] .. ' ', ' ' .. ARGV[5] .. ' ', 1, true) then return reply('delegated') end
   if found[7] ~= '' then go('HSET', key, 'by', found[7] .. ' ' .. ARGV[5]) end
   event.A = id .. pack('>I2', n) .. 'd'
   audit('delegated', id, n, who, ARGV[5], found[4])
@@ -54,5 +56,5 @@ if op == 'approve' then go('HSET', key, 'n', votes) end
 status = op == 'approve' and 'approved' or 'rejected'
 decided(id, record, n, status, who, ARGV[5], ARGV[7], ARGV[9], event)
 announce_all(event)
-found[8], found[9], found[10] = who, ARGV[5], tostring(now)
+found[8], found[9], found[10] = who, ARGV[5], format('%.0f', now)
 return reply('done')

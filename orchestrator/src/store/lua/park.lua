@@ -31,7 +31,14 @@ if #ARGV[7] > 0 then
   local n = 0
   if #entry > 0 then
     n = call('HINCRBY', journal, '\0n', 1)
-    call('HSET', journal, name, sub(entry, 1, 4) .. pack('>I2', n) .. sub(entry, 7))
+    call('HSET', journal, name, sub(entry, 1, 8) .. pack('>I2', n) .. sub(entry, 11))
+  elseif redis.call('EXISTS', approval_key(id, 0)) == 1 then
+    -- Another gate was passed before: each question has a number of its own.
+    go('HGET', journal, '\0n')
+    n = call('HINCRBY', journal, '\0n', 1)
+    call('HSET', journal, '\0w', n)
+    record = with_flags(record, bit.bor(flags_of(record), JOURNAL))
+    store(id, record)
   end
   local question = ask(id, n, cmsgpack.unpack(ARGV[7]), name)
   announce({'b', element(id, record), 'A', question, 'w', worker})

@@ -3,7 +3,7 @@
 -- An approval's number n is 0 for the gate at submission and counts a handler's questions from 1. `a:` holds
 --   v what was asked · st status · rq, ex requested and expiring, ms · by who may decide, separated by spaces · q quorum
 --   own who asked for the task · hash of what was shown · n votes so far · +<name> one vote · ~<name> whose, in small letters
---   rem ms between reminders · esc whom to add later · due when the task is to start · jn the journal's name for it · at, who, why, f the decision
+--   rem ms between reminders · esc whom to add later · gd digest of the terms of a handler's gate · due when the task is to start · jn the journal's name for it · at, who, why, f the decision
 
 -- SHA-256 (FIPS 180-4), as 64 hexadecimal digits. About 45 us for each 64 bytes: people decide seldom.
 local function sha256(text)
@@ -56,7 +56,7 @@ local function audit(op, id, n, who, note, hash)
   local values, hashed = {tostring(number), format('%.0f', now), op, id, tostring(n), who, note, hash}, {}
   for i, value in ipairs({previous, unpack(values)}) do hashed[i] = #value .. ':' .. value end
   go('XADD', key, 'MAXLEN', '~', AUDIT_MAX, '*', 'n', values[1], 't', values[2], 'op', op, 'id', id, 'no', values[5],
-    'who', who, 'note', note, 'hash', hash, 'h', sha256(concat(hashed)))
+    'who', who, 'note', note, 'hash', hash, 'before', previous, 'h', sha256(concat(hashed)))
 end
 
 local function approval_key(id, n) return base .. 'a:' .. id .. pack('>I2', n) end
@@ -71,7 +71,7 @@ local function ask(id, n, asking, name)
   local expires = now + asking.ex
   call('HSET', key, 'v', asking.v, 'st', 'pending', 'rq', now, 'ex', format('%.0f', expires), 'by', asking.by, 'q', asking.q,
     'own', asking.own, 'hash', asking.hash, 'n', 0, 'due', asking.due or 0, 'jn', name or '', 'rem', asking.rem or 0,
-    'esc', asking.esc or '')
+    'esc', asking.esc or '', 'gd', asking.gd or '')
   go('ZADD', base .. 'A', now, id .. pack('>I2', n))
   go('ZADD', base .. 'P', expires, 'p' .. id)
   if (asking.rem or 0) > 0 then go('ZADD', y, now + asking.rem, 'm' .. id) end
@@ -82,8 +82,9 @@ end
 
 -- Number of the approval that a parked task waits for.
 local function asked(id, record)
-  if bit.band(flags_of(record), GATED) ~= 0 then return 0 end
-  return tonumber(go('HGET', base .. 'j:' .. id, '\0n')) or 0
+  local gated = bit.band(flags_of(record), GATED) ~= 0
+  if gated and bit.band(flags_of(record), JOURNAL) == 0 then return 0 end
+  return tonumber(go('HGET', base .. 'j:' .. id, gated and '\0w' or '\0n')) or 0
 end
 
 -- Closes an approval for good: approved, rejected, timeout or cancelled. Returns the element of the event `A`.
@@ -128,18 +129,19 @@ end
 -- What a decision means for the task: it goes on, or it ends with `tail`. A handler reads the decision in its journal.
 local function decided(id, record, n, status, who, why, form, tail, event)
   local due = tonumber(go('HGET', approval_key(id, n), 'due')) or 0
-  local name = go('HGET', approval_key(id, n), 'jn')
+  local name = go('HGET', approval_key(id, n), 'jn') or ''
+  local gated = bit.band(flags_of(record), GATED) ~= 0
   event.A = (event.A or '') .. settle(id, n, status, who, why, form)
-  if n == 0 and status ~= 'approved' then
+  if gated and status ~= 'approved' then
     local ended, late = finish(id, raise(with_flags(record, bit.band(flags_of(record), 65535 - ON_APPROVAL)), 1, 1, 0, 0), tail)
     event.e, event.V = (event.e or '') .. ended, (event.V or '') .. late
     return
   end
-  if n > 0 then
+  if not gated then
     local journal = base .. 'j:' .. id
     local entry = go('HGET', journal, name) or ''
-    if #entry >= 39 then
-      go('HSET', journal, name, sub(entry, 1, 6) .. sub(status, 1, 1) .. sub(entry, 8, 39) .. cmsgpack.pack({w = who, y = why, f = form}))
+    if #entry >= 43 then
+      go('HSET', journal, name, sub(entry, 1, 10) .. sub(status, 1, 1) .. sub(entry, 12, 43) .. cmsgpack.pack({w = who, y = why, f = form}))
     end
   end
   go_on(id, record, due, event)

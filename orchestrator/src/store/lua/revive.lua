@@ -28,7 +28,7 @@ if bit.band(flags, JOURNAL) ~= 0 then
   redis.call('PERSIST', journal)
   local entries = go('HGETALL', journal)
   for i = 1, #entries, 2 do
-    if byte(entries[i + 1]) == 97 and sub(entries[i + 1], 7, 7) ~= 'a' then call('HDEL', journal, entries[i]) end
+    if byte(entries[i + 1]) == 97 and sub(entries[i + 1], 11, 11) ~= 'a' then call('HDEL', journal, entries[i]) end
   end
 end
 audit('retried', id, 0, ARGV[2], '', '')

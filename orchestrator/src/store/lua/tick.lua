@@ -39,7 +39,7 @@ end
 
 local function warn_or_violate(id, record, letter)
   local state = go('HGET', base .. 'C', id)
-  if not state or #state < 46 then return end
+  if not whole(state) then return end
   local bits, action = byte(state, 1, 2)
   bits = bit.bor(bits, letter == 's' and 2 or 4)
   go('HSET', base .. 'C', id, char(bits) .. sub(state, 2))
