@@ -345,8 +345,9 @@ impl<T> NewTask<T> {
         if let Some(terms) = terms.filter(|_| own && self.sla.is_none()) {
             let declared = crate::policy::millis(Span::from(terms.target.as_str()).duration()?);
             let target = self.sla_target.as_ref().map(Span::duration).transpose()?.map(crate::policy::millis);
-            let left =
-                self.sla_deadline.map(|at| u64::try_from(at.timestamp_millis()).unwrap_or(0).saturating_sub(created_ms));
+            let left = self
+                .sla_deadline
+                .map(|at| u64::try_from(at.timestamp_millis()).unwrap_or(0).saturating_sub(created_ms));
             if [target, left].into_iter().flatten().any(|ms| ms < declared) {
                 sla.on_violation = crate::OnViolation::Announce;
             }

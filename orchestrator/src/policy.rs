@@ -318,6 +318,16 @@ mod tests {
         assert!(stops("faq", Priority::P3, &json!({}), flagged.as_object().expect("a map")).is_some());
         let not = json!({"feature_flag_change": "no"});
         assert_eq!(stops("faq", Priority::P3, &json!({}), not.as_object().expect("a map")), None);
+        let text = json!({"feature_flag_change": "True"});
+        assert!(stops("faq", Priority::P3, &json!({}), text.as_object().expect("a map")).is_some());
+        // By position a handler could read what a rule asks for by name.
+        let rules = r#"[{"reason": "r", "when": "args.environment == 'production'"}]"#;
+        let policy =
+            ApprovalPolicy { rules: ApprovalPolicy::rules_from_json(rules).expect("rules"), ..ApprovalPolicy::none() };
+        let facts =
+            Facts { task_type: "x", priority: Priority::P2, source: Source::User, metadata: &none, args: &Value::Null };
+        assert!(policy.stops(&facts, || json!(["production"])).is_some());
+        assert!(policy.stops(&facts, || json!({"environment": "dev"})).is_none());
     }
 
     #[test]

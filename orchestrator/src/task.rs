@@ -222,9 +222,8 @@ impl Task {
                 _ => Some(BlockedOn::Timer),
             },
             approval_id: match header.flags {
-                flags if flags & flag::GATED != 0 => Some(ApprovalId { task: id, number: 0 }),
                 flags if flags & flag::ON_APPROVAL != 0 => Some(ApprovalId { task: id, number: at.approval }),
-                flags if flags & flag::PASSED != 0 => Some(ApprovalId { task: id, number: 0 }),
+                flags if flags & (flag::GATED | flag::PASSED) != 0 => Some(ApprovalId { task: id, number: 0 }),
                 _ => None,
             },
             sla_clock: None,

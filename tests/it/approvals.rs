@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use orchestrator::event::unpack;
 use orchestrator::{
-    ApprovalId, ApprovalStatus, Approver, Ballot, BlockedOn, Config, Decided, Error, Gate, NewTask, Orchestrator,
-    Priority, Status, TaskId,
+    ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Ballot, BlockedOn, Config, Decided, Error, Gate, NewTask,
+    Orchestrator, Priority, Status, TaskId,
 };
 use orchestrator_tests::{config, orch, raw, strict, until};
 use orchestrator_worker::{Approved, Data, TaskContext, TaskResult, Worker, payload, task_handler};
@@ -272,4 +272,106 @@ async fn reminders_escalation_delegation_and_expiry_come_in_their_time() {
     for timers in ["P", "y", "z"] {
         assert_eq!(raw().await.zcard::<_, u64>(format!("{key}{timers}")).await.expect("counted"), 0, "{timers}");
     }
+}
+
+#[tokio::test]
+async fn a_weaker_gate_does_not_open_a_stricter_one() {
+    let rule = |terms: &str| {
+        let rules = format!(r#"[{{"reason": "money", "when": "priority == 'P1'", "terms": {terms}}}]"#);
+        ApprovalPolicy { rules: ApprovalPolicy::rules_from_json(&rules).expect("rules"), ..ApprovalPolicy::none() }
+    };
+    // Anybody for the rule, an SRE for the handler; and the other way round.
+    for (terms, first, second) in [("{}", "intern", "alice"), (r#"{"by": ["role:finance"]}"#, "frank", "alice")] {
+        let orch = Orchestrator::with_config(Config { approvals: rule(terms), ..config() }).await.expect("a client");
+        let worker =
+            Worker::builder(orch.clone()).discover(false).register::<guarded>().build().expect("a worker").start();
+        let handle = orch.enqueue(guarded::with(Plan { replicas: 2 }).priority(Priority::P1)).await.expect("stored");
+        let rules = gate(handle.id());
+        let frank = Approver::named(first).role("finance");
+        orch.decide(rules, &Ballot::approve(frank.clone())).await.expect("the rule's");
+        let handlers = until("the handler's own gate", || async {
+            let task = orch.get(handle.id()).await.ok().filter(|task| task.status == Status::Blocked)?;
+            task.approval_id.filter(|id| *id != rules)
+        })
+        .await;
+        let weak = orch.decide(handlers, &Ballot::approve(frank)).await;
+        assert!(matches!(weak, Err(Error::Forbidden { .. })), "{weak:?}");
+        assert_eq!(orch.approval(handlers).await.expect("known").kind, orchestrator::ApprovalKind::Gate);
+        orch.decide(handlers, &Ballot::approve(Approver::named(second).role("sre"))).await.expect("the handler's");
+        assert_eq!(handle.result().timeout("20s").await.expect("through both"), 2);
+        assert_eq!(orch.approvals_history(0, 10).await.expect("a page").total, 2);
+        worker.stop().await.expect("left");
+    }
+}
+
+#[tokio::test]
+async fn a_second_gate_that_is_refused_ends_the_task_for_good() {
+    let policy = ApprovalPolicy {
+        rules: ApprovalPolicy::rules_from_json(r#"[{"reason": "all", "when": "type == 'guarded'"}]"#).expect("rules"),
+        ..ApprovalPolicy::none()
+    };
+    let orch = Orchestrator::with_config(Config { approvals: policy, ..config() }).await.expect("a client");
+    let worker = Worker::builder(orch.clone()).discover(false).register::<guarded>().build().expect("a worker").start();
+    let handle = orch.enqueue(guarded::with(Plan { replicas: 2 })).await.expect("stored");
+    orch.decide(gate(handle.id()), &Ballot::approve(alice())).await.expect("the rule's");
+    let second = ApprovalId { task: handle.id(), number: 1 };
+    until("the handler's own gate", || async { orch.approval(second).await.ok() }).await;
+    orch.decide(second, &Ballot::reject(alice()).note("no")).await.expect("counts");
+    let task = orch.get(handle.id()).await.expect("known");
+    assert_eq!((task.status, task.reason.as_deref()), (Status::Cancelled, Some("rejected")));
+    assert!(orch.retry(handle.id()).await.expect_err("never approved").to_string().contains("never approved"));
+    worker.stop().await.expect("left");
+}
+
+#[tokio::test]
+async fn the_audit_shows_what_was_taken_out_of_it() {
+    let orch = strict().await;
+    for _ in 0..3 {
+        let id = orch.enqueue(NewTask::<()>::new("deploy", &json!({}))).await.expect("stored").id();
+        orch.decide(gate(id), &Ballot::approve(alice())).await.expect("counts");
+    }
+    let key = format!("{{{}.0}}:audit", orch.config().namespace);
+    let mut raw = raw().await;
+    let stream: redis::streams::StreamRangeReply = raw.xrange_all(&key).await.expect("read");
+    assert_eq!((stream.ids.len(), orch.verify_audit(|_| ()).await.expect("a look").fault), (6, None));
+    let oldest: Vec<String> = stream.ids[..3].iter().map(|entry| entry.id.clone()).collect();
+    let _: usize = raw.xdel(&key, &oldest).await.expect("deleted");
+    let verdict = orch.verify_audit(|_| ()).await.expect("a look");
+    assert!(verdict.fault.as_deref().is_some_and(|fault| fault.contains("before 4 are gone")), "{verdict:?}");
+    // Where so many may be dropped, the first that is kept is held to its hash all the same.
+    let approvals = ApprovalPolicy { audit_max: 3, ..ApprovalPolicy::none() };
+    let few = Orchestrator::with_config(Config { approvals, ..orch.config().clone() }).await.expect("a client");
+    assert_eq!(few.verify_audit(|_| ()).await.expect("a look").fault, None);
+    let _: () = redis::cmd("DEL").arg(&key).query_async(&mut raw).await.expect("deleted");
+    for (at, entry) in stream.ids[3..].iter().enumerate() {
+        let mut add = redis::cmd("XADD");
+        add.arg(&key).arg(&entry.id);
+        for name in ["n", "t", "op", "id", "no", "who", "note", "hash", "before", "h"] {
+            let value: Vec<u8> = entry.get(name).expect("a field");
+            add.arg(name).arg(if at == 0 && name == "who" { b"mallory".to_vec() } else { value });
+        }
+        let _: String = add.query_async(&mut raw).await.expect("added");
+    }
+    let verdict = few.verify_audit(|_| ()).await.expect("a look");
+    assert!(
+        verdict.fault.as_deref().is_some_and(|fault| fault.contains("entry 4") && fault.contains("changed")),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_approval_that_somebody_deleted_holds_nothing_for_ever() {
+    let config = Config { test_clock: true, approvals: ApprovalPolicy::default(), ..config() };
+    let clock = format!("{{{}.0}}:now", config.namespace);
+    let _: () = raw().await.hset_multiple(&clock, &[("s", 1_900_000_000), ("us", 0)]).await.expect("set");
+    let orch = Orchestrator::with_config(config.clone()).await.expect("a client");
+    let id = orch.enqueue(NewTask::<()>::new("deploy", &json!({}))).await.expect("stored").id();
+    let keys: Vec<Vec<u8>> = raw().await.keys(format!("{{{}.0}}:a:*", config.namespace)).await.expect("keys");
+    let _: usize = raw().await.del(keys).await.expect("deleted");
+    let gone = orch.decide(gate(id), &Ballot::approve(alice())).await;
+    assert!(matches!(gone, Err(Error::NotFound { .. })), "{gone:?}");
+    let _: () = raw().await.hset_multiple(&clock, &[("s", 1_900_100_000), ("us", 0)]).await.expect("set");
+    orch.tick().await.expect("fired");
+    let task = orch.get(id).await.expect("known");
+    assert_eq!((task.status, task.reason.as_deref()), (Status::Cancelled, Some("timeout")));
 }

@@ -17,7 +17,7 @@ fn worker<H: TaskHandler + Default>(orch: &Orchestrator, counts: &Counts) -> Run
 }
 
 /// A task of the type that all handlers here have.
-async fn task(orch: &Orchestrator) -> TaskId {
+async fn task_of(orch: &Orchestrator) -> TaskId {
     orch.enqueue(NewTask::<()>::new("job", &7u32).queue("job").max_retries(1)).await.unwrap().id()
 }
 
@@ -98,7 +98,7 @@ async fn a_handler_that_changed_under_a_parked_task_is_told_of_and_nothing_runs(
     let old = worker::<first::job>(&orch, &counts);
     let mut ids = Vec::new();
     for _ in 0..4 {
-        let id = task(&orch).await;
+        let id = task_of(&orch).await;
         let approval = parked(&orch, id).await;
         ids.push((id, approval));
     }
@@ -208,7 +208,7 @@ async fn a_name_twice_and_a_journal_without_room_end_the_task_with_a_clear_word(
     let fails = async |running: fn(&Orchestrator, &Counts) -> Running, reason: &str, said: &str, done: u32| {
         let counts = Counts::default();
         let running = running(&orch, &counts);
-        let id = task(&orch).await;
+        let id = task_of(&orch).await;
         let task = ended(&orch, id).await;
         assert_eq!((task.status, task.reason.as_deref()), (Status::Failed, Some(reason)), "{task:?}");
         assert!(task.error.as_deref().unwrap().contains(said), "{:?}", task.error);
@@ -245,7 +245,7 @@ async fn a_wait_cannot_be_caught_and_a_refusal_can() {
         (Ballot::approve(Approver::named("alice")), serde_json::json!(7)),
         (Ballot::reject(Approver::named("alice")), serde_json::json!(0)),
     ] {
-        let id = task(&orch).await;
+        let id = task_of(&orch).await;
         let approval = parked(&orch, id).await;
         orch.decide(approval, &ballot).await.unwrap();
         let task = ended(&orch, id).await;
@@ -270,7 +270,7 @@ mod fickle {
 async fn a_plan_that_changed_is_asked_about_again() {
     let (orch, counts) = (orch().await, Counts::default());
     let running = worker::<fickle::job>(&orch, &counts);
-    let id = task(&orch).await;
+    let id = task_of(&orch).await;
     let first = parked(&orch, id).await;
     counts[0].store(1, Ordering::SeqCst);
     orch.decide(first, &Ballot::approve(Approver::named("alice"))).await.unwrap();
@@ -283,5 +283,169 @@ async fn a_plan_that_changed_is_asked_about_again() {
     assert_eq!(orch.approval(second).await.unwrap().shown, serde_json::json!(1));
     orch.decide(second, &Ballot::approve(Approver::named("alice"))).await.unwrap();
     assert_eq!(ended(&orch, id).await.result, Some(serde_json::json!(1)));
+    running.stop().await.unwrap();
+}
+
+/// Two branches that come to their steps in another order each time.
+mod branches {
+    use super::*;
+
+    #[task_handler("job", queue = "job", backoff = "fixed(1ms)")]
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+        let second = ctx.attempt() > 1;
+        let branch = |name: &'static str, which: usize, first: bool| {
+            let (ctx, counts) = (ctx.clone(), Arc::clone(&counts));
+            async move {
+                if !first {
+                    // Comes after the other, without a durable call of its own.
+                    while counts[1 - which].load(Ordering::SeqCst) == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                ctx.step(name, || count(&counts, which)).await
+            }
+        };
+        let (a, b) = tokio::join!(branch("a", 0, !second), branch("b", 1, second));
+        (a?, b?);
+        if ctx.attempt() < 3 {
+            return Err("once more".into());
+        }
+        Ok(0)
+    }
+}
+
+/// A question beside a step that is under way.
+mod beside {
+    use super::*;
+
+    #[task_handler("job", queue = "job")]
+    pub(super) async fn job(n: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+        let slow = async {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            count(&counts, 0).await
+        };
+        let (charged, approved) = tokio::join!(ctx.step("charge", || slow), ctx.approve(n));
+        charged?;
+        Ok(*approved?)
+    }
+}
+
+/// Would rather go on without an answer.
+mod impatient {
+    use super::*;
+
+    #[task_handler("job", queue = "job")]
+    pub(super) async fn job(n: u32, ctx: TaskContext) -> TaskResult<u32> {
+        tokio::select! {
+            biased;
+            approved = ctx.approve(n) => Ok(*approved?),
+            () = std::future::ready(()) => Ok(0),
+        }
+    }
+}
+
+/// Gives up on a step in time, and tries it again.
+mod patient {
+    use super::*;
+
+    #[task_handler("job", queue = "job")]
+    pub(super) async fn job(_: u32, counts: Data<Counts>, ctx: TaskContext) -> TaskResult<u32> {
+        for attempt in 1..=3 {
+            let fetch = async || {
+                count(&counts, 0).await?;
+                if attempt < 3 {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, TaskError>(attempt)
+            };
+            let fetched =
+                tokio::time::timeout(std::time::Duration::from_millis(10), async { ctx.step("fetch", fetch).await });
+            if let Ok(fetched) = fetched.await {
+                return fetched;
+            }
+        }
+        Err(TaskError::fatal("never"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_side_by_side_are_told_by_name_and_cut_nothing_off() {
+    let orch = orch().await;
+    let retrying = || NewTask::<()>::new("job", &7u32).queue("job").max_retries(3);
+    let counts = Counts::default();
+    let running = worker::<branches::job>(&orch, &counts);
+    let id = orch.enqueue(retrying()).await.unwrap().id();
+    let task = ended(&orch, id).await;
+    assert_eq!((task.status, task.attempt), (Status::Completed, 3), "{task:?}");
+    assert_eq!(counted(&counts), [1, 1, 0, 0]);
+    running.stop().await.unwrap();
+
+    let counts = Counts::default();
+    let running = worker::<beside::job>(&orch, &counts);
+    let id = task_of(&orch).await;
+    let approval = parked(&orch, id).await;
+    assert_eq!(counted(&counts)[0], 1, "the step beside the question came to its end first");
+    orch.decide(approval, &Ballot::approve(Approver::named("alice"))).await.unwrap();
+    assert_eq!(ended(&orch, id).await.result, Some(serde_json::json!(7)));
+    assert_eq!(counted(&counts)[0], 1);
+    running.stop().await.unwrap();
+
+    let running = worker::<impatient::job>(&orch, &counts);
+    let id = task_of(&orch).await;
+    let approval = parked(&orch, id).await;
+    orch.decide(approval, &Ballot::approve(Approver::named("alice"))).await.unwrap();
+    assert_eq!(ended(&orch, id).await.result, Some(serde_json::json!(7)), "nobody goes on without the answer");
+    running.stop().await.unwrap();
+
+    let counts = Counts::default();
+    let running = worker::<patient::job>(&orch, &counts);
+    let id = task_of(&orch).await;
+    assert_eq!(
+        ended(&orch, id).await.result,
+        Some(serde_json::json!(3)),
+        "a step that was given up on may be tried again"
+    );
+    assert_eq!(counted(&counts)[0], 3);
+    running.stop().await.unwrap();
+}
+
+/// A form that nobody can fill in, and an output that does not read back.
+mod unfit {
+    use super::*;
+
+    #[derive(serde::Deserialize)]
+    pub(super) struct Rest {
+        #[serde(flatten)]
+        _rest: std::collections::HashMap<String, u32>,
+    }
+
+    #[derive(serde::Serialize, serde::Deserialize)]
+    pub(super) struct Half {
+        #[serde(skip_serializing)]
+        secret: u32,
+    }
+
+    #[task_handler("job", queue = "job")]
+    pub(super) async fn job(n: u32, ctx: TaskContext) -> TaskResult<u32> {
+        if n == 1 {
+            ctx.approve(n).form::<Rest>().await?;
+        }
+        let half = ctx.step("half", || async { Ok::<_, TaskError>(Half { secret: n }) }).await?;
+        Ok(half.secret)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_work_is_told_at_once() {
+    let (orch, counts) = (orch().await, Counts::default());
+    let running = worker::<unfit::job>(&orch, &counts);
+    for (n, reason, said) in [(1u32, "approval", "named fields"), (2, "output", "does not read back")] {
+        let task = NewTask::<()>::new("job", &n).queue("job");
+        let id = orch.enqueue(task).await.unwrap().id();
+        let task = ended(&orch, id).await;
+        assert_eq!((task.status, task.reason.as_deref()), (Status::Failed, Some(reason)), "{task:?}");
+        assert!(task.error.as_deref().unwrap().contains(said), "{task:?}");
+    }
     running.stop().await.unwrap();
 }

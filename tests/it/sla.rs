@@ -285,3 +285,88 @@ async fn ten_thousand_timers_fire_once_each_in_time_and_never_early() {
     assert!(p99 < 1000);
     drop(processes);
 }
+
+#[tokio::test]
+async fn a_submitter_cannot_bring_about_what_a_handler_declared() {
+    let orch = still().await;
+    let declared = || Some(minutes(10).on_violation(OnViolation::Raise));
+    let plain = || NewTask::<()>::new("slow", &()).queue("slow").priority(Priority::P3).policies(None, declared());
+    let hasty = orch.enqueue(plain().sla_target("1ms")).await.unwrap().id();
+    let soon = orch.enqueue(plain().sla_deadline(chrono_at(START + 5))).await.unwrap().id();
+    let fair = orch.enqueue(plain().sla_target("20m")).await.unwrap().id();
+    at(&orch, 1200).await;
+    for (id, priority) in [(hasty, Priority::P3), (soon, Priority::P3), (fair, Priority::P0)] {
+        assert_eq!(told(&orch, id).await.last(), Some(&"sla.violation"));
+        assert_eq!(orch.get(id).await.unwrap().priority, priority);
+    }
+    let refused = |task: NewTask<()>| async { orch.enqueue(task).await.expect_err("refused").to_string() };
+    assert!(refused(plain().sla_deadline(chrono_at(START - 5))).await.contains("lies in the past"));
+    assert!(refused(plain().sla_target(Duration::from_micros(400))).await.contains("less than a millisecond"));
+}
+
+#[tokio::test]
+async fn a_promise_that_broke_is_told_whatever_happened_since() {
+    let orch = still().await;
+    let queue = ["slow".to_owned()];
+    let life = orchestrator::Incarnation::join(&orch, &queue, &[], Duration::from_secs(60)).await.unwrap();
+    // It waits for a person from an instant on when it had broken already and nobody had looked.
+    let id = orch.enqueue(task(minutes(1))).await.unwrap().id();
+    let claim = life.step(&[], 1, &queue, None).await.unwrap().claims.pop().unwrap();
+    set(&orch.config().namespace, START + 90).await;
+    let asking = orchestrator::Asking::about(&claim, serde_json::json!(1), "", vec![], orchestrator::Terms::default());
+    let asking = asking.unwrap();
+    let noted = orchestrator::Noted::Asked {
+        number: 0,
+        status: orchestrator::ApprovalStatus::Pending,
+        hash: orchestrator::hash_bytes(asking.hash()),
+        decision: orchestrator::Decision::default(),
+    };
+    let entry = orchestrator::Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
+    life.park(&claim, &orchestrator::Wait::Person { name: "q".into(), entry, asking }).await.unwrap();
+    at(&orch, 91).await;
+    assert_eq!(told(&orch, id).await, ["sla.warning", "sla.violation"]);
+    // A task that its clock cancels has broken its promise too.
+    let off = orch.enqueue(task(minutes(1).on_violation(OnViolation::Cancel))).await.unwrap().id();
+    at(&orch, 200).await;
+    assert_eq!(orch.get(off).await.unwrap().status, Status::Cancelled);
+    let total = orch.sla_report("1h").await.unwrap().total;
+    assert_eq!((total.ended, total.violated), (1, 1));
+    // The target of one that is to start later counts from there.
+    let later = orch.enqueue(task(minutes(1)).delay("1h")).await.unwrap().id();
+    at(&orch, 200 + 3600 + 59).await;
+    assert_eq!(told(&orch, later).await, ["sla.warning"]);
+    at(&orch, 200 + 3600 + 60).await;
+    assert_eq!(told(&orch, later).await, ["sla.warning", "sla.violation"]);
+}
+
+#[tokio::test]
+async fn hours_that_count_for_the_target_do_not_hasten_a_deadlines_warning() {
+    let orch = still().await;
+    let terms = SlaTerms::new(Duration::from_secs(3600)).hours("mon-sun 09:00-10:00 UTC");
+    let task = NewTask::<()>::new("slow", &()).queue("slow").policies(None, Some(terms));
+    let id = orch.enqueue(task.sla_deadline(chrono_at(START + 10 * 24 * 3600))).await.unwrap().id();
+    at(&orch, 8 * 24 * 3600 - 1).await;
+    assert!(told(&orch, id).await.is_empty());
+    at(&orch, 8 * 24 * 3600).await;
+    assert_eq!(told(&orch, id).await, ["sla.warning"]);
+}
+
+#[tokio::test]
+async fn a_clock_that_somebody_spoilt_stops_nothing() {
+    let orch = still().await;
+    let queue = ["slow".to_owned()];
+    let life = orchestrator::Incarnation::join(&orch, &queue, &[], Duration::from_secs(60)).await.unwrap();
+    let ids: Vec<TaskId> =
+        orch.enqueue_all((0..3).map(|_| task(minutes(1)))).await.unwrap().iter().map(|handle| handle.id()).collect();
+    let claims = life.step(&[], 3, &queue, None).await.unwrap().claims;
+    let states: Vec<(Vec<u8>, Vec<u8>)> =
+        raw().await.hgetall(format!("{{{}.0}}:C", orch.config().namespace)).await.unwrap();
+    let _: () =
+        raw().await.hset(format!("{{{}.0}}:C", orch.config().namespace), &states[0].0, vec![0xffu8; 46]).await.unwrap();
+    let finishes: Vec<_> = claims.into_iter().map(|claim| claim.complete(&[0xc0])).collect();
+    assert!(life.step(&finishes, 0, &queue, None).await.unwrap().stale.is_empty());
+    at(&orch, 100).await;
+    for id in ids {
+        assert_eq!(orch.get(id).await.unwrap().status, Status::Completed);
+    }
+}

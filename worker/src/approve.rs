@@ -80,6 +80,11 @@ impl Rejected {
         self.expired
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests() -> Self {
+        Self { by: "alice".into(), reason: "no".into(), expired: false }
+    }
+
     /// The word for the task's end.
     pub(crate) fn word(&self) -> &'static str {
         if self.expired { "timeout" } else { "rejected" }

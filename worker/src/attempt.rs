@@ -60,6 +60,7 @@ pub(crate) async fn run(
         if let Some(gate) = &spec.approval {
             pass(gate, &ctx).await;
         }
+        ctx.durable().ready().await;
         handler.call(ctx).await
     };
     let call = AssertUnwindSafe(call).catch_unwind();

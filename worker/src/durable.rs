@@ -347,6 +347,11 @@ impl Durable {
         }
     }
 
+    /// Reads the journal before the handler begins, so that a call which it answers is ready at once.
+    pub(crate) async fn ready(&self) {
+        self.entries().await;
+    }
+
     async fn entries(&self) -> &HashMap<String, Entry> {
         let load = || async {
             loop {

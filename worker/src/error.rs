@@ -120,4 +120,23 @@ mod tests {
         assert_eq!(TaskError::from("plain text").to_string(), "plain text");
         assert_eq!(TaskError::fatal("no such repo").context("cloning").to_string(), "cloning: no such repo");
     }
+
+    #[test]
+    fn a_no_is_a_no_within_another_error_too() {
+        #[derive(Debug)]
+        struct Own(Rejected);
+        impl fmt::Display for Own {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("could not go on")
+            }
+        }
+        impl StdError for Own {
+            fn source(&self) -> Option<&(dyn StdError + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = TaskError::from(Own(Rejected::for_tests()));
+        assert_eq!(error.kind, Kind::Rejected("rejected"));
+        assert_eq!(error.to_string(), "could not go on: rejected by alice: no");
+    }
 }

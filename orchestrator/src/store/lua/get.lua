@@ -18,7 +18,7 @@ local flags = flags_of(record)
 local state = bit.band(flags, CLOCKED) ~= 0 and go('HGET', base .. 'C', id) or ''
 if bit.band(flags, ON_APPROVAL + ON_TIMER) ~= 0 then
   local over = go('ZSCORE', base .. 'P', 'p' .. id) or ''
-  local n = bit.band(flags, JOURNAL) ~= 0 and go('HGET', base .. 'j:' .. id, '\0n') or '0'
+  local n = bit.band(flags, JOURNAL) ~= 0 and go('HGET', base .. 'j:' .. id, bit.band(flags, GATED) ~= 0 and '\0w' or '\0n') or '0'
   return {'parked', record, children, over .. ' ' .. (n or '0'), state}
 end
 if bit.band(flags, SHELVED) ~= 0 then return {'shelf', record, children, '', state} end

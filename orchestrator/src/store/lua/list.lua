@@ -40,7 +40,8 @@ if place == 'live' then
       where[i] = 'running'
     elseif bit.band(flags_of(found[i]), ON_APPROVAL + ON_TIMER) ~= 0 then
       where[i] = 'parked'
-      local n = bit.band(flags_of(found[i]), JOURNAL) ~= 0 and go('HGET', base .. 'j:' .. ids[i], '\0n')
+      local n = bit.band(flags_of(found[i]), JOURNAL) ~= 0 and 
+        go('HGET', base .. 'j:' .. ids[i], bit.band(flags_of(found[i]), GATED) ~= 0 and '\0w' or '\0n')
       number[i] = (go('ZSCORE', base .. 'P', 'p' .. ids[i]) or '') .. ' ' .. (n or '0')
     elseif bit.band(flags_of(found[i]), SHELVED) ~= 0 then
       where[i] = 'shelf'
