@@ -307,7 +307,8 @@ mod branches {
             }
         };
         let (a, b) = tokio::join!(branch("a", 0, !second), branch("b", 1, second));
-        (a?, b?);
+        a?;
+        b?;
         if ctx.attempt() < 3 {
             return Err("once more".into());
         }

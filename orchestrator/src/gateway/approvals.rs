@@ -42,18 +42,18 @@ struct DelegateBody {
 
 type AskedId = Result<Path<String>, PathRejection>;
 
-/// `GET /approvals/pending`
+/// `GET /approvals/pending?offset=&limit=`
 pub(super) async fn pending(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
-    let limit = limit_of(query, APPROVALS_MAX)?;
-    let page = gateway.ask(gateway.orch.approvals_pending(0, limit)).await?;
+    let (offset, limit) = page_of(query, APPROVALS_MAX)?;
+    let page = gateway.ask(gateway.orch.approvals_pending(offset, limit)).await?;
     let count = page.approvals.len();
     Ok(Json(json!({"success": true, "count": count, "total": page.total, "approvals": page.approvals})))
 }
 
-/// `GET /approvals/history`
+/// `GET /approvals/history?offset=&limit=`
 pub(super) async fn history(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
-    let limit = limit_of(query, HISTORY_DEFAULT)?;
-    let page = gateway.ask(gateway.orch.approvals_history(0, limit)).await?;
+    let (offset, limit) = page_of(query, HISTORY_DEFAULT)?;
+    let page = gateway.ask(gateway.orch.approvals_history(offset, limit)).await?;
     let count = page.approvals.len();
     Ok(Json(json!({"success": true, "count": count, "total": page.total, "history": page.approvals})))
 }
@@ -181,13 +181,17 @@ fn id_of(id: AskedId) -> Result<ApprovalId, Problem> {
     id.parse().map_err(|error: Error| unknown(error.to_string()))
 }
 
-fn limit_of(query: Option<String>, default: usize) -> Result<usize, Problem> {
+/// How many to pass over, and how many to tell.
+fn page_of(query: Option<String>, default: usize) -> Result<(usize, usize), Problem> {
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
-    let Some(text) = pairs.one("limit")? else { return Ok(default) };
-    text.parse().ok().filter(|limit| (1..=APPROVALS_MAX).contains(limit)).ok_or_else(|| {
-        let given = crate::error::excerpt(text);
-        unfit(&format!("limit: `{given}` is no number from 1 to {APPROVALS_MAX}"))
-    })
+    let number = |name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>| {
+        let Some(text) = pairs.one(name)? else { return Ok(default) };
+        text.parse().ok().filter(|number| bounds.contains(number)).ok_or_else(|| {
+            let given = crate::error::excerpt(text);
+            unfit(&format!("{name}: `{given}` is no number from {} to {}", bounds.start(), bounds.end()))
+        })
+    };
+    Ok((number("offset", 0, 0..=1_000_000)?, number("limit", default, 1..=APPROVALS_MAX)?))
 }
 
 fn checked_hash(hash: &str) -> Result<&str, Problem> {

@@ -94,6 +94,10 @@ async fn a_rejection_ends_the_task_and_its_reason_comes_by_query_or_body() {
             .await
             .refuses(409, "was rejected before, by ADMIN");
     }
+    let rest = gateway.get("/approvals/history?offset=1&limit=1", "user-key").await;
+    let both = gateway.get("/approvals/history?limit=2", "user-key").await;
+    assert_eq!(rest.body["history"][0], both.body["history"][1]);
+    gateway.get("/approvals/history?offset=-1", "user-key").await.refuses(422, "offset");
     let history = gateway.get("/approvals/history?limit=2", "user-key").await;
     assert_eq!((&history.body["count"], &history.body["total"]), (&json!(2), &json!(4)));
     assert_eq!(history.body["history"][1]["rejection_reason"], "same", "newest first");
