@@ -66,13 +66,26 @@ fn a_handler_becomes_a_function_a_type_and_a_registration() {
 #[test]
 fn only_what_is_given_is_set() {
     let all = handler("\"a\"", "async fn f(args: u8) -> TaskResult {}");
-    lacks(&all, "__spec .");
+    assert_eq!(all.to_string().matches("__spec .").count(), 1, "the fingerprint of its code and nothing else: {all}");
+    contains(&all, "__spec.code = ");
     contains(&all, "type Output = ();");
     for unset in ["approval", "sla"] {
         lacks(&all, unset);
     }
     let all = handler(r#""a", backoff = "fixed(1d)""#, "async fn f(args: u8) -> TaskResult {}");
     contains(&all, "Backoff::fixed(::orchestrator_worker::__private::Duration::from_millis(86400000u64))");
+}
+
+#[test]
+fn another_body_has_another_fingerprint_and_another_comment_has_not() {
+    let code = |item: &str| {
+        let all = handler("\"a\"", item).to_string();
+        let from = all.find("__spec . code = ").expect("a fingerprint");
+        all[from..].split(';').next().expect("a statement").to_owned()
+    };
+    let one = code("async fn f(args: u8) -> TaskResult { a().await }");
+    assert_eq!(one, code("/// Says more.\n async fn f(args: u8) -> TaskResult { a().await }"));
+    assert_ne!(one, code("async fn f(args: u8) -> TaskResult { b().await }"));
 }
 
 #[test]
