@@ -6,6 +6,7 @@ mod approval;
 mod approvals;
 mod asking;
 mod audit;
+mod bus;
 mod claim;
 mod codec;
 mod condition;
@@ -22,9 +23,11 @@ mod id;
 mod incarnation;
 mod journal;
 mod listing;
+mod new_event;
 mod new_task;
 mod orchestrator;
 mod parking;
+mod pattern;
 mod policy;
 mod record;
 mod report;
@@ -50,6 +53,7 @@ pub use approval::{
 };
 pub use approvals::{APPROVALS_MAX, ApprovalPage, Ballot, Decided};
 pub use audit::{AuditEntry, AuditVerdict};
+pub use bus::{EVENTS_PUBLISHED_MAX, Event, EventCursor, Events, EventsFrom, Heard};
 pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 #[doc(hidden)]
 pub use codec::decode_value;
@@ -68,8 +72,10 @@ pub use incarnation::{
 };
 pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
+pub use new_event::{EVENT_BYTES_MAX, EventPriority, NewEvent};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
+pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, patterns};
 pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};

@@ -45,7 +45,7 @@ macro_rules! scripts {
 
 scripts!(
     admit, approvals, at_risk, await_end, beat, cancel, decide, enqueue, get, join, journal, leave, list, mend, park,
-    pause, reconcile, release, rescue, retry, revive, ring, shelve, stats, step, tick, unshelve,
+    pause, publish, reconcile, release, rescue, retry, revive, ring, shelve, stats, step, tick, unshelve,
 );
 
 /// Scripts that every task goes through: making the shared functions would cost them more than their work.
@@ -112,8 +112,8 @@ mod tests {
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
             assert_eq!(
                 shebang.contains("allow-oom"),
-                !["enqueue", "admit"].contains(name),
-                "{name}: only new tasks are refused when memory is full"
+                !["enqueue", "admit", "publish"].contains(name),
+                "{name}: only new tasks and events are refused when memory is full"
             );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");

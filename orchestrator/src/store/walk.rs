@@ -141,6 +141,24 @@ impl Store {
         Ok(entries(self.glance(&command).await?))
     }
 
+    /// Up to `count` entries of the event stream from `oldest` (included) on.
+    pub(crate) async fn events_from(&self, oldest: EntryId, count: usize) -> Result<Vec<(EntryId, Fields)>> {
+        let mut command = redis::cmd("XRANGE");
+        command.arg(self.keys().events()).arg(format!("{}-{}", oldest.0, oldest.1)).arg("+").arg("COUNT").arg(count);
+        Ok(entries(self.glance(&command).await?))
+    }
+
+    /// Whether entries of the event stream have been dropped at its bound.
+    pub(crate) async fn events_ever_dropped(&self) -> Result<bool> {
+        let told: Vec<redis::Value> = self.glance(redis::cmd("XINFO").arg("STREAM").arg(self.keys().events())).await?;
+        let number = |name: &str| {
+            let at =
+                told.iter().position(|told| matches!(told, redis::Value::BulkString(b) if b == name.as_bytes()))?;
+            read::<u64>(told.get(at + 1)?.clone()).ok()
+        };
+        Ok(number("entries-added").unwrap_or(0) > number("length").unwrap_or(0))
+    }
+
     /// The oldest entry of the event stream.
     pub(crate) async fn events_begin(&self) -> Result<Option<EntryId>> {
         let mut command = redis::cmd("XRANGE");

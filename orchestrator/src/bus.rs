@@ -1,0 +1,425 @@
+//! Telling events and reading them: one stream holds what scripts and people told, in one order; readers follow it from
+//! wherever they like.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::event::unpack;
+use crate::id::ID_BYTES;
+use crate::new_event::{EventPriority, NewEvent, Told};
+use crate::pattern::EventPattern;
+use crate::store::{BUCKET_MS, Bell, EntryId, Fields, Place, read};
+use crate::task::instant;
+use crate::{ApprovalId, Error, Orchestrator, Result, Task, TaskId, codec};
+
+/// Events of one call at most.
+pub const EVENTS_PUBLISHED_MAX: usize = 100;
+/// A send that arrives later than this after its ids were made is void.
+const SEND_WINDOW_MS: u64 = 60_000;
+/// Entries read at once.
+const PAGE: usize = 500;
+/// Longest blocking read.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One event, as readers see it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Event {
+    /// Its name for all time. Handle an event at most once by remembering it.
+    pub event_id: String,
+    /// What happened: `task.completed`, `deploy.succeeded` …
+    pub event_type: String,
+    /// How urgent it is.
+    pub priority: EventPriority,
+    /// Who told it.
+    pub source_agent: String,
+    /// The trace that it belongs to.
+    pub trace_id: String,
+    /// The task that it is about.
+    pub task_id: Option<TaskId>,
+    /// What was told.
+    pub payload: Value,
+    /// When it was told.
+    pub timestamp: DateTime<Utc>,
+    /// Free fields of whoever told it.
+    pub metadata: Map<String, Value>,
+    /// Where it stands in the stream: read on behind it.
+    pub cursor: EventCursor,
+}
+
+/// A place in the stream, behind one event. Told as `1790000000000-0.2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventCursor {
+    pub(crate) entry: EntryId,
+    /// Number of the event within its entry, from 0.
+    pub(crate) index: u32,
+}
+
+impl EventCursor {
+    /// Behind everything that was told before an instant.
+    #[must_use]
+    pub fn at(instant: DateTime<Utc>) -> Self {
+        let ms = u64::try_from(instant.timestamp_millis()).unwrap_or(0);
+        Self { entry: (ms.saturating_sub(1), u64::MAX), index: u32::MAX }
+    }
+}
+
+impl fmt::Display for EventCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}.{}", self.entry.0, self.entry.1, self.index)
+    }
+}
+
+impl FromStr for EventCursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parts = || {
+            let (entry, index) = text.split_once('.')?;
+            let (ms, seq) = entry.split_once('-')?;
+            Some(Self { entry: (ms.parse().ok()?, seq.parse().ok()?), index: index.parse().ok()? })
+        };
+        parts().ok_or_else(|| {
+            let text = crate::error::excerpt(text);
+            Error::invalid(format!("`{text}` is no place in the event stream; one looks like 1790000000000-0.0"))
+        })
+    }
+}
+
+impl Serialize for EventCursor {
+    fn serialize<S: serde::Serializer>(&self, writer: S) -> std::result::Result<S::Ok, S::Error> {
+        writer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for EventCursor {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(reader)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where a reader begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventsFrom {
+    /// With the oldest event that is kept.
+    Oldest,
+    /// With the next one.
+    #[default]
+    Now,
+    /// Behind a place.
+    Behind(EventCursor),
+}
+
+/// What a reader is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Heard {
+    /// An event.
+    Event(Box<Event>),
+    /// Events between where it was and here are not kept any more.
+    Gap,
+}
+
+/// A reader of events; see [`Orchestrator::events`]. Holds a connection of its own while it waits.
+#[derive(Debug)]
+pub struct Events {
+    orch: Orchestrator,
+    bell: Bell,
+    wanted: Vec<EventPattern>,
+    from: EventsFrom,
+    /// Behind what was read; `None` before the first read.
+    seen: Option<EventCursor>,
+    /// Read and not told yet.
+    ready: VecDeque<Heard>,
+}
+
+impl Orchestrator {
+    /// Tells an event; it is in the stream when this returns. Repeated by itself when an answer is lost, under the same id,
+    /// so that it is told once. Returns its id.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a type that is none and for more than [`EVENT_BYTES_MAX`](crate::EVENT_BYTES_MAX);
+    /// [`Error::OutOfMemory`]; [`Error::Unavailable`] when no answer came for 15 seconds: then it may have been told.
+    pub async fn publish(&self, event: &NewEvent) -> Result<String> {
+        self.publish_all(std::slice::from_ref(event))
+            .await?
+            .pop()
+            .ok_or_else(|| Error::corrupt("an event without an id"))
+    }
+
+    /// Tells up to [`EVENTS_PUBLISHED_MAX`] events, in one round trip.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::publish`].
+    pub async fn publish_all(&self, events: &[NewEvent]) -> Result<Vec<String>> {
+        if events.is_empty() || events.len() > EVENTS_PUBLISHED_MAX {
+            let n = events.len();
+            return Err(Error::invalid(format!("one call tells 1 to {EVENTS_PUBLISHED_MAX} events, not {n}")));
+        }
+        self.store.freshen_time().await?;
+        let now_ms = self.store.now_ms();
+        let ids: Vec<TaskId> = events.iter().map(|event| event.id.unwrap_or_else(|| TaskId::at(now_ms))).collect();
+        let told: Vec<Vec<u8>> = events.iter().map(NewEvent::write).collect::<Result<_>>()?;
+        let void = ids.iter().map(TaskId::created_at_ms).min().unwrap_or(now_ms) + SEND_WINDOW_MS;
+        let call = |_| {
+            let call = self.store.call(&self.store.scripts().publish).arg(void);
+            ids.iter().zip(&told).fold(call, |call, (id, told)| call.arg(id.as_bytes()).arg(told.as_slice()))
+        };
+        let (now_ms, _): (u64, u64) = read(self.store.repeat(call).await?)?;
+        self.store.set_now_ms(now_ms);
+        Ok(ids.iter().map(ToString::to_string).collect())
+    }
+
+    /// Reads events whose type one of `wanted` means (all when there is none), from a place on, without end.
+    #[must_use]
+    pub fn events(&self, wanted: &[EventPattern], from: EventsFrom) -> Events {
+        Events {
+            orch: self.clone(),
+            bell: Bell::new(&self.store),
+            wanted: wanted.to_vec(),
+            from,
+            seen: None,
+            ready: VecDeque::new(),
+        }
+    }
+}
+
+impl Events {
+    /// The next event, as soon as there is one, or that some were missed. Cancel-safe. After an error it may be called
+    /// again, and goes on where it was.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next(&mut self) -> Result<Heard> {
+        loop {
+            if let Some(heard) = self.ready.pop_front() {
+                return Ok(heard);
+            }
+            self.fill(PATIENCE).await?;
+        }
+    }
+
+    /// As [`Events::next`], but `None` when there is nothing to be told now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next_if_any(&mut self) -> Result<Option<Heard>> {
+        loop {
+            if let Some(heard) = self.ready.pop_front() {
+                return Ok(Some(heard));
+            }
+            let before = self.seen;
+            self.fill(Duration::ZERO).await?;
+            if self.ready.is_empty() && before == self.seen && before.is_some() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Behind what was read so far.
+    #[must_use]
+    pub fn cursor(&self) -> Option<EventCursor> {
+        self.seen
+    }
+
+    /// Reads a page; waits for `patience` when there is nothing.
+    async fn fill(&mut self, patience: Duration) -> Result<()> {
+        let Some(seen) = self.seen else {
+            self.seen = Some(self.begin().await?);
+            return Ok(());
+        };
+        let mut entries = self.orch.store().events_from(seen.entry, PAGE).await?;
+        // The entry at the cursor is read again for what lies behind the cursor in it.
+        let nothing =
+            entries.iter().all(|(id, fields)| *id == seen.entry && count(fields) <= seen.index.saturating_add(1));
+        if nothing && !patience.is_zero() {
+            entries = self.bell.events(seen.entry, patience).await?;
+        }
+        let mut found = Vec::new();
+        let mut last = seen;
+        for (id, fields) in &entries {
+            for (index, told) in told(*id, fields).into_iter().enumerate() {
+                let cursor = EventCursor { entry: *id, index: index as u32 };
+                if cursor <= seen {
+                    continue;
+                }
+                last = cursor;
+                let wanted = self.wanted.is_empty() || self.wanted.iter().any(|want| want.matches(told.event_type()));
+                if wanted {
+                    found.push((cursor, told));
+                }
+            }
+            last = last.max(EventCursor { entry: *id, index: count(fields).saturating_sub(1) });
+        }
+        let events = self.enrich(found).await?;
+        self.ready.extend(events.into_iter().map(|event| Heard::Event(Box::new(event))));
+        self.seen = Some(last);
+        Ok(())
+    }
+
+    /// Where to begin; notes a gap when the place is not kept any more.
+    async fn begin(&mut self) -> Result<EventCursor> {
+        let store = self.orch.store();
+        Ok(match self.from {
+            EventsFrom::Oldest => EventCursor::default(),
+            EventsFrom::Now => EventCursor { entry: store.events_end().await?, index: u32::MAX },
+            EventsFrom::Behind(cursor) => {
+                // Entries are dropped from the oldest on: when the oldest kept one lies behind the place, what lay between
+                // may be gone. A place before the first event ever misses nothing.
+                let oldest = store.events_begin().await?;
+                if oldest.is_some_and(|oldest| oldest > cursor.entry) && store.events_ever_dropped().await? {
+                    self.ready.push_back(Heard::Gap);
+                }
+                cursor
+            }
+        })
+    }
+
+    /// What tasks' events do not hold themselves, from the tasks.
+    async fn enrich(&self, found: Vec<(EventCursor, One)>) -> Result<Vec<Event>> {
+        let store = self.orch.store();
+        let mut ids: Vec<TaskId> = found.iter().filter_map(|(_, one)| one.unknown_task()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut tasks: HashMap<TaskId, Task> = HashMap::new();
+        for place in [Place::Live, Place::Ended(store.now_ms() / BUCKET_MS)] {
+            let mut missing: Vec<TaskId> = ids.iter().filter(|id| !tasks.contains_key(id)).copied().collect();
+            while !missing.is_empty() {
+                let (looked, found) = store.look_up(&missing, place).await?;
+                for task in &found {
+                    let [place, record, children, number] = &task.parts;
+                    if let Ok(Some(told)) = Task::told(task.id, [place, record, children, number]) {
+                        tasks.insert(task.id, told);
+                    }
+                }
+                missing.drain(..looked.clamp(1, missing.len()));
+            }
+        }
+        Ok(found.into_iter().map(|(cursor, one)| one.event(cursor, &tasks)).collect())
+    }
+}
+
+/// One event of an entry, before it is made whole.
+enum One {
+    Task { id: TaskId, event_type: &'static str, number: u32, approval: Option<ApprovalId>, worker: String },
+    Told { id: TaskId, told: Box<Told> },
+}
+
+/// The events of one entry, in their order.
+fn told(_entry: EntryId, fields: &Fields) -> Vec<One> {
+    if let [(name, bytes)] = fields.as_slice()
+        && name == b"P"
+    {
+        let Some((id, body)) = bytes.split_at_checked(ID_BYTES) else { return Vec::new() };
+        return match (TaskId::from_slice(id), codec::decode("an event", body)) {
+            (Some(id), Ok(told)) => vec![One::Told { id, told: Box::new(told) }],
+            // It was not written by us.
+            _ => Vec::new(),
+        };
+    }
+    let worker =
+        fields.iter().find(|(name, _)| name == b"w").map(|(_, worker)| String::from_utf8_lossy(worker).into_owned());
+    let worker = worker.unwrap_or_else(|| "orchestrator".into());
+    let one = |event: crate::event::TaskEvent| One::Task {
+        id: event.task_id,
+        event_type: event.event_type,
+        number: event.number,
+        approval: event.approval_id,
+        worker: worker.clone(),
+    };
+    unpack(fields).into_iter().map(one).collect()
+}
+
+/// How many events an entry holds.
+fn count(fields: &Fields) -> u32 {
+    told((0, 0), fields).len() as u32
+}
+
+impl One {
+    fn event_type(&self) -> &str {
+        match self {
+            Self::Task { event_type, .. } => event_type,
+            Self::Told { told, .. } => &told.event_type,
+        }
+    }
+
+    /// The task that has to be looked at to tell this event.
+    fn unknown_task(&self) -> Option<TaskId> {
+        match self {
+            Self::Task { id, .. } => Some(*id),
+            Self::Told { told, .. } => told.task_id.filter(|_| told.trace_id.is_empty()),
+        }
+    }
+
+    fn event(self, cursor: EventCursor, tasks: &HashMap<TaskId, Task>) -> Event {
+        let timestamp = instant(cursor.entry.0);
+        match self {
+            Self::Task { id, event_type, number, approval, worker } => {
+                let task = tasks.get(&id);
+                let mut payload = json!({"task_id": id});
+                if let (Value::Object(payload), Some(task)) = (&mut payload, task) {
+                    payload.insert("task_type".into(), task.task_type.clone().into());
+                    payload.insert("priority".into(), task.priority.to_string().into());
+                    payload.insert("queue".into(), task.queue.clone().into());
+                }
+                if let (Value::Object(payload), Some(approval)) = (&mut payload, approval) {
+                    payload.insert("approval_id".into(), approval.to_string().into());
+                }
+                if let (Value::Object(payload), true) = (&mut payload, number > 0) {
+                    payload.insert("number".into(), number.into());
+                }
+                Event {
+                    event_id: format!("{}-{}-{}", cursor.entry.0, cursor.entry.1, cursor.index),
+                    event_type: event_type.into(),
+                    priority: task.map_or(EventPriority::Medium, |task| task.priority.into()),
+                    source_agent: worker,
+                    trace_id: task.map_or_else(|| id.as_trace_id(), |task| task.trace_id.clone()),
+                    task_id: Some(id),
+                    payload,
+                    timestamp,
+                    metadata: Map::new(),
+                    cursor,
+                }
+            }
+            Self::Told { id, told } => {
+                let of_task = || told.task_id.and_then(|id| Some(tasks.get(&id)?.trace_id.clone()));
+                let trace_id = match told.trace_id.as_str() {
+                    "" => of_task().unwrap_or_else(|| told.task_id.unwrap_or(id).as_trace_id()),
+                    given => given.to_owned(),
+                };
+                Event {
+                    event_id: id.to_string(),
+                    event_type: told.event_type,
+                    priority: told.priority,
+                    source_agent: if told.source_agent.is_empty() { "orchestrator".into() } else { told.source_agent },
+                    trace_id,
+                    task_id: told.task_id,
+                    payload: told.payload,
+                    timestamp,
+                    metadata: told.metadata,
+                    cursor,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_text_and_sorts_by_place() {
+        let cursor = EventCursor { entry: (1_790_000_000_000, 3), index: 2 };
+        assert_eq!(cursor.to_string().parse::<EventCursor>().ok(), Some(cursor));
+        assert!(cursor < EventCursor { entry: (1_790_000_000_000, 4), index: 0 });
+        for wrong in ["", "1-2", "1.2", "a-0.0", "1-0.x"] {
+            assert!(wrong.parse::<EventCursor>().is_err(), "{wrong}");
+        }
+    }
+}
