@@ -22,6 +22,8 @@ use crate::{ApprovalId, Error, Orchestrator, Result, Task, TaskId, codec};
 pub const EVENTS_PUBLISHED_MAX: usize = 100;
 /// A send that arrives later than this after its ids were made is void.
 const SEND_WINDOW_MS: u64 = 60_000;
+/// Tasks of one look-up at most.
+const LOOKUP_MAX: usize = 200;
 /// Entries read at once.
 const PAGE: usize = 500;
 /// Longest blocking read.
@@ -240,23 +242,11 @@ impl Events {
         if nothing && !patience.is_zero() {
             entries = self.bell.events(seen.entry, patience).await?;
         }
-        let mut found = Vec::new();
         let mut last = seen;
         for (id, fields) in &entries {
-            for (index, told) in told(*id, fields).into_iter().enumerate() {
-                let cursor = EventCursor { entry: *id, index: index as u32 };
-                if cursor <= seen {
-                    continue;
-                }
-                last = cursor;
-                let wanted = self.wanted.is_empty() || self.wanted.iter().any(|want| want.matches(told.event_type()));
-                if wanted {
-                    found.push((cursor, told));
-                }
-            }
             last = last.max(EventCursor { entry: *id, index: count(fields).saturating_sub(1) });
         }
-        let events = self.enrich(found).await?;
+        let events = whole(&self.orch, &entries, seen, &self.wanted).await?;
         self.ready.extend(events.into_iter().map(|event| Heard::Event(Box::new(event))));
         self.seen = Some(last);
         Ok(())
@@ -279,29 +269,45 @@ impl Events {
             }
         })
     }
+}
 
-    /// What tasks' events do not hold themselves, from the tasks.
-    async fn enrich(&self, found: Vec<(EventCursor, One)>) -> Result<Vec<Event>> {
-        let store = self.orch.store();
-        let mut ids: Vec<TaskId> = found.iter().filter_map(|(_, one)| one.unknown_task()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut tasks: HashMap<TaskId, Task> = HashMap::new();
-        for place in [Place::Live, Place::Ended(store.now_ms() / BUCKET_MS)] {
-            let mut missing: Vec<TaskId> = ids.iter().filter(|id| !tasks.contains_key(id)).copied().collect();
-            while !missing.is_empty() {
-                let (looked, found) = store.look_up(&missing, place).await?;
-                for task in &found {
-                    let [place, record, children, number] = &task.parts;
-                    if let Ok(Some(told)) = Task::told(task.id, [place, record, children, number]) {
-                        tasks.insert(task.id, told);
-                    }
-                }
-                missing.drain(..looked.clamp(1, missing.len()));
+/// The events of entries that lie behind `seen` and are wanted, with what they do not hold themselves from the tasks.
+pub(crate) async fn whole(
+    orch: &Orchestrator,
+    entries: &[(EntryId, Fields)],
+    seen: EventCursor,
+    wanted: &[EventPattern],
+) -> Result<Vec<Event>> {
+    let mut found = Vec::new();
+    for (id, fields) in entries {
+        for (index, told) in told(fields).into_iter().enumerate() {
+            let cursor = EventCursor { entry: *id, index: index as u32 };
+            let meant = wanted.is_empty() || wanted.iter().any(|want| want.matches(told.event_type()));
+            if meant && (cursor > seen || seen == EventCursor::default()) {
+                found.push((cursor, told));
             }
         }
-        Ok(found.into_iter().map(|(cursor, one)| one.event(cursor, &tasks)).collect())
     }
+    let store = orch.store();
+    let mut ids: Vec<TaskId> = found.iter().filter_map(|(_, one)| one.unknown_task()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let mut tasks: HashMap<TaskId, Task> = HashMap::new();
+    for place in [Place::Live, Place::Ended(store.now_ms() / BUCKET_MS)] {
+        let mut missing: Vec<TaskId> = ids.iter().filter(|id| !tasks.contains_key(id)).copied().collect();
+        while !missing.is_empty() {
+            let some = &missing[..missing.len().min(LOOKUP_MAX)];
+            let (looked, known) = store.look_up(some, place).await?;
+            for task in &known {
+                let [place, record, children, number] = &task.parts;
+                if let Ok(Some(told)) = Task::told(task.id, [place, record, children, number]) {
+                    tasks.insert(task.id, told);
+                }
+            }
+            missing.drain(..looked.clamp(1, missing.len()));
+        }
+    }
+    Ok(found.into_iter().map(|(cursor, one)| one.event(cursor, &tasks)).collect())
 }
 
 /// One event of an entry, before it is made whole.
@@ -311,7 +317,7 @@ enum One {
 }
 
 /// The events of one entry, in their order.
-fn told(_entry: EntryId, fields: &Fields) -> Vec<One> {
+fn told(fields: &Fields) -> Vec<One> {
     if let [(name, bytes)] = fields.as_slice()
         && name == b"P"
     {
@@ -337,7 +343,7 @@ fn told(_entry: EntryId, fields: &Fields) -> Vec<One> {
 
 /// How many events an entry holds.
 fn count(fields: &Fields) -> u32 {
-    told((0, 0), fields).len() as u32
+    told(fields).len() as u32
 }
 
 impl One {

@@ -30,6 +30,7 @@ mod parking;
 mod pattern;
 mod policy;
 mod record;
+mod relay;
 mod report;
 mod retry;
 mod router;

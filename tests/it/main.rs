@@ -3,6 +3,7 @@
 
 mod approvals;
 mod durable;
+mod events;
 mod faults;
 mod listing;
 mod model;

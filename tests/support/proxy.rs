@@ -253,7 +253,7 @@ macro_rules! sources {
 }
 
 sources!(
-    admit approvals at_risk await_end beat cancel decide enqueue get join journal leave list mend park pause reconcile
+    admit approvals at_risk await_end beat cancel decide enqueue get join journal leave list mend park pause publish reconcile
     release rescue retry revive ring shelve stats step tick unshelve
 );
 

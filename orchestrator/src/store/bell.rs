@@ -65,6 +65,22 @@ impl Bell {
         Ok(entries(reply.into_iter().flatten().flat_map(|(_, told)| told).collect()))
     }
 
+    /// Takes up to `count` entries that the consumer group has not given to anybody, as `consumer`; waits for `patience`.
+    pub(crate) async fn group(
+        &self,
+        group: &str,
+        consumer: &str,
+        count: usize,
+        patience: Duration,
+    ) -> Result<Vec<(EntryId, Fields)>> {
+        type Stream = (Vec<u8>, Vec<(String, Vec<Vec<u8>>)>);
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(group).arg(consumer).arg("COUNT").arg(count);
+        command.arg("BLOCK").arg(patience.as_millis() as u64).arg("STREAMS").arg(self.store.keys().events()).arg(">");
+        let reply: Option<Vec<Stream>> = self.block(&command, patience, || self.store.mend("", &[], &[])).await?;
+        Ok(entries(reply.into_iter().flatten().flat_map(|(_, told)| told).collect()))
+    }
+
     /// Sends a blocking read. A key of the wrong type is set aside by what `mend` makes, and told of all the same: what
     /// the key held is gone, so the caller must look for himself.
     async fn block<T: redis::FromRedisValue>(

@@ -2,6 +2,7 @@
 
 mod bell;
 mod fitness;
+mod groups;
 mod keys;
 mod reply;
 mod scripts;
