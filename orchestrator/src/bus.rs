@@ -123,7 +123,7 @@ pub enum EventsFrom {
 pub enum Heard {
     /// An event.
     Event(Box<Event>),
-    /// Events between where it was and here are not kept any more.
+    /// Events between where it was and here may have been missed: they are not kept any more.
     Gap,
 }
 
@@ -136,6 +136,8 @@ pub struct Events {
     from: EventsFrom,
     /// Behind what was read; `None` before the first read.
     seen: Option<EventCursor>,
+    /// Whether the entry at `seen` has been read, so that it is there until it is dropped.
+    read: bool,
     /// Read and not told yet.
     ready: VecDeque<Heard>,
 }
@@ -186,6 +188,7 @@ impl Orchestrator {
             wanted: wanted.to_vec(),
             from,
             seen: None,
+            read: false,
             ready: VecDeque::new(),
         }
     }
@@ -242,6 +245,10 @@ impl Events {
         if nothing && !patience.is_zero() {
             entries = self.bell.events(seen.entry, patience).await?;
         }
+        if self.read && !nothing && entries.first().is_some_and(|(id, _)| *id != seen.entry) {
+            self.ready.push_back(Heard::Gap);
+        }
+        self.read |= !entries.is_empty();
         let mut last = seen;
         for (id, fields) in &entries {
             last = last.max(EventCursor { entry: *id, index: count(fields).saturating_sub(1) });
@@ -257,7 +264,11 @@ impl Events {
         let store = self.orch.store();
         Ok(match self.from {
             EventsFrom::Oldest => EventCursor::default(),
-            EventsFrom::Now => EventCursor { entry: store.events_end().await?, index: u32::MAX },
+            EventsFrom::Now => {
+                let entry = store.events_end().await?;
+                self.read = entry != (0, 0);
+                EventCursor { entry, index: u32::MAX }
+            }
             EventsFrom::Behind(cursor) => {
                 // Entries are dropped from the oldest on: when the oldest kept one lies behind the place, what lay between
                 // may be gone. A place before the first event ever misses nothing.

@@ -49,6 +49,8 @@ pub struct Config {
     pub queue_max: u64,
     /// Entries of the event stream that are kept, roughly; one entry holds all events of one script call.
     pub events_max: u32,
+    /// How long events are kept, 1 minute to 366 days; less when `events_max` is reached before.
+    pub events_age: Duration,
     /// Which tasks need a person's approval before they may be claimed, and what holds for approvals in general.
     pub approvals: ApprovalPolicy,
     /// What is promised for tasks that bring no promise of their own; the first rule that means a task counts.
@@ -62,7 +64,7 @@ pub struct Config {
 
 impl Config {
     /// Defaults for the server at `url`: namespace `orchestrator`, 24 hours, 30 days, 100,000 dead letters, 10 million
-    /// waiting tasks a queue, 100,000 stream entries.
+    /// waiting tasks a queue, 100,000 stream entries of 30 days at most.
     #[must_use]
     pub fn new(url: &str) -> Self {
         Self {
@@ -73,6 +75,7 @@ impl Config {
             dead_max: 100_000,
             queue_max: 10_000_000,
             events_max: 100_000,
+            events_age: Duration::from_secs(30 * 24 * 3600),
             approvals: ApprovalPolicy::default(),
             sla: Vec::new(),
             router: Router::default(),
@@ -145,6 +148,9 @@ impl Config {
         }
         if self.dead_retention > 366 * day {
             return Err(Error::invalid("failed tasks are kept for 366 days at most"));
+        }
+        if !(Duration::from_secs(60)..=366 * day).contains(&self.events_age) {
+            return Err(Error::invalid("events are kept between 1 minute and 366 days"));
         }
         if self.dead_max == 0 || self.queue_max == 0 || self.events_max == 0 {
             return Err(Error::invalid("the bounds of dead letters, queues and events are at least 1"));

@@ -124,15 +124,41 @@ async fn a_reader_that_was_away_too_long_is_told_of_the_gap() {
     let first = all(&orch, "", EventsFrom::Oldest).await[0].cursor;
     let mut kept = orch.events(&[], EventsFrom::Behind(first));
     assert_eq!(kept.next_if_any().await.unwrap(), None);
+    let mut live = orch.events(&[], EventsFrom::Now);
+    assert_eq!(live.next_if_any().await.unwrap(), None);
     for n in 0..10 {
         let events: Vec<NewEvent> = (0..100).map(|i| NewEvent::new("more.events", &(n * 100 + i))).collect();
         orch.publish_all(&events).await.unwrap();
     }
     let length: usize = raw().await.xlen(format!("{{{}.0}}:e", orch.config().namespace)).await.unwrap();
     assert!(length < 500, "the stream is bounded: {length}");
-    let mut late = orch.events(&[], EventsFrom::Behind(first));
-    assert_eq!(late.next().await.unwrap(), Heard::Gap);
-    assert!(matches!(late.next().await.unwrap(), Heard::Event(_)));
+    // Whoever comes back, and whoever stood still.
+    for mut late in [orch.events(&[], EventsFrom::Behind(first)), kept, live] {
+        assert_eq!(late.next().await.unwrap(), Heard::Gap);
+        assert!(matches!(late.next().await.unwrap(), Heard::Event(_)));
+    }
+}
+
+#[tokio::test]
+async fn events_that_are_too_old_go() {
+    let age = Duration::from_secs(3600);
+    let orch = Orchestrator::with_config(Config { events_age: age, ..config() }).await.unwrap();
+    orch.publish(&NewEvent::new("young.one", &())).await.unwrap();
+    let young = all(&orch, "", EventsFrom::Oldest).await;
+    // As if it had been told two hours ago: the same bytes under the id of then.
+    let (mut redis, key) = (raw().await, format!("{{{}.0}}:e", orch.config().namespace));
+    let told: redis::streams::StreamRangeReply = redis.xrange_all(&key).await.unwrap();
+    let bytes: Vec<u8> = told.ids[0].get("P").unwrap();
+    let now = young[0].timestamp.timestamp_millis();
+    let _: () = redis.del(&key).await.unwrap();
+    for minutes in [120, 61, 59] {
+        let _: String = redis.xadd(&key, format!("{}-0", now - minutes * 60_000), &[("P", &bytes)]).await.unwrap();
+    }
+    assert_eq!(all(&orch, "", EventsFrom::Oldest).await.len(), 3);
+    orch.tick().await.unwrap();
+    let kept = all(&orch, "", EventsFrom::Oldest).await;
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].cursor.to_string(), format!("{}-0.0", now - 59 * 60_000));
 }
 
 /// A listener that knows Pub/Sub alone, in another language.
@@ -204,5 +230,4 @@ async fn a_listener_who_knows_no_streams_hears_the_mirror_once() {
         assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap()["payload"]["deployment_id"], n);
     }
     mirrors.iter().for_each(tokio::task::JoinHandle::abort);
-    let _ = Duration::ZERO;
 }

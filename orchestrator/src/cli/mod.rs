@@ -6,6 +6,7 @@ mod audit;
 mod cancel;
 #[cfg(feature = "gateway")]
 mod dev;
+mod events;
 mod failure;
 mod get;
 mod handlers;
@@ -76,6 +77,9 @@ enum Command {
     /// Show how promises were kept, and which are at risk
     #[command(subcommand)]
     Sla(sla::Sla),
+    /// Tell events, and read what was told
+    #[command(subcommand)]
+    Events(events::Events),
     /// Show, pause and resume queues
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -170,6 +174,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,
+        Command::Events(command) => events::run(&orch, command, &mut out).await,
         Command::Queue(command) => queue::run(&orch, &command, &mut out).await,
         Command::Stats => stats::run(&orch, &mut out).await,
         Command::Handlers => handlers::run(&orch, &mut out).await,

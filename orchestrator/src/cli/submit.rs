@@ -130,7 +130,7 @@ async fn wait(handle: &TaskHandle<Value>, timeout: Span, out: &mut Output) -> Re
 }
 
 /// The payload as written, from a file or from standard input.
-fn payload(written: &str) -> Result<Value, Failure> {
+pub(super) fn payload(written: &str) -> Result<Value, Failure> {
     let fault =
         |what: &str, error: &dyn std::fmt::Display| Failure::usage(format!("cannot read the payload {what}: {error}"));
     let read = |mut from: Box<dyn Read>, what: &str| {

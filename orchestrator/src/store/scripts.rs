@@ -81,6 +81,7 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         .replace("{{dead_max}}", &config.dead_max.to_string())
         .replace("{{queue_max}}", &config.queue_max.to_string())
         .replace("{{events_max}}", &config.events_max.to_string())
+        .replace("{{events_age_ms}}", &config.events_age.as_millis().to_string())
         .replace("{{history_ttl_ms}}", &config.approvals.history_ttl.as_millis().to_string())
         .replace("{{history_max}}", &config.approvals.history_max.to_string())
         .replace("{{audit_max}}", &config.approvals.audit_max.to_string());

@@ -5,5 +5,6 @@ mod approvals;
 mod audit;
 mod bench;
 mod commands;
+mod events;
 mod failures;
 mod following;

@@ -2,7 +2,7 @@
 -- TICK: does what is due. Any process may call it at any time: moving and removing are one, so nothing fires twice.
 -- Timers are one letter ‖ id. In z: d to start. In P: p the wait is over (an approval expires, a sleep ends). In y: m
 -- remind · e escalate · s the service-level clock warns · v it is violated.
--- Drops at most one bucket of finished tasks a call, and forgets up to 8 slices that have emptied.
+-- Drops the events that are too old, at most one bucket of finished tasks a call, and forgets up to 8 slices that have emptied.
 -- KEYS[1] {ns.p}:e      keys built inside: z P y t<slice> T r:<q> q k:<q> B D<n> C C<n> X A H a:<id><n> j:<id> audit U u:<type>
 --                       W w:<worker> i:<worker> Q
 -- ARGV: 1 most timers of each kind to fire (1..100) · 2 letter ‖ ending of a task whose approval expired
@@ -98,6 +98,8 @@ for _, name in ipairs({'z', 'P', 'y'}) do
 end
 announce_all(event)
 
+-- By the clock that made their ids: the server's, also where tests move `now`.
+go('XTRIM', base .. 'e', 'MINID', string.format('%.0f', call('TIME')[1] * 1000 - {{events_age_ms}}))
 local old = go('ZRANGEBYSCORE', base .. 'B', '-inf', now, 'LIMIT', 0, 1)
 if old[1] then
   go('ZREM', base .. 'B', old[1])
