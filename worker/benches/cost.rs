@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use orchestrator::{
-    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Config, Decision, Entry, Gate, Incarnation, LEASE, NewTask,
-    Noted, Orchestrator, Terms, Wait, encode_value, hash_bytes,
+    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Config, Decision, Entry, Gate, Incarnation, LEASE, NewEvent,
+    NewTask, Noted, Orchestrator, Terms, Wait, encode_value, hash_bytes,
 };
 use orchestrator_worker::{Stop, TaskResult, Worker, task_handler};
 use redis::aio::MultiplexedConnection;
@@ -116,7 +116,8 @@ async fn work_off(orch: &Orchestrator, batch: usize) -> usize {
 }
 
 /// What a task may ask for beside being done.
-const EXTRAS: [&str; 5] = ["nothing", "a promise", "a durable step", "a gate, approved", "a question, approved"];
+const EXTRAS: [&str; 6] =
+    ["nothing", "an event told", "a promise", "a durable step", "a gate, approved", "a question, approved"];
 
 /// Enqueues in hundreds, then claims and finishes in hundreds, with one of [`EXTRAS`] for each task.
 async fn with_extra(url: &str, extra: &str) {
@@ -129,6 +130,10 @@ async fn with_extra(url: &str, extra: &str) {
             "a gate, approved" => NewTask::new("bugfix", &payload).policies(Some(Gate::new()), None),
             _ => NewTask::new("bugfix", &payload),
         };
+        if extra == "an event told" {
+            let events: Vec<NewEvent> = (0..100).map(|_| NewEvent::new("bugfix.asked", &payload)).collect();
+            orch.publish_all(&events).await.unwrap();
+        }
         ids.extend(orch.enqueue_all((0..100).map(|_| task())).await.unwrap().iter().map(|handle| handle.id()));
     }
     let approve = async |number| {
