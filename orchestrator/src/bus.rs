@@ -24,8 +24,8 @@ pub const EVENTS_PUBLISHED_MAX: usize = 100;
 const SEND_WINDOW_MS: u64 = 60_000;
 /// Tasks of one look-up at most.
 const LOOKUP_MAX: usize = 200;
-/// Entries read at once.
-const PAGE: usize = 500;
+/// Entries read at once: of the largest events 25 MB.
+const PAGE: usize = 100;
 /// Longest blocking read.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,7 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
-    /// Its name for all time. Handle an event at most once by remembering it.
+    /// Its name for all time. Handle an event at most once by remembering it. A place in the stream for what happened to a
+    /// task, a UUID for what somebody told, whatever its type says.
     pub event_id: String,
     /// What happened: `task.completed`, `deploy.succeeded` …
     pub event_type: String,
@@ -243,17 +244,17 @@ impl Events {
         let nothing =
             entries.iter().all(|(id, fields)| *id == seen.entry && count(fields) <= seen.index.saturating_add(1));
         if nothing && !patience.is_zero() {
-            entries = self.bell.events(seen.entry, patience).await?;
+            entries = self.bell.events(seen.entry, PAGE, patience).await?;
         }
-        if self.read && !nothing && entries.first().is_some_and(|(id, _)| *id != seen.entry) {
-            self.ready.push_back(Heard::Gap);
-        }
-        self.read |= !entries.is_empty();
+        let gap = self.read && !nothing && entries.first().is_some_and(|(id, _)| *id != seen.entry);
         let mut last = seen;
         for (id, fields) in &entries {
             last = last.max(EventCursor { entry: *id, index: count(fields).saturating_sub(1) });
         }
         let events = whole(&self.orch, &entries, seen, &self.wanted).await?;
+        // Nothing is noted before the last await: a call that fails or is given up on has told nothing.
+        self.ready.extend(gap.then_some(Heard::Gap));
+        self.read |= !entries.is_empty();
         self.ready.extend(events.into_iter().map(|event| Heard::Event(Box::new(event))));
         self.seen = Some(last);
         Ok(())

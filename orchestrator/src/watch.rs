@@ -10,6 +10,8 @@ use crate::{Orchestrator, Result, Task, TaskId};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time between two looks at the task, should its events pass unseen: the stream is bounded.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Entries read at once.
+const PAGE: usize = 1000;
 /// Pause after a read that failed.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -64,7 +66,7 @@ impl TaskWatch {
     async fn hear(&mut self) -> bool {
         let seen = self.seen.unwrap_or_default();
         let known = self.told.as_ref().map_or(0, |task| task.changes);
-        match self.bell.events(seen, PATIENCE).await {
+        match self.bell.events(seen, PAGE, PATIENCE).await {
             Ok(entries) => {
                 self.seen = entries.last().map(|(id, _)| *id).or(self.seen);
                 let mut events = entries.iter().flat_map(|(_, fields)| unpack(fields));

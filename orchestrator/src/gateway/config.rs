@@ -33,10 +33,12 @@ pub struct GatewayConfig {
     pub head_timeout: Duration,
     /// Longest wait for the body of a request.
     pub body_timeout: Duration,
-    /// Longest time that a request may take in all.
+    /// Longest time that a request may take in all. A stream of events has to begin within it, and may last.
     pub request_timeout: Duration,
     /// Connections served at the same time; more wait.
     pub connections_max: usize,
+    /// Streams of events served at the same time; more are refused. Each holds a connection to Redis.
+    pub streams_max: usize,
     /// How long a stopping gateway goes on accepting while `/readyz` already says no.
     pub drain_delay: Duration,
     /// How long it then waits for requests under way.
@@ -50,8 +52,8 @@ pub struct GatewayConfig {
 }
 
 impl Default for GatewayConfig {
-    /// Port 8000, bodies of 1 MiB, 1,000 connections; 30 s for a head, 10 s for a body, 30 s in all; on stopping 1 s
-    /// and 25 s.
+    /// Port 8000, bodies of 1 MiB, 1,000 connections, 256 streams of events; 30 s for a head, 10 s for a body,
+    /// 30 s in all; on stopping 1 s and 25 s.
     fn default() -> Self {
         Self {
             port: 8000,
@@ -61,6 +63,7 @@ impl Default for GatewayConfig {
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             connections_max: 1000,
+            streams_max: 256,
             drain_delay: Duration::from_secs(1),
             drain_grace: Duration::from_secs(25),
             approver_role: Role::Agent,

@@ -11,6 +11,9 @@
 //! | GET `/tasks/{id}` | user | one task in full |
 //! | GET `/tasks/{id}/sla` | user | its promise, where its time went, what is left |
 //! | GET `/tasks/{id}/journal` | user | what it has done for good |
+//! | GET `/tasks/{id}/events` | user | its timeline: its events, oldest first |
+//! | POST `/events/publish` | agent | tells an event |
+//! | GET `/events` | user | follows events, as Server-Sent Events; `?types=deploy.*,task.failed`, `?from=` |
 //! | GET `/approvals/pending` | user | what waits for a decision, newest first |
 //! | GET `/approvals/history` | user | what was decided, newest first; `?limit=` 1 to 1,000, default 100 |
 //! | GET `/approvals/{approval_id}` | user | one approval in full |
@@ -26,6 +29,10 @@
 //! A task that the policy or its handler gates is stored, is in no queue, and waits for an approval: its answer has
 //! `approval_id`. Who submitted it may not decide. [`GatewayConfig::approver_role`] narrows who may at all.
 //!
+//! A stream of events begins behind the header `Last-Event-ID`, else where `?from=` says: `oldest`, `now` (the default), the
+//! id of an event, or an instant. An event named `gap` says that events were missed. Any gateway of the namespace goes on
+//! where another one ended.
+//!
 //! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker.
 
 mod approvals;
@@ -33,10 +40,13 @@ mod body;
 mod caller;
 mod config;
 mod edge;
+mod events;
+mod feed;
 mod health;
 mod keys;
 mod link;
 mod link_token;
+mod new_event;
 mod new_task;
 mod origin;
 mod page;
@@ -49,6 +59,7 @@ mod sla;
 mod strict;
 mod task_details;
 mod tasks;
+mod timeline;
 mod token;
 
 use std::sync::Arc;
@@ -61,7 +72,7 @@ use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use self::caller::{Caller, Judge, require};
 pub use self::config::GatewayConfig;
@@ -88,6 +99,10 @@ struct Gateway {
     /// Places for bodies that are held as read JSON.
     room: Arc<Semaphore>,
     stopping: Arc<AtomicBool>,
+    /// Told when connections are closed.
+    stopped: watch::Receiver<()>,
+    /// Places for streams of events.
+    streams: Arc<Semaphore>,
     /// Who has which role as an approver.
     roles: Arc<Roles>,
     /// What links are judged by.
@@ -130,6 +145,9 @@ fn routes(gateway: Gateway, judge: &Judge, approver: Role) -> Router {
         .route("/tasks/{id}", needs(Role::User, get(tasks::read)))
         .route("/tasks/{id}/sla", needs(Role::User, get(task_details::sla)))
         .route("/tasks/{id}/journal", needs(Role::User, get(task_details::journal)))
+        .route("/tasks/{id}/events", needs(Role::User, get(timeline::events)))
+        .route("/events/publish", needs(Role::Agent, post(events::publish)))
+        .route("/events", needs(Role::User, get(events::follow)))
         .route("/sla/report", needs(Role::User, get(sla::report)))
         .route("/sla/risk", needs(Role::User, get(sla::risk)))
         .route("/approvals/pending", needs(Role::User, get(approvals::pending)))

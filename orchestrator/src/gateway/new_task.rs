@@ -76,7 +76,7 @@ impl NewTaskBody {
 }
 
 /// A word of a closed list.
-fn word<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(reader: D) -> Result<Option<T>, D::Error> {
+pub(super) fn word<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(reader: D) -> Result<Option<T>, D::Error> {
     match Option::<Value>::deserialize(reader)? {
         None => Ok(None),
         Some(Value::String(word)) => word.parse().map(Some).map_err(D::Error::custom),

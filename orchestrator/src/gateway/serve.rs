@@ -25,9 +25,9 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// Serves until `shutdown` is over, then stops in order: `/readyz` says no, a moment later no connection is accepted any
-/// more, requests under way are finished within the grace, the rest is cut off.
+/// more, streams of events end, other requests under way are finished within the grace, the rest is cut off.
 ///
-/// Fires the timers of the namespace as long as it serves.
+/// Fires the timers of the namespace and mirrors its events on Pub/Sub as long as it serves.
 ///
 /// A connection that the system refuses is logged and tried again.
 pub async fn serve(
@@ -38,23 +38,26 @@ pub async fn serve(
 ) {
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
+    let (stop, stopped) = watch::channel(());
     let gateway = Gateway {
         orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
         room: Arc::new(Semaphore::new(ROOM)),
         stopping: Arc::clone(&stopping),
+        stopped: stopped.clone(),
+        streams: Arc::new(Semaphore::new(config.streams_max.min(Semaphore::MAX_PERMITS))),
         roles: Arc::new(config.roles.clone()),
         tokens: config.tokens.clone(),
     };
     // Ends with this function, and with its future when somebody drops that.
     let mut background = JoinSet::new();
-    let ahead = orch.clone();
+    let (ahead, mirror) = (orch.clone(), orch.clone());
     background.spawn(async move { orch.keep_time().await });
     background.spawn(async move { ahead.keep_forecasting().await });
+    background.spawn(async move { mirror.keep_mirroring().await });
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
     let router = edge::around(routes(gateway, &judge, config.approver_role.max(Role::Agent)), config.request_timeout);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
-    let (stop, stopped) = watch::channel(());
     let mut connections = JoinSet::new();
     let mut end = pin!(async {
         shutdown.await;

@@ -55,11 +55,16 @@ impl Bell {
         }))
     }
 
-    /// Waits up to `patience` for entries of the event stream behind `seen`; at most 1,000, oldest first.
-    pub(crate) async fn events(&self, seen: EntryId, patience: Duration) -> Result<Vec<(EntryId, Fields)>> {
+    /// Waits up to `patience` for entries of the event stream behind `seen`; at most `count`, oldest first.
+    pub(crate) async fn events(
+        &self,
+        seen: EntryId,
+        count: usize,
+        patience: Duration,
+    ) -> Result<Vec<(EntryId, Fields)>> {
         type Stream = (Vec<u8>, Vec<(String, Vec<Vec<u8>>)>);
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(1000).arg("BLOCK").arg(patience.as_millis() as u64);
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(patience.as_millis() as u64);
         command.arg("STREAMS").arg(self.store.keys().events()).arg(format!("{}-{}", seen.0, seen.1));
         let reply: Option<Vec<Stream>> = self.block(&command, patience, || self.store.mend("", &[], &[])).await?;
         Ok(entries(reply.into_iter().flatten().flat_map(|(_, told)| told).collect()))

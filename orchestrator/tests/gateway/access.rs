@@ -24,12 +24,17 @@ async fn each_route_takes_its_role_and_those_above() {
     let id = gateway.create(TASK).await.body["task_id"].as_str().unwrap().to_owned();
     let read = format!("/tasks/{id}");
     let (sla, journal) = (format!("{read}/sla"), format!("{read}/journal"));
+    let events = format!("{read}/events");
     // method, path, then the status without a credential, with a bad one, and for user, agent, admin
     let table = [
         ("GET", "/stats", [401, 401, 200, 200, 200]),
         ("GET", read.as_str(), [401, 401, 200, 200, 200]),
         ("GET", sla.as_str(), [401, 401, 200, 200, 200]),
         ("GET", journal.as_str(), [401, 401, 200, 200, 200]),
+        ("GET", events.as_str(), [401, 401, 200, 200, 200]),
+        // The place is no place, the task is no event: whoever may ask is told so.
+        ("GET", "/events?from=x", [401, 401, 422, 422, 422]),
+        ("POST", "/events/publish", [401, 401, 403, 422, 422]),
         ("GET", "/sla/report", [401, 401, 200, 200, 200]),
         ("GET", "/sla/risk", [401, 401, 200, 200, 200]),
         ("GET", "/approvals/pending", [401, 401, 200, 200, 200]),

@@ -1,0 +1,63 @@
+//! The timeline of one task: what was told about it, oldest first.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use chrono::TimeDelta;
+use serde_json::{Value, json};
+
+use super::tasks::id_of;
+use super::{Gateway, Problem};
+use crate::{Event, EventCursor, EventsFrom, Heard, Result, TaskId};
+
+/// Events looked at, of whatever task.
+const LOOKED_AT_MAX: usize = 10_000;
+/// Bytes of events in one answer, roughly.
+const BYTES_MAX: usize = 8 << 20;
+/// Longest search.
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// A task's id is made by its submitter, whose clock may be a little ahead of that of the stream.
+const AHEAD: TimeDelta = TimeDelta::seconds(1);
+
+/// `GET /tasks/{id}/events`
+pub(super) async fn events(
+    State(gateway): State<Gateway>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Problem> {
+    let id = id_of(id)?;
+    let task = gateway.ask(gateway.orch.get(id)).await?;
+    let from = EventsFrom::Behind(EventCursor::at(task.created_at - AHEAD));
+    let (events, whole) = about(&gateway, id, from).await?;
+    // Its creation is its first change.
+    let complete = whole && events.iter().any(|event| event.payload["number"] == 1);
+    Ok(Json(json!({
+        "success": true, "task_id": id, "count": events.len(), "events": events, "complete": complete,
+    })))
+}
+
+/// The task's events, and whether they are all that there were.
+async fn about(gateway: &Gateway, id: TaskId, from: EventsFrom) -> Result<(Vec<Event>, bool)> {
+    let started = Instant::now();
+    let mut reader = gateway.orch.events(&[], from);
+    let (mut found, mut looked_at, mut bytes, mut complete) = (Vec::new(), 0, 0, true);
+    while let Some(heard) = gateway.ask(reader.next_if_any()).await? {
+        let event = match heard {
+            Heard::Gap => {
+                complete = false;
+                continue;
+            }
+            Heard::Event(event) => event,
+        };
+        if looked_at == LOOKED_AT_MAX || bytes > BYTES_MAX || started.elapsed() > TIME_MAX {
+            return Ok((found, false));
+        }
+        looked_at += 1;
+        if event.task_id == Some(id) {
+            bytes += serde_json::to_vec(&event).map_or(0, |text| text.len());
+            found.push(*event);
+        }
+    }
+    Ok((found, complete))
+}
