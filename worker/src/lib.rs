@@ -23,9 +23,10 @@ pub use error::{TaskError, TaskResult};
 pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, NewTask,
-    Orchestrator, Priority, Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task,
-    TaskHandle, TaskId,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, Event,
+    EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
+    Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
+    patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;
