@@ -1,9 +1,10 @@
 //! Telling events and reading them: one stream holds what scripts and people told, in one order; readers follow it from
 //! wherever they like.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +17,7 @@ use crate::new_event::{EventPriority, NewEvent, Told};
 use crate::pattern::EventPattern;
 use crate::store::{BUCKET_MS, Bell, EntryId, Fields, Place, read};
 use crate::task::instant;
-use crate::{ApprovalId, Error, Orchestrator, Result, Task, TaskId, codec};
+use crate::{ApprovalId, Error, Orchestrator, Priority, Result, Task, TaskId, codec};
 
 /// Events of one call at most.
 pub const EVENTS_PUBLISHED_MAX: usize = 100;
@@ -24,8 +25,9 @@ pub const EVENTS_PUBLISHED_MAX: usize = 100;
 const SEND_WINDOW_MS: u64 = 60_000;
 /// Tasks of one look-up at most.
 const LOOKUP_MAX: usize = 200;
-/// Entries read at once: of the largest events 25 MB.
-const PAGE: usize = 100;
+/// Entries read at once: of the largest events 8 MB. They are kept as bytes until they are told, because JSON can take
+/// thirty times as much memory.
+const PAGE: usize = 32;
 /// Longest blocking read.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -86,6 +88,8 @@ impl FromStr for EventCursor {
         let parts = || {
             let (entry, index) = text.split_once('.')?;
             let (ms, seq) = entry.split_once('-')?;
+            let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
+            (digits(ms) && digits(seq) && digits(index)).then_some(())?;
             Some(Self { entry: (ms.parse().ok()?, seq.parse().ok()?), index: index.parse().ok()? })
         };
         parts().ok_or_else(|| {
@@ -139,8 +143,17 @@ pub struct Events {
     seen: Option<EventCursor>,
     /// Whether the entry at `seen` has been read, so that it is there until it is dropped.
     read: bool,
+    /// How many entries had been dropped when all were, and `seen` was the last of them.
+    before: Option<u64>,
     /// Read and not told yet.
-    ready: VecDeque<Heard>,
+    ready: VecDeque<Ready>,
+}
+
+/// Read and not told yet.
+#[derive(Debug)]
+enum Ready {
+    Gap,
+    Event(Untold),
 }
 
 impl Orchestrator {
@@ -169,6 +182,9 @@ impl Orchestrator {
         self.store.freshen_time().await?;
         let now_ms = self.store.now_ms();
         let ids: Vec<TaskId> = events.iter().map(|event| event.id.unwrap_or_else(|| TaskId::at(now_ms))).collect();
+        if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
+            return Err(Error::invalid("two events of one call have the same id"));
+        }
         let told: Vec<Vec<u8>> = events.iter().map(NewEvent::write).collect::<Result<_>>()?;
         let void = ids.iter().map(TaskId::created_at_ms).min().unwrap_or(now_ms) + SEND_WINDOW_MS;
         let call = |_| {
@@ -190,6 +206,7 @@ impl Orchestrator {
             from,
             seen: None,
             read: false,
+            before: None,
             ready: VecDeque::new(),
         }
     }
@@ -203,7 +220,7 @@ impl Events {
     /// [`Error::Unavailable`].
     pub async fn next(&mut self) -> Result<Heard> {
         loop {
-            if let Some(heard) = self.ready.pop_front() {
+            if let Some(heard) = self.tell() {
                 return Ok(heard);
             }
             self.fill(PATIENCE).await?;
@@ -216,7 +233,7 @@ impl Events {
     /// [`Error::Unavailable`].
     pub async fn next_if_any(&mut self) -> Result<Option<Heard>> {
         loop {
-            if let Some(heard) = self.ready.pop_front() {
+            if let Some(heard) = self.tell() {
                 return Ok(Some(heard));
             }
             let before = self.seen;
@@ -233,78 +250,117 @@ impl Events {
         self.seen
     }
 
+    /// Tells what was read.
+    fn tell(&mut self) -> Option<Heard> {
+        while let Some(ready) = self.ready.pop_front() {
+            match ready {
+                Ready::Gap => return Some(Heard::Gap),
+                Ready::Event(untold) => {
+                    if let Some(event) = untold.event() {
+                        return Some(Heard::Event(Box::new(event)));
+                    }
+                }
+            }
+        }
+        None
+    }
+
     /// Reads a page; waits for `patience` when there is nothing.
     async fn fill(&mut self, patience: Duration) -> Result<()> {
         let Some(seen) = self.seen else {
             self.seen = Some(self.begin().await?);
             return Ok(());
         };
-        let mut entries = self.orch.store().events_from(seen.entry, PAGE).await?;
+        let store = self.orch.store();
         // The entry at the cursor is read again for what lies behind the cursor in it.
+        let mut entries = store.events_from(seen.entry, PAGE).await?;
+        let mut gap = false;
+        if self.read && entries.first().is_none_or(|(id, _)| *id != seen.entry) {
+            // It was dropped; whether others were too shows in the newest id that the stream has ever given.
+            let (newest, dropped) = store.events_span().await?.map_or(((0, 0), 0), |span| (span.newest, span.dropped));
+            if newest < seen.entry {
+                // Another stream has taken its place.
+                self.ready.push_back(Ready::Gap);
+                (self.seen, self.read, self.before) = (Some(EventCursor::default()), false, None);
+                return Ok(());
+            }
+            gap = newest > seen.entry && self.before.is_none_or(|before| dropped > before);
+            if newest == seen.entry {
+                // It was the last one: as many were dropped as had been given, and none of them unread.
+                self.before = Some(dropped);
+            }
+        }
         let nothing =
             entries.iter().all(|(id, fields)| *id == seen.entry && count(fields) <= seen.index.saturating_add(1));
-        if nothing && !patience.is_zero() {
+        if nothing && !gap && !patience.is_zero() {
             entries = self.bell.events(seen.entry, PAGE, patience).await?;
         }
-        let gap = self.read && !nothing && entries.first().is_some_and(|(id, _)| *id != seen.entry);
         let mut last = seen;
         for (id, fields) in &entries {
             last = last.max(EventCursor { entry: *id, index: count(fields).saturating_sub(1) });
         }
-        let events = whole(&self.orch, &entries, seen, &self.wanted).await?;
+        let events = untold(&self.orch, &entries, seen, &self.wanted).await?;
         // Nothing is noted before the last await: a call that fails or is given up on has told nothing.
-        self.ready.extend(gap.then_some(Heard::Gap));
-        self.read |= !entries.is_empty();
-        self.ready.extend(events.into_iter().map(|event| Heard::Event(Box::new(event))));
+        self.ready.extend(gap.then_some(Ready::Gap));
+        // A gap with nothing behind it is told once.
+        self.read = !entries.is_empty() || self.read && !gap;
+        self.ready.extend(events.into_iter().map(Ready::Event));
+        self.before = self.before.filter(|_| last == seen);
         self.seen = Some(last);
         Ok(())
     }
 
-    /// Where to begin; notes a gap when the place is not kept any more.
+    /// Where to begin; notes a gap when events behind the place are not kept any more.
     async fn begin(&mut self) -> Result<EventCursor> {
         let store = self.orch.store();
-        Ok(match self.from {
-            EventsFrom::Oldest => EventCursor::default(),
+        let cursor = match self.from {
+            EventsFrom::Oldest => return Ok(EventCursor::default()),
             EventsFrom::Now => {
                 let entry = store.events_end().await?;
                 self.read = entry != (0, 0);
-                EventCursor { entry, index: u32::MAX }
+                return Ok(EventCursor { entry, index: u32::MAX });
             }
-            EventsFrom::Behind(cursor) => {
-                // Entries are dropped from the oldest on: when the oldest kept one lies behind the place, what lay between
-                // may be gone. A place before the first event ever misses nothing.
-                let oldest = store.events_begin().await?;
-                if oldest.is_some_and(|oldest| oldest > cursor.entry) && store.events_ever_dropped().await? {
-                    self.ready.push_back(Heard::Gap);
-                }
-                cursor
-            }
-        })
+            EventsFrom::Behind(cursor) => cursor,
+        };
+        let span = store.events_span().await?;
+        // Of an instant only what was dropped after it counts; of an event that was read, that it is there itself.
+        let (oldest, newest, dropped) =
+            span.map_or((None, (0, 0), false), |span| (span.oldest, span.newest, span.dropped > 0));
+        let is_instant = cursor.entry.1 == u64::MAX || cursor.entry == (0, 0);
+        let is_before = oldest.map_or(newest > cursor.entry, |oldest| oldest > cursor.entry);
+        if is_before && (dropped || !is_instant) {
+            self.ready.push_back(Ready::Gap);
+        } else if newest < cursor.entry && !is_instant {
+            // It was a place in another stream.
+            self.ready.push_back(Ready::Gap);
+            return Ok(EventCursor::default());
+        }
+        Ok(cursor)
     }
 }
 
-/// The events of entries that lie behind `seen` and are wanted, with what they do not hold themselves from the tasks.
-pub(crate) async fn whole(
+/// What lies behind `seen` in entries and is wanted, with what the entries do not hold themselves from the tasks.
+pub(crate) async fn untold(
     orch: &Orchestrator,
     entries: &[(EntryId, Fields)],
     seen: EventCursor,
     wanted: &[EventPattern],
-) -> Result<Vec<Event>> {
+) -> Result<Vec<Untold>> {
     let mut found = Vec::new();
     for (id, fields) in entries {
         for (index, told) in told(fields).into_iter().enumerate() {
             let cursor = EventCursor { entry: *id, index: index as u32 };
             let meant = wanted.is_empty() || wanted.iter().any(|want| want.matches(told.event_type()));
             if meant && (cursor > seen || seen == EventCursor::default()) {
-                found.push((cursor, told));
+                found.push(Untold { cursor, one: told, task: None });
             }
         }
     }
     let store = orch.store();
-    let mut ids: Vec<TaskId> = found.iter().filter_map(|(_, one)| one.unknown_task()).collect();
+    let mut ids: Vec<TaskId> = found.iter().filter_map(|untold| untold.one.unknown_task()).collect();
     ids.sort_unstable();
     ids.dedup();
-    let mut tasks: HashMap<TaskId, Task> = HashMap::new();
+    let mut tasks: HashMap<TaskId, Arc<About>> = HashMap::new();
     for place in [Place::Live, Place::Ended(store.now_ms() / BUCKET_MS)] {
         let mut missing: Vec<TaskId> = ids.iter().filter(|id| !tasks.contains_key(id)).copied().collect();
         while !missing.is_empty() {
@@ -313,19 +369,57 @@ pub(crate) async fn whole(
             for task in &known {
                 let [place, record, children, number] = &task.parts;
                 if let Ok(Some(told)) = Task::told(task.id, [place, record, children, number]) {
-                    tasks.insert(task.id, told);
+                    tasks.insert(task.id, Arc::new(About::of(told)));
                 }
             }
             missing.drain(..looked.clamp(1, missing.len()));
         }
     }
-    Ok(found.into_iter().map(|(cursor, one)| one.event(cursor, &tasks)).collect())
+    for untold in &mut found {
+        untold.task = untold.one.unknown_task().and_then(|id| tasks.get(&id).cloned());
+    }
+    Ok(found)
+}
+
+/// What events tell of their task.
+#[derive(Debug)]
+struct About {
+    task_type: String,
+    queue: String,
+    priority: Priority,
+    trace_id: String,
+}
+
+impl About {
+    fn of(task: Task) -> Self {
+        Self { task_type: task.task_type, queue: task.queue, priority: task.priority, trace_id: task.trace_id }
+    }
+}
+
+/// An event on its way to a reader.
+#[derive(Debug)]
+pub(crate) struct Untold {
+    cursor: EventCursor,
+    one: One,
+    task: Option<Arc<About>>,
 }
 
 /// One event of an entry, before it is made whole.
+#[derive(Debug)]
 enum One {
-    Task { id: TaskId, event_type: &'static str, number: u32, approval: Option<ApprovalId>, worker: String },
-    Told { id: TaskId, told: Box<Told> },
+    Task { id: TaskId, event_type: &'static str, number: u32, approval: Option<ApprovalId>, worker: Arc<str> },
+    Told { id: TaskId, head: Head, body: Vec<u8> },
+}
+
+/// The part of a [`Told`] that says whether it is wanted.
+#[derive(Debug, Deserialize)]
+struct Head {
+    #[serde(rename = "t")]
+    event_type: String,
+    #[serde(rename = "tr", default)]
+    trace_id: String,
+    #[serde(rename = "id", default)]
+    task_id: Option<TaskId>,
 }
 
 /// The events of one entry, in their order.
@@ -335,14 +429,14 @@ fn told(fields: &Fields) -> Vec<One> {
     {
         let Some((id, body)) = bytes.split_at_checked(ID_BYTES) else { return Vec::new() };
         return match (TaskId::from_slice(id), codec::decode("an event", body)) {
-            (Some(id), Ok(told)) => vec![One::Told { id, told: Box::new(told) }],
+            (Some(id), Ok(head)) => vec![One::Told { id, head, body: body.to_vec() }],
             // It was not written by us.
             _ => Vec::new(),
         };
     }
     let worker =
         fields.iter().find(|(name, _)| name == b"w").map(|(_, worker)| String::from_utf8_lossy(worker).into_owned());
-    let worker = worker.unwrap_or_else(|| "orchestrator".into());
+    let worker: Arc<str> = worker.map_or_else(|| "orchestrator".into(), Arc::from);
     let one = |event: crate::event::TaskEvent| One::Task {
         id: event.task_id,
         event_type: event.event_type,
@@ -355,14 +449,17 @@ fn told(fields: &Fields) -> Vec<One> {
 
 /// How many events an entry holds.
 fn count(fields: &Fields) -> u32 {
-    told(fields).len() as u32
+    match fields.as_slice() {
+        [(name, _)] if name == b"P" => 1,
+        _ => unpack(fields).len() as u32,
+    }
 }
 
 impl One {
     fn event_type(&self) -> &str {
         match self {
             Self::Task { event_type, .. } => event_type,
-            Self::Told { told, .. } => &told.event_type,
+            Self::Told { head, .. } => &head.event_type,
         }
     }
 
@@ -370,15 +467,18 @@ impl One {
     fn unknown_task(&self) -> Option<TaskId> {
         match self {
             Self::Task { id, .. } => Some(*id),
-            Self::Told { told, .. } => told.task_id.filter(|_| told.trace_id.is_empty()),
+            Self::Told { head, .. } => head.task_id.filter(|_| head.trace_id.is_empty()),
         }
     }
+}
 
-    fn event(self, cursor: EventCursor, tasks: &HashMap<TaskId, Task>) -> Event {
+impl Untold {
+    /// The event; `None` when its bytes were not written by us.
+    pub(crate) fn event(self) -> Option<Event> {
+        let (cursor, task) = (self.cursor, self.task.as_deref());
         let timestamp = instant(cursor.entry.0);
-        match self {
-            Self::Task { id, event_type, number, approval, worker } => {
-                let task = tasks.get(&id);
+        Some(match self.one {
+            One::Task { id, event_type, number, approval, worker } => {
                 let mut payload = json!({"task_id": id});
                 if let (Value::Object(payload), Some(task)) = (&mut payload, task) {
                     payload.insert("task_type".into(), task.task_type.clone().into());
@@ -395,7 +495,7 @@ impl One {
                     event_id: format!("{}-{}-{}", cursor.entry.0, cursor.entry.1, cursor.index),
                     event_type: event_type.into(),
                     priority: task.map_or(EventPriority::Medium, |task| task.priority.into()),
-                    source_agent: worker,
+                    source_agent: worker.to_string(),
                     trace_id: task.map_or_else(|| id.as_trace_id(), |task| task.trace_id.clone()),
                     task_id: Some(id),
                     payload,
@@ -404,10 +504,12 @@ impl One {
                     cursor,
                 }
             }
-            Self::Told { id, told } => {
-                let of_task = || told.task_id.and_then(|id| Some(tasks.get(&id)?.trace_id.clone()));
+            One::Told { id, body, .. } => {
+                let told: Told = codec::decode("an event", &body).ok()?;
                 let trace_id = match told.trace_id.as_str() {
-                    "" => of_task().unwrap_or_else(|| told.task_id.unwrap_or(id).as_trace_id()),
+                    "" => task
+                        .map(|task| task.trace_id.clone())
+                        .unwrap_or_else(|| told.task_id.unwrap_or(id).as_trace_id()),
                     given => given.to_owned(),
                 };
                 Event {
@@ -423,7 +525,7 @@ impl One {
                     cursor,
                 }
             }
-        }
+        })
     }
 }
 
@@ -436,7 +538,7 @@ mod tests {
         let cursor = EventCursor { entry: (1_790_000_000_000, 3), index: 2 };
         assert_eq!(cursor.to_string().parse::<EventCursor>().ok(), Some(cursor));
         assert!(cursor < EventCursor { entry: (1_790_000_000_000, 4), index: 0 });
-        for wrong in ["", "1-2", "1.2", "a-0.0", "1-0.x"] {
+        for wrong in ["", "1-2", "1.2", "a-0.0", "1-0.x", "+1-0.0"] {
             assert!(wrong.parse::<EventCursor>().is_err(), "{wrong}");
         }
     }

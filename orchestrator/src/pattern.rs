@@ -95,6 +95,9 @@ impl<'de> Deserialize<'de> for EventPattern {
 pub fn patterns(list: &str) -> Result<Vec<EventPattern>> {
     let found: Vec<EventPattern> =
         list.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::parse).collect::<Result<_>>()?;
+    if found.is_empty() && !list.is_empty() {
+        return Err(Error::invalid("a list of patterns without any; write deploy.*,task.failed, or nothing for all"));
+    }
     match found.len() <= PATTERNS_MAX {
         true => Ok(found),
         false => Err(Error::invalid(format!("a reader takes at most {PATTERNS_MAX} patterns, not {}", found.len()))),
@@ -144,6 +147,7 @@ mod tests {
             assert!(bad.parse::<EventPattern>().is_err(), "{bad}");
         }
         assert_eq!(patterns("deploy.*, task.failed,").expect("two").len(), 2);
+        assert!(patterns("").expect("all").is_empty() && patterns(" ,").is_err());
         assert!(patterns(&"a.b,".repeat(101)).is_err());
     }
 }

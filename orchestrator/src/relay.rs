@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use crate::bus::{Event, EventCursor};
-use crate::store::{EntryId, Fields};
-use crate::{Orchestrator, Result};
+use crate::bus::EventCursor;
+use crate::store::{Bell, EntryId, Fields};
+use crate::{Error, Orchestrator, Result};
 
 /// Name of the consumer group: several gateways share the work, and each event is mirrored by one of them.
 const GROUP: &str = "mirror";
 /// Entries taken at once.
-const PAGE: usize = 200;
+const PAGE: usize = 32;
 /// Longest wait for entries.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause after a fault.
@@ -25,14 +25,30 @@ impl Orchestrator {
     /// Pub/Sub keeps nothing: who is not connected misses what is told meanwhile. The stream is the truth.
     pub async fn keep_mirroring(&self) -> Infallible {
         let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let mut looked: Option<Instant> = None;
+        let bell = Bell::new(&self.store);
+        let (mut looked, mut last): (Option<Instant>, Option<EntryId>) = (None, None);
         loop {
             // Now and then what a gateway has taken that died since.
             let stale = looked.is_none_or(|at| at.elapsed() > STALE);
-            match self.mirror(&name, stale).await {
-                Ok(()) if stale => looked = Some(Instant::now()),
-                Ok(()) => {}
+            let taken = match stale {
+                true => self.store.claim_events(GROUP, &name, STALE, PAGE, last).await,
+                false => bell.group(GROUP, &name, PAGE, PATIENCE).await,
+            };
+            let outcome = async {
+                let entries = taken?;
+                self.mirror(&entries).await?;
+                Ok::<_, Error>((entries.len(), entries.iter().map(|(id, _)| *id).max()))
+            };
+            match outcome.await {
+                Ok((mirrored, newest)) => {
+                    last = last.max(newest);
+                    if stale && mirrored < PAGE {
+                        looked = Some(Instant::now());
+                    }
+                }
                 Err(error) => {
+                    // The group itself may be gone: the next turn makes it anew, behind what was mirrored last.
+                    looked = None;
                     tracing::debug!(%error, "the mirror of events has to wait");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -40,29 +56,16 @@ impl Orchestrator {
         }
     }
 
-    /// One turn.
-    async fn mirror(&self, name: &str, stale: bool) -> Result<()> {
+    async fn mirror(&self, entries: &[(EntryId, Fields)]) -> Result<()> {
         let prefix = format!("{}:events:", self.config().namespace);
-        let entries = match stale {
-            true => self.store.claim_events(GROUP, name, STALE, PAGE).await?,
-            false => self.take(name).await?,
-        };
         if !entries.is_empty() && self.store.anybody_listens(&prefix).await? {
-            for event in self.whole(&entries).await? {
+            for untold in crate::bus::untold(self, entries, EventCursor::default(), &[]).await? {
+                let Some(event) = untold.event() else { continue };
                 let text = serde_json::to_string(&event).unwrap_or_default();
                 self.store.tell_channel(&format!("{prefix}{}", event.event_type), &text).await?;
             }
         }
         let ids: Vec<EntryId> = entries.iter().map(|(id, _)| *id).collect();
         self.store.ack_events(GROUP, &ids).await
-    }
-
-    async fn take(&self, name: &str) -> Result<Vec<(EntryId, Fields)>> {
-        crate::store::Bell::new(&self.store).group(GROUP, name, PAGE, PATIENCE).await
-    }
-
-    /// The events of entries.
-    async fn whole(&self, entries: &[(EntryId, Fields)]) -> Result<Vec<Event>> {
-        crate::bus::whole(self, entries, EventCursor::default(), &[]).await
     }
 }

@@ -140,6 +140,78 @@ async fn a_reader_that_was_away_too_long_is_told_of_the_gap() {
 }
 
 #[tokio::test]
+async fn a_gap_is_told_too_where_nothing_is_left_or_all_is_new() {
+    let orch = orch().await;
+    let (mut redis, key) = (raw().await, format!("{{{}.0}}:e", orch.config().namespace));
+    for n in 0..3 {
+        orch.publish(&NewEvent::new("old.one", &n)).await.unwrap();
+    }
+    let places: Vec<EventCursor> = all(&orch, "", EventsFrom::Oldest).await.iter().map(|event| event.cursor).collect();
+    let mut at_the_end = orch.events(&[], EventsFrom::Behind(places[2]));
+    assert_eq!(at_the_end.next_if_any().await.unwrap(), None);
+    // All that there was is gone.
+    let _: usize = redis.xtrim(&key, redis::streams::StreamMaxlen::Equals(0)).await.unwrap();
+    assert_eq!(at_the_end.next_if_any().await.unwrap(), None, "it has missed nothing");
+    let mut amid = orch.events(&[], EventsFrom::Behind(places[1]));
+    assert_eq!(amid.next_if_any().await.unwrap(), Some(Heard::Gap));
+    assert_eq!(amid.next_if_any().await.unwrap(), None);
+    orch.publish(&NewEvent::new("new.one", &())).await.unwrap();
+    for reader in [&mut at_the_end, &mut amid] {
+        let Heard::Event(event) = within("the event", reader.next()).await.unwrap() else {
+            panic!("one gap is enough")
+        };
+        assert_eq!(event.event_type, "new.one");
+    }
+    // The stream itself is another one, behind the places of before or ahead of them.
+    let place = amid.cursor().unwrap();
+    for id in ["*", "1-1"] {
+        let told: redis::streams::StreamRangeReply = redis.xrange_all(&key).await.unwrap();
+        let bytes: Vec<u8> = told.ids[0].get("P").unwrap();
+        let _: () = redis.del(&key).await.unwrap();
+        let _: String = redis.xadd(&key, id, &[("P", &bytes)]).await.unwrap();
+        let mut back = orch.events(&[], EventsFrom::Behind(place));
+        assert_eq!(back.next().await.unwrap(), Heard::Gap, "{id}");
+        assert!(matches!(within("the event", back.next()).await.unwrap(), Heard::Event(_)), "{id}");
+    }
+    assert_eq!(amid.next().await.unwrap(), Heard::Gap);
+    assert!(matches!(within("the event", amid.next()).await.unwrap(), Heard::Event(_)));
+}
+
+#[tokio::test]
+async fn the_mirror_goes_on_where_it_was_when_its_group_is_gone() {
+    let orch = orch().await;
+    let (mut redis, key) = (raw().await, format!("{{{}.0}}:e", orch.config().namespace));
+    let client = redis::Client::open(server::shared().url()).unwrap();
+    let mut listener = client.get_async_pubsub().await.unwrap();
+    listener.psubscribe(format!("{}:events:*", orch.config().namespace)).await.unwrap();
+    let mirroring = {
+        let orch = orch.clone();
+        tokio::spawn(async move { orch.keep_mirroring().await })
+    };
+    let groups = async || -> usize {
+        let told: redis::RedisResult<redis::streams::StreamInfoGroupsReply> = raw().await.xinfo_groups(&key).await;
+        told.map_or(0, |told| told.groups.len())
+    };
+    until("the group", async || (groups().await == 1).then_some(())).await;
+    let mut messages = listener.on_message();
+    let mut heard = async || {
+        let message = within("a message", futures::StreamExt::next(&mut messages)).await.expect("a message");
+        let text: String = message.get_payload().unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["payload"].clone()
+    };
+    orch.publish(&NewEvent::new("a.b", &1)).await.unwrap();
+    assert_eq!(heard().await, 1);
+    let _: bool = redis.xgroup_destroy(&key, "mirror").await.unwrap();
+    for n in 2..=9 {
+        orch.publish(&NewEvent::new("a.b", &n)).await.unwrap();
+    }
+    for n in 2..=9 {
+        assert_eq!(heard().await, n);
+    }
+    mirroring.abort();
+}
+
+#[tokio::test]
 async fn events_that_are_too_old_go() {
     let age = Duration::from_secs(3600);
     let orch = Orchestrator::with_config(Config { events_age: age, ..config() }).await.unwrap();

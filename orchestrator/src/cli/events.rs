@@ -1,5 +1,7 @@
 //! `events publish`, `events list` and `events tail`.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -11,6 +13,9 @@ use serde_json::json;
 
 use super::failure::Failure;
 use super::output::{Output, note, plain};
+
+/// Pause after a read that failed.
+const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Events {
@@ -94,7 +99,7 @@ fn from(text: &str) -> Result<EventsFrom, Error> {
     })
 }
 
-fn ago_of(ago: std::time::Duration) -> Option<chrono::TimeDelta> {
+fn ago_of(ago: Duration) -> Option<chrono::TimeDelta> {
     chrono::TimeDelta::from_std(ago).ok()
 }
 
@@ -134,9 +139,22 @@ async fn list(orch: &Orchestrator, command: List, out: &mut Output) -> Result<()
 async fn tail(orch: &Orchestrator, command: Tail, out: &mut Output) -> Result<(), Failure> {
     let wanted = command.wanted.patterns()?;
     let mut events = orch.events(&wanted, command.from.unwrap_or(EventsFrom::Now));
+    let mut away = false;
     loop {
-        let heard = events.next().await?;
-        command.wanted.tell(heard, out)?;
+        match events.next().await {
+            Ok(heard) => {
+                away = false;
+                command.wanted.tell(heard, out)?;
+            }
+            // The first answer decides whether there is anything to follow; later ones are waited for.
+            Err(error @ Error::Unavailable { .. }) if events.cursor().is_some() => {
+                if !std::mem::replace(&mut away, true) {
+                    note(&format!("{error}; waiting for it to come back"));
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -148,6 +166,7 @@ impl Wanted {
     /// Prints what was heard, when it is wanted; whether it was an event that is.
     fn tell(&self, heard: Heard, out: &mut Output) -> Result<bool, Failure> {
         match heard {
+            Heard::Gap if out.is_json() => return out.object(&json!({ "gap": true })).map(|()| false),
             Heard::Gap => note("some events behind that place are not kept any more"),
             Heard::Event(event) if self.task.is_some() && event.task_id != self.task => {}
             Heard::Event(event) if out.is_json() => return out.object(&event).map(|()| true),
@@ -161,5 +180,6 @@ fn line(event: &Event) -> String {
     let time = event.timestamp.format("%Y-%m-%d %H:%M:%S%.3f");
     let task = event.task_id.map(|id| id.to_string()).unwrap_or_default();
     let about = plain(&event.payload.to_string(), 200);
-    format!("{time} {:<22} {task:<26} {} {about}", event.event_type, plain(&event.source_agent, 40))
+    let (kind, agent) = (plain(&event.event_type, 128), plain(&event.source_agent, 40));
+    format!("{time} {kind:<22} {task:<26} {agent} {about}")
 }

@@ -24,23 +24,26 @@ impl Store {
         self.plain(&command).await.map(drop).map_err(Fault::into_error)
     }
 
-    /// Makes a group that begins at the end of the stream, unless there is one.
-    async fn make_group(&self, group: &str) -> Result<()> {
+    /// Makes a group that begins behind an entry, or at the end of the stream, unless there is one.
+    async fn make_group(&self, group: &str, behind: Option<EntryId>) -> Result<()> {
+        let behind = behind.map_or_else(|| "$".into(), |(ms, seq)| format!("{ms}-{seq}"));
         let mut make = redis::cmd("XGROUP");
-        make.arg("CREATE").arg(self.keys().events()).arg(group).arg("$").arg("MKSTREAM");
+        make.arg("CREATE").arg(self.keys().events()).arg(group).arg(behind).arg("MKSTREAM");
         match self.repeat(|_| Call::plain(make.clone())).await {
             Err(Error::Corrupt { what }) if what.contains("BUSYGROUP") => Ok(()),
             outcome => outcome.map(drop),
         }
     }
 
-    /// Takes over up to `count` entries that other consumers have held for longer than `stale`.
+    /// Takes over up to `count` entries that other consumers have held for longer than `stale`. A group that is not there is
+    /// made, and begins behind `last`, or at the end of the stream.
     pub(crate) async fn claim_events(
         &self,
         group: &str,
         consumer: &str,
         stale: Duration,
         count: usize,
+        last: Option<EntryId>,
     ) -> Result<Vec<(EntryId, Fields)>> {
         type Claimed = (String, Vec<(String, Vec<Vec<u8>>)>);
         let mut command = redis::cmd("XAUTOCLAIM");
@@ -52,9 +55,8 @@ impl Store {
                 let (_, told): Claimed = (items.next()?, items.next()?);
                 Ok(entries(told))
             }
-            // No group yet: it is made, and what comes from now on is for it.
             Err(Error::Corrupt { what }) if what.contains("NOGROUP") => {
-                self.make_group(group).await?;
+                self.make_group(group, last).await?;
                 Ok(Vec::new())
             }
             Err(error) => Err(error),

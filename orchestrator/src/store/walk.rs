@@ -148,15 +148,29 @@ impl Store {
         Ok(entries(self.glance(&command).await?))
     }
 
-    /// Whether entries of the event stream have been dropped at its bound.
-    pub(crate) async fn events_ever_dropped(&self) -> Result<bool> {
-        let told: Vec<redis::Value> = self.glance(redis::cmd("XINFO").arg("STREAM").arg(self.keys().events())).await?;
-        let number = |name: &str| {
+    /// What the event stream holds and has held; `None` when there is none.
+    pub(crate) async fn events_span(&self) -> Result<Option<EventSpan>> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(self.keys().events());
+        let told: Vec<redis::Value> = match self.glance(&command).await {
+            Err(Error::Corrupt { what }) if what.contains("no such key") => return Ok(None),
+            told => told?,
+        };
+        let find = |name: &str| {
             let at =
                 told.iter().position(|told| matches!(told, redis::Value::BulkString(b) if b == name.as_bytes()))?;
-            read::<u64>(told.get(at + 1)?.clone()).ok()
+            told.get(at + 1).cloned()
         };
-        Ok(number("entries-added").unwrap_or(0) > number("length").unwrap_or(0))
+        let number = |name: &str| find(name).and_then(|value| read::<u64>(value).ok()).unwrap_or(0);
+        let newest = find("last-generated-id").and_then(|id| entry_id(&read::<String>(id).ok()?));
+        let oldest = match find("first-entry") {
+            Some(redis::Value::Array(entry)) => {
+                entry.first().cloned().and_then(|id| entry_id(&read::<String>(id).ok()?))
+            }
+            _ => None,
+        };
+        let dropped = number("entries-added").saturating_sub(number("length"));
+        Ok(Some(EventSpan { oldest, newest: newest.unwrap_or((0, 0)), dropped }))
     }
 
     /// The oldest entry of the event stream.
@@ -252,10 +266,23 @@ pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 /// Entries of a stream as Redis tells them. One whose id cannot be read is left out.
 pub(super) fn entries(told: Vec<(String, Vec<Vec<u8>>)>) -> Vec<(EntryId, Fields)> {
     let entry = |(id, fields): (String, Vec<Vec<u8>>)| {
-        let (ms, seq) = id.split_once('-')?;
         let mut fields = fields.into_iter();
         let pairs = std::iter::from_fn(|| Some((fields.next()?, fields.next()?))).collect();
-        Some(((ms.parse().ok()?, seq.parse().ok()?), pairs))
+        Some((entry_id(&id)?, pairs))
     };
     told.into_iter().filter_map(entry).collect()
+}
+
+fn entry_id(text: &str) -> Option<EntryId> {
+    let (ms, seq) = text.split_once('-')?;
+    Some((ms.parse().ok()?, seq.parse().ok()?))
+}
+
+/// What a stream holds and has held.
+pub(crate) struct EventSpan {
+    pub(crate) oldest: Option<EntryId>,
+    /// The newest id that it has given, also of an entry that is gone.
+    pub(crate) newest: EntryId,
+    /// How many entries are gone.
+    pub(crate) dropped: u64,
 }
