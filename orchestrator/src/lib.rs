@@ -42,6 +42,7 @@ mod store;
 mod submit;
 mod task;
 mod timekeeper;
+mod untold;
 mod waiters;
 mod watch;
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::bus::EventCursor;
 use crate::store::{Bell, EntryId, Fields};
+use crate::untold::untold;
 use crate::{Error, Orchestrator, Result};
 
 /// Name of the consumer group: several gateways share the work, and each event is mirrored by one of them.
@@ -59,8 +60,8 @@ impl Orchestrator {
     async fn mirror(&self, entries: &[(EntryId, Fields)]) -> Result<()> {
         let prefix = format!("{}:events:", self.config().namespace);
         if !entries.is_empty() && self.store.anybody_listens(&prefix).await? {
-            for untold in crate::bus::untold(self, entries, EventCursor::default(), &[]).await? {
-                let Some(event) = untold.event() else { continue };
+            for event in untold(self, entries, EventCursor::default(), &[]).await? {
+                let Some(event) = event.event() else { continue };
                 let text = serde_json::to_string(&event).unwrap_or_default();
                 self.store.tell_channel(&format!("{prefix}{}", event.event_type), &text).await?;
             }

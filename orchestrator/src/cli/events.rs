@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use orchestrator::{
@@ -88,7 +88,8 @@ fn from(text: &str) -> Result<EventsFrom, Error> {
     if let Ok(instant) = text.parse::<DateTime<Utc>>() {
         return Ok(EventsFrom::Behind(EventCursor::at(instant)));
     }
-    let ago = Span::from(text).duration().ok().and_then(|ago| Utc::now().checked_sub_signed(ago_of(ago)?));
+    let ago =
+        Span::from(text).duration().ok().and_then(|ago| Utc::now().checked_sub_signed(TimeDelta::from_std(ago).ok()?));
     ago.map(|instant| EventsFrom::Behind(EventCursor::at(instant))).ok_or_else(|| {
         let text: String = text.chars().take(64).collect();
         Error::Invalid {
@@ -97,10 +98,6 @@ fn from(text: &str) -> Result<EventsFrom, Error> {
             ),
         }
     })
-}
-
-fn ago_of(ago: Duration) -> Option<chrono::TimeDelta> {
-    chrono::TimeDelta::from_std(ago).ok()
 }
 
 pub(super) async fn run(orch: &Orchestrator, command: Events, out: &mut Output) -> Result<(), Failure> {

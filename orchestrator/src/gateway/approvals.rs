@@ -77,10 +77,7 @@ pub(super) async fn approve(
     if let Some(form) = asked.form {
         ballot = ballot.form(Value::Object(form));
     }
-    if let Some(hash) = &asked.payload_hash {
-        ballot = ballot.shown(checked_hash(hash)?);
-    }
-    decide(&gateway, id, &caller.name, &ballot).await
+    decide(&gateway, id, &caller.name, shown(ballot, asked.payload_hash.as_deref())?).await
 }
 
 /// `POST /approvals/{approval_id}/reject`
@@ -100,11 +97,8 @@ pub(super) async fn reject(
         }
         (one, other) => one.or(other).unwrap_or_default(),
     };
-    let mut ballot = Ballot::reject(approver).note(reason);
-    if let Some(hash) = &asked.payload_hash {
-        ballot = ballot.shown(checked_hash(hash)?);
-    }
-    decide(&gateway, id, &caller.name, &ballot).await
+    let ballot = Ballot::reject(approver).note(reason);
+    decide(&gateway, id, &caller.name, shown(ballot, asked.payload_hash.as_deref())?).await
 }
 
 /// `POST /approvals/{approval_id}/delegate`
@@ -122,8 +116,8 @@ pub(super) async fn delegate(
     Ok(Json(json!({"success": true, "approval_id": id, "message": message, "status": "pending"})))
 }
 
-async fn decide(gateway: &Gateway, id: ApprovalId, name: &str, ballot: &Ballot) -> Result<Json<Value>, Problem> {
-    let decided = gateway.orch.decide(id, ballot).await.map_err(|error| unsure(&error))?;
+async fn decide(gateway: &Gateway, id: ApprovalId, name: &str, ballot: Ballot) -> Result<Json<Value>, Problem> {
+    let decided = gateway.orch.decide(id, &ballot).await.map_err(|error| unsure(&error))?;
     let message = told(&decided, name);
     Ok(Json(match decided {
         Decided::Done(status) => {
@@ -194,10 +188,14 @@ fn page_of(query: Option<String>, default: usize) -> Result<(usize, usize), Prob
     Ok((number("offset", 0, 0..=1_000_000)?, number("limit", default, 1..=APPROVALS_MAX)?))
 }
 
-fn checked_hash(hash: &str) -> Result<&str, Problem> {
-    match hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
-        true => Ok(hash),
-        false => {
+/// The ballot, bound to what its caller says that they were shown.
+fn shown(ballot: Ballot, hash: Option<&str>) -> Result<Ballot, Problem> {
+    match hash {
+        None => Ok(ballot),
+        Some(hash) if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) => {
+            Ok(ballot.shown(hash))
+        }
+        Some(_) => {
             Err(unfit("payload_hash: send the payload_hash of the approval as it was told, 64 hexadecimal digits"))
         }
     }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::feed::Feed;
 use super::new_event::NewEventBody;
 use super::query::Pairs;
-use super::{Caller, Gateway, Problem, body, strict};
+use super::{Caller, Gateway, Problem};
 use crate::{Error, EventCursor, EventsFrom, patterns};
 
 /// How long the answer may wait for the first event that is wanted; the search then goes on behind it.
@@ -34,13 +34,10 @@ pub(super) async fn publish(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let bytes = body::read(request, gateway.body).await?;
-    let room = gateway.room.acquire().await;
-    let asked: NewEventBody = strict::from_slice(&bytes)?;
-    drop(bytes);
+    let (asked, place) = gateway.read_body::<NewEventBody>(request).await?;
     let event_type = asked.event_type.clone();
     let event = asked.into_event(&caller.name);
-    drop(room);
+    drop(place);
     let id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
     let message = format!("Event published: {event_type}");
     Ok(Json(json!({"success": true, "event_type": event_type, "event_id": id, "message": message})))

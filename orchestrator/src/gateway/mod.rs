@@ -66,13 +66,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use chrono::{SecondsFormat, Utc};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use self::caller::{Caller, Judge, require};
 pub use self::config::GatewayConfig;
@@ -112,6 +113,14 @@ struct Gateway {
 impl Gateway {
     fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The body of a request, as JSON. Read JSON can take many times the room of its text: only so many are held at the same
+    /// time, each for as long as its place is.
+    async fn read_body<T: DeserializeOwned>(&self, request: Request) -> Result<(T, SemaphorePermit<'_>), Problem> {
+        let bytes = body::read(request, self.body).await?;
+        let place = self.room.acquire().await.map_err(|_| Problem::unavailable("the gateway is stopping", 1))?;
+        Ok((strict::from_slice(&bytes)?, place))
     }
 
     /// A call that only reads, for as long as somebody may be kept waiting for it.

@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::new_task::NewTaskBody;
-use super::{Caller, Gateway, Problem, body, strict};
+use super::{Caller, Gateway, Problem};
 use crate::{BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
 
 /// `POST /tasks`
@@ -16,18 +16,14 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let bytes = body::read(request, gateway.body).await?;
-    // Read JSON can take many times the room of its text: only so many are held at the same time.
-    let room = gateway.room.acquire().await;
-    let asked: NewTaskBody = strict::from_slice(&bytes)?;
-    drop(bytes);
+    let (asked, place) = gateway.read_body::<NewTaskBody>(request).await?;
     check_known(&gateway, &asked.task_type).await?;
     let parent = match asked.parent_task_id {
         Some(parent) => Some(parent_of(&gateway, parent).await?),
         None => None,
     };
     let task: NewTask = asked.into_task(parent.as_ref()).requested_by(&caller.name);
-    drop(room);
+    drop(place);
     let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
     // The task is stored: whatever goes wrong from here on is no failure of the request.
     Ok(Json(match gateway.ask(gateway.orch.get(id)).await {

@@ -1,6 +1,6 @@
 //! Looking behind the curtain: keys, dumps and events as they lie in Redis.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator::event::{TaskEvent, unpack};
 use orchestrator::{Orchestrator, TaskId};
@@ -38,8 +38,14 @@ impl Look {
         let mut dump = BTreeMap::new();
         for name in self.names().await {
             if !matches!(name[0], b'W' | b'g' | b's' | b'i' | b'k' | b'h') {
-                let bytes: Option<Vec<u8>> =
-                    redis::cmd("DUMP").arg(self.key(&name)).query_async(&mut self.raw).await.unwrap();
+                let key = self.key(&name);
+                // A set has no order; its dump has one.
+                if name == b"q" {
+                    let members: BTreeSet<Vec<u8>> = self.raw.smembers(key).await.unwrap();
+                    dump.insert("q".into(), members.into_iter().collect::<Vec<_>>().join(&b' '));
+                    continue;
+                }
+                let bytes: Option<Vec<u8>> = redis::cmd("DUMP").arg(key).query_async(&mut self.raw).await.unwrap();
                 dump.insert(name.escape_ascii().to_string(), bytes.unwrap_or_default());
             }
         }
