@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -26,10 +27,10 @@ const PAGE: usize = 32;
 /// Longest blocking read.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One event, as readers see it.
+/// One event, as readers see it; its payload is JSON, or what it was read as.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Event {
+pub struct Event<P = Value> {
     /// Its name for all time. Handle an event at most once by remembering it. A place in the stream for what happened to a
     /// task, a UUID for what somebody told, whatever its type says.
     pub event_id: String,
@@ -41,16 +42,52 @@ pub struct Event {
     pub source_agent: String,
     /// The trace that it belongs to.
     pub trace_id: String,
+    /// Where in that trace it was told, as W3C Trace Context writes it, if whoever told it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// The task that it is about.
     pub task_id: Option<TaskId>,
+    /// What else it is about: a commit, an order … Whoever waits for an event names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// What was told.
-    pub payload: Value,
+    pub payload: P,
     /// When it was told.
     pub timestamp: DateTime<Utc>,
     /// Free fields of whoever told it.
     pub metadata: Map<String, Value>,
     /// Where it stands in the stream: read on behind it.
     pub cursor: EventCursor,
+}
+
+impl Event {
+    /// The same event, its payload read as a `P`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the path to the first mistake.
+    pub fn typed<P: DeserializeOwned>(self) -> Result<Event<P>> {
+        let payload = serde_path_to_error::deserialize(self.payload).map_err(|error| {
+            let at = match error.path().to_string() {
+                path if path == "." => String::new(),
+                path => format!(" at `{path}`"),
+            };
+            Error::invalid(format!("the payload of `{}` does not fit{at}: {}", self.event_type, error.inner()))
+        })?;
+        Ok(Event {
+            event_id: self.event_id,
+            event_type: self.event_type,
+            priority: self.priority,
+            source_agent: self.source_agent,
+            trace_id: self.trace_id,
+            traceparent: self.traceparent,
+            task_id: self.task_id,
+            key: self.key,
+            payload,
+            timestamp: self.timestamp,
+            metadata: self.metadata,
+            cursor: self.cursor,
+        })
+    }
 }
 
 /// A place in the stream, behind one event. Told as `1790000000000-0.2`.

@@ -74,7 +74,7 @@ pub use incarnation::{
 };
 pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
-pub use new_event::{EVENT_BYTES_MAX, EventPriority, NewEvent};
+pub use new_event::{EVENT_BYTES_MAX, EventPriority, NewEvent, trace_of};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
 pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, patterns};

@@ -70,6 +70,10 @@ pub(crate) struct Told {
     pub(crate) trace_id: String,
     #[serde(rename = "id", default, skip_serializing_if = "Option::is_none")]
     pub(crate) task_id: Option<TaskId>,
+    #[serde(rename = "tp", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) traceparent: Option<String>,
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
     #[serde(rename = "md", default, skip_serializing_if = "is_default")]
     pub(crate) metadata: Map<String, Value>,
     #[serde(rename = "v")]
@@ -109,6 +113,19 @@ impl NewEvent {
         self
     }
 
+    /// Where in its trace it is told, as W3C Trace Context writes it: `00-<32 hex digits>-<16>-<2>`. Names the trace as well,
+    /// unless [`NewEvent::trace_id`] does.
+    pub fn traceparent(mut self, traceparent: &str) -> Self {
+        self.told.traceparent = Some(traceparent.into());
+        self
+    }
+
+    /// What it is about beside a task: a commit, an order … Whoever waits for an event names its key. At most 128 characters.
+    pub fn key(mut self, key: &str) -> Self {
+        self.told.key = Some(key.into());
+        self
+    }
+
     /// The task that it is about: events of one task are handled in their order.
     pub fn task(mut self, task: TaskId) -> Self {
         self.told.task_id = Some(task);
@@ -133,13 +150,49 @@ impl NewEvent {
             return Err(Error::invalid(fault.clone()));
         }
         check_event_type(&self.told.event_type)?;
-        for (what, text) in [("source", &self.told.source_agent), ("trace id", &self.told.trace_id)] {
+        let texts = [
+            ("source", Some(&self.told.source_agent)),
+            ("trace id", Some(&self.told.trace_id)),
+            ("key", self.told.key.as_ref()),
+        ];
+        for (what, text) in texts {
+            let text = text.map_or("", String::as_str);
             if text.len() > 128 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) {
                 return Err(Error::invalid(format!("an event's {what} has at most 128 printable ASCII characters")));
             }
         }
-        codec::encode("event", &self.told, EVENT_BYTES_MAX)
+        let Some(traceparent) = &self.told.traceparent else {
+            return codec::encode("event", &self.told, EVENT_BYTES_MAX);
+        };
+        let trace = trace_of(traceparent)?;
+        let mut told = self.told.clone();
+        if told.trace_id.is_empty() {
+            told.trace_id = trace.into();
+        }
+        codec::encode("event", &told, EVENT_BYTES_MAX)
     }
+}
+
+/// The trace that a `traceparent` of W3C Trace Context names.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is none: version 00, and neither trace nor parent all zeros.
+pub fn trace_of(traceparent: &str) -> Result<&str> {
+    let parts = || {
+        let mut parts = traceparent.split('-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let hex =
+            |text: &str, n| text.len() == n && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        let named = |text: &str| text.bytes().any(|b| b != b'0');
+        let fits = version == "00" && hex(trace, 32) && hex(parent, 16) && hex(flags, 2) && parts.next().is_none();
+        (fits && named(trace) && named(parent)).then_some(trace)
+    };
+    parts().ok_or_else(|| {
+        Error::invalid(format!(
+            "`{}` is no traceparent; one looks like 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            crate::error::excerpt(traceparent)
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -154,8 +207,27 @@ mod tests {
         let fault = |event: NewEvent| event.write().expect_err("a fault").to_string();
         assert!(fault(NewEvent::new("deployed", &())).contains("is no event type"));
         assert!(fault(NewEvent::new("a.b", &()).source("\n")).contains("printable"));
+        assert!(fault(NewEvent::new("a.b", &()).key("ä")).contains("an event's key has at most 128"));
+        assert!(fault(NewEvent::new("a.b", &()).traceparent("00-0-0-0")).contains("no traceparent"));
         assert!(fault(NewEvent::new("a.b", &"x".repeat(300_000))).contains("at most 262144"));
         assert_eq!("high".parse::<EventPriority>().ok(), Some(EventPriority::High));
         assert!("urgent".parse::<EventPriority>().is_err());
+    }
+
+    #[test]
+    fn a_traceparent_names_its_trace_and_what_is_none_is_refused() {
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        assert_eq!(trace_of(good).ok(), Some("0af7651916cd43dd8448eb211c80319c"));
+        let bytes = NewEvent::new("a.b", &()).traceparent(good).write().expect("a fair event");
+        let told: Told = codec::decode("an event", &bytes).expect("ours");
+        assert_eq!(
+            (told.trace_id.as_str(), told.traceparent.as_deref()),
+            ("0af7651916cd43dd8448eb211c80319c", Some(good))
+        );
+        for bad in ["", "00", &good[..54], &good.to_uppercase(), &good.replace("00-0a", "01-0a"), &format!("{good}-00")]
+        {
+            assert!(trace_of(bad).is_err(), "{bad}");
+        }
+        assert!(trace_of("00-00000000000000000000000000000000-b7ad6b7169203331-01").is_err());
     }
 }
