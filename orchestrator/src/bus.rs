@@ -331,7 +331,7 @@ impl Events {
         for (id, fields) in &entries {
             last = last.max(EventCursor { entry: *id, index: count(fields).saturating_sub(1) });
         }
-        let events = untold(&self.orch, &entries, seen, &self.wanted).await?;
+        let events = untold(&self.orch, &entries, seen, &self.wanted, None).await?;
         // Nothing is noted before the last await: a call that fails or is given up on has told nothing.
         self.ready.extend(gap.then_some(Ready::Gap));
         // A gap with nothing behind it is told once.

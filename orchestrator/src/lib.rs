@@ -11,12 +11,14 @@ mod claim;
 mod codec;
 mod condition;
 mod config;
+mod consumer;
 mod embedded;
 mod error;
 pub mod event;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod group;
 mod handle;
 mod hours;
 mod id;
@@ -25,6 +27,7 @@ mod journal;
 mod listing;
 mod new_event;
 mod new_task;
+mod newest;
 mod orchestrator;
 mod parking;
 mod pattern;
@@ -45,6 +48,11 @@ mod timekeeper;
 mod untold;
 mod waiters;
 mod watch;
+#[cfg(feature = "gateway")]
+mod webhook;
+#[cfg(feature = "gateway")]
+mod webhooks;
+mod window;
 
 #[cfg(feature = "test-clock")]
 #[doc(hidden)]
@@ -65,6 +73,7 @@ pub use config::{Config, ENVIRONMENT, nearest};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
 pub use forecast::AtRisk;
+pub use group::{Delivery, EVENT_RETRIES_DEFAULT, EVENTS_AT_ONCE_DEFAULT, EVENTS_AT_ONCE_MAX, Group, Unhandled};
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
 pub use hours::Hours;
 pub use id::TaskId;
@@ -89,6 +98,11 @@ pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
 pub use submit::BATCH_MAX;
 pub use task::{Priority, Source, Task};
 pub use watch::TaskWatch;
+#[cfg(feature = "gateway")]
+pub use webhook::{
+    Network, WEBHOOK_ID_MAX, WEBHOOK_TIMEOUT_DEFAULT, WEBHOOK_URL_MAX, WEBHOOKS_MAX, Webhook, WebhookPolicy,
+    WebhookSecret,
+};
 #[doc(hidden)]
 pub use {
     asking::Asking,

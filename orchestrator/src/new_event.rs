@@ -132,6 +132,22 @@ impl NewEvent {
         self
     }
 
+    /// [`NewEvent::task`] unless it names one.
+    #[doc(hidden)]
+    pub fn task_default(mut self, task: Option<TaskId>) -> Self {
+        self.told.task_id = self.told.task_id.or(task);
+        self
+    }
+
+    /// [`NewEvent::trace_id`] unless it names one.
+    #[doc(hidden)]
+    pub fn trace_default(mut self, trace_id: &str) -> Self {
+        if self.told.trace_id.is_empty() && self.told.traceparent.is_none() {
+            self.told.trace_id = trace_id.into();
+        }
+        self
+    }
+
     /// One free field.
     pub fn metadata(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.told.metadata.insert(key.into(), value.into());

@@ -8,17 +8,19 @@ use std::cell::OnceCell;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::asking::{Asking, Request};
 use crate::codec::{self, PAYLOAD_BYTES_MAX};
 use crate::condition::Facts;
+use crate::id::ID_BYTES;
 use crate::policy::Gate;
 use crate::record::{Body, Header, flag};
 use crate::retry::MAX_RETRIES_DEFAULT;
 use crate::router::check_name;
 use crate::sla::{SlaRule, SlaTerms};
 use crate::task::to_json;
-use crate::{Config, Error, Offer, Priority, Result, Sla, Source, Span, Task, TaskId};
+use crate::{Config, Error, Event, Offer, Priority, Result, Sla, Source, Span, Task, TaskId};
 
 /// Largest metadata of a task, in bytes of MessagePack.
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
@@ -35,6 +37,8 @@ struct Policies {
 #[must_use = "a new task does nothing until it is enqueued"]
 pub struct NewTask<T = Value> {
     pub(crate) id: Option<TaskId>,
+    /// Whether the id follows from what caused the task, however long ago.
+    derived_id: bool,
     pub(crate) task_type: String,
     pub(crate) queue: Option<String>,
     /// Queue of the handler that the caller has in its hands, used when no rule and no worker says otherwise.
@@ -64,6 +68,7 @@ impl<T> NewTask<T> {
     pub fn new<P: Serialize + ?Sized>(task_type: &str, payload: &P) -> Self {
         Self {
             id: None,
+            derived_id: false,
             task_type: task_type.into(),
             queue: None,
             home: None,
@@ -140,6 +145,22 @@ impl<T> NewTask<T> {
         self
     }
 
+    /// Makes it the one task that a consumer group starts because of an event: the same event starts it once, as long as it is
+    /// kept. It joins the event's trace and, if the event is about a task, becomes its child.
+    pub fn because_of<P>(mut self, event: &Event<P>, group: &str) -> Self {
+        let (mut seed, mut id) = (Sha256::new(), [0; ID_BYTES]);
+        for part in [group, &self.task_type, &event.event_id] {
+            seed.update([part.as_bytes(), b"\n"].concat());
+        }
+        let told_ms = u64::try_from(event.timestamp.timestamp_millis()).unwrap_or(0);
+        id[..6].copy_from_slice(&told_ms.to_be_bytes()[2..]);
+        id[6..].copy_from_slice(&seed.finalize()[..ID_BYTES - 6]);
+        (self.id, self.derived_id) = (TaskId::from_slice(&id), true);
+        self.trace_id = Some(event.trace_id.clone());
+        self.parent = event.task_id;
+        self
+    }
+
     /// One free field; all together at most [`METADATA_BYTES_MAX`].
     pub fn metadata(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.metadata.insert(key.into(), value.into());
@@ -200,6 +221,7 @@ impl<T> NewTask<T> {
     pub fn untyped(self) -> NewTask {
         NewTask {
             id: self.id,
+            derived_id: self.derived_id,
             task_type: self.task_type,
             queue: self.queue,
             home: self.home,
@@ -302,7 +324,8 @@ impl<T> NewTask<T> {
         body.write(&payload, &mut record)?;
         let Body { task_type, sla, .. } = body;
         let parent = self.parent;
-        Ok(Draft { id, chosen_id: self.id.is_some(), queue, record, due_ms, parent, task_type, sla, asking })
+        let sent_ms = if self.derived_id { now_ms } else { id.created_at_ms() };
+        Ok(Draft { id, sent_ms, chosen_id: self.id.is_some(), queue, record, due_ms, parent, task_type, sla, asking })
     }
 
     /// What is promised: on the task, by its handler, by a rule.
@@ -371,6 +394,8 @@ pub(crate) struct Draft {
     pub(crate) id: TaskId,
     /// Whether the submitter chose the id.
     pub(crate) chosen_id: bool,
+    /// When its id was made: from then on a send of it is good for a while.
+    pub(crate) sent_ms: u64,
     pub(crate) queue: String,
     pub(crate) record: Vec<u8>,
     /// Unix milliseconds; 0 = at once.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::embedded::Embedded;
 use crate::handle::TaskHandle;
+use crate::newest::Newest;
 use crate::stats::Stats;
 use crate::store::{Call, Fault, Items, Store, read};
 use crate::task::Task;
@@ -18,6 +19,7 @@ pub struct Orchestrator {
     pub(crate) store: Store,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) offers: Arc<crate::submit::Offers>,
+    pub(crate) newest: Arc<Newest>,
     /// Kept so that a private server lives as long as its clients.
     embedded: Option<Arc<Embedded>>,
 }
@@ -38,7 +40,7 @@ impl Orchestrator {
     pub async fn with_config(config: Config) -> Result<Self> {
         let store = Store::connect(config).await?;
         let waiters = Arc::new(Waiters::new(&store));
-        Ok(Self { store, waiters, offers: Arc::default(), embedded: None })
+        Ok(Self { store, waiters, offers: Arc::default(), newest: Arc::default(), embedded: None })
     }
 
     /// Connects as the environment says: `REDIS_URL`, or a private server when it is not set.

@@ -60,7 +60,7 @@ impl Orchestrator {
     async fn mirror(&self, entries: &[(EntryId, Fields)]) -> Result<()> {
         let prefix = format!("{}:events:", self.config().namespace);
         if !entries.is_empty() && self.store.anybody_listens(&prefix).await? {
-            for event in untold(self, entries, EventCursor::default(), &[]).await? {
+            for event in untold(self, entries, EventCursor::default(), &[], None).await? {
                 let Some(event) = event.event() else { continue };
                 let text = serde_json::to_string(&event).unwrap_or_default();
                 self.store.tell_channel(&format!("{prefix}{}", event.event_type), &text).await?;

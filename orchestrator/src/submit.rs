@@ -163,6 +163,7 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
             orch.store.learn_time().await?;
             for (_, draft) in batch.iter_mut() {
                 draft.id = new_id(orch, orch.store.now_ms());
+                draft.sent_ms = draft.id.created_at_ms();
             }
             send(orch, queue, batch).await
         }
@@ -178,7 +179,7 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
 
 async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Result {
     let queue_max = orch.config().queue_max;
-    let created_ms = batch.iter().map(|(_, draft)| draft.id.created_at_ms()).min().unwrap_or(0);
+    let created_ms = batch.iter().map(|(_, draft)| draft.sent_ms).min().unwrap_or(0);
     let ids = batch.iter().flat_map(|(_, draft)| [Some(&draft.id), draft.parent.as_ref()]).flatten();
     let mut slices: Vec<&[u8]> = ids.map(|id| &id.as_bytes()[..4]).collect();
     slices.sort_unstable();

@@ -13,23 +13,27 @@ use crate::new_event::{EventPriority, Told};
 use crate::pattern::EventPattern;
 use crate::store::{BUCKET_MS, EntryId, Fields, Place};
 use crate::task::instant;
+use crate::window::Line;
 use crate::{ApprovalId, Orchestrator, Priority, Result, Task, TaskId, codec};
 
 /// Tasks of one look-up at most.
 const LOOKUP_MAX: usize = 200;
 
-/// What lies behind `seen` in entries and is wanted, with what the entries do not hold themselves from the tasks.
+/// What lies behind `seen` in entries and is wanted, with what the entries do not hold themselves from the tasks. What was
+/// sent anew to one group is told to that `group` alone.
 pub(crate) async fn untold(
     orch: &Orchestrator,
     entries: &[(EntryId, Fields)],
     seen: EventCursor,
     wanted: &[EventPattern],
+    group: Option<&str>,
 ) -> Result<Vec<Untold>> {
     let mut found = Vec::new();
     for (id, fields) in entries {
-        for (index, told) in told(fields).into_iter().enumerate() {
+        for (index, told) in told(fields, group).into_iter().enumerate() {
             let cursor = EventCursor { entry: *id, index: index as u32 };
-            let meant = wanted.is_empty() || wanted.iter().any(|want| want.matches(told.event_type()));
+            let anew = matches!(told, One::Anew(_));
+            let meant = anew || wanted.is_empty() || wanted.iter().any(|want| want.matches(told.event_type()));
             if meant && (cursor > seen || seen == EventCursor::default()) {
                 found.push(Untold { cursor, one: told, task: None });
             }
@@ -86,8 +90,20 @@ pub(crate) struct Untold {
 /// One event of an entry, before it is made whole.
 #[derive(Debug)]
 enum One {
-    Task { id: TaskId, event_type: &'static str, number: u32, approval: Option<ApprovalId>, worker: Arc<str> },
-    Told { id: TaskId, head: Head, body: Vec<u8> },
+    Task {
+        id: TaskId,
+        event_type: &'static str,
+        number: u32,
+        approval: Option<ApprovalId>,
+        worker: Arc<str>,
+    },
+    Told {
+        id: TaskId,
+        head: Head,
+        body: Vec<u8>,
+    },
+    /// A dead letter that is sent anew to one group.
+    Anew(Box<Event>),
 }
 
 /// The part of a [`Told`] that says whether it is wanted.
@@ -99,10 +115,22 @@ struct Head {
     trace_id: String,
     #[serde(rename = "id", default)]
     task_id: Option<TaskId>,
+    #[serde(rename = "k", default)]
+    key: Option<String>,
 }
 
 /// The events of one entry, in their order.
-fn told(fields: &Fields) -> Vec<One> {
+fn told(fields: &Fields, group: Option<&str>) -> Vec<One> {
+    if let [(name, bytes)] = fields.as_slice()
+        && name == b"R"
+    {
+        let Some((length, rest)) = bytes.split_first() else { return Vec::new() };
+        let Some((whom, event)) = rest.split_at_checked((*length).into()) else { return Vec::new() };
+        return match codec::decode("a dead letter", event) {
+            Ok(event) if group.is_some_and(|group| group.as_bytes() == whom) => vec![One::Anew(Box::new(event))],
+            _ => Vec::new(),
+        };
+    }
     if let [(name, bytes)] = fields.as_slice()
         && name == b"P"
     {
@@ -129,7 +157,7 @@ fn told(fields: &Fields) -> Vec<One> {
 /// How many events an entry holds.
 pub(crate) fn count(fields: &Fields) -> u32 {
     match fields.as_slice() {
-        [(name, _)] if name == b"P" => 1,
+        [(name, _)] if name == b"P" || name == b"R" => 1,
         _ => unpack(fields).len() as u32,
     }
 }
@@ -139,6 +167,7 @@ impl One {
         match self {
             Self::Task { event_type, .. } => event_type,
             Self::Told { head, .. } => &head.event_type,
+            Self::Anew(event) => &event.event_type,
         }
     }
 
@@ -147,17 +176,39 @@ impl One {
         match self {
             Self::Task { id, .. } => Some(*id),
             Self::Told { head, .. } => head.task_id.filter(|_| head.trace_id.is_empty()),
+            Self::Anew(_) => None,
         }
     }
 }
 
 impl Untold {
+    /// Where it stands in the stream.
+    pub(crate) fn at(&self) -> EventCursor {
+        self.cursor
+    }
+
+    /// The events that it has to be handled behind.
+    pub(crate) fn line(&self) -> Line {
+        let (task, key) = match &self.one {
+            One::Task { id, .. } => (Some(*id), None),
+            One::Told { head, .. } => (head.task_id, head.key.as_ref()),
+            One::Anew(event) => (event.task_id, event.key.as_ref()),
+        };
+        match (task, key) {
+            (Some(task), _) => Line::About(task.as_bytes().to_vec()),
+            (None, Some(key)) => Line::About([b"key ", key.as_bytes()].concat()),
+            (None, None) => Line::Alone(self.cursor),
+        }
+    }
+
     /// The event; `None` when its bytes were not written by us.
-    pub(crate) fn event(self) -> Option<Event> {
+    pub(crate) fn event(&self) -> Option<Event> {
         let (cursor, task) = (self.cursor, self.task.as_deref());
         let timestamp = instant(cursor.entry.0);
-        Some(match self.one {
+        Some(match &self.one {
+            One::Anew(event) => (**event).clone(),
             One::Task { id, event_type, number, approval, worker } => {
+                let (id, number, approval) = (*id, *number, *approval);
                 let mut payload = json!({"task_id": id});
                 if let (Value::Object(payload), Some(task)) = (&mut payload, task) {
                     payload.insert("task_type".into(), task.task_type.clone().into());
@@ -172,7 +223,7 @@ impl Untold {
                 }
                 Event {
                     event_id: format!("{}-{}-{}", cursor.entry.0, cursor.entry.1, cursor.index),
-                    event_type: event_type.into(),
+                    event_type: (*event_type).into(),
                     priority: task.map_or(EventPriority::Medium, |task| task.priority.into()),
                     source_agent: worker.to_string(),
                     trace_id: task.map_or_else(|| id.as_trace_id(), |task| task.trace_id.clone()),
@@ -186,11 +237,11 @@ impl Untold {
                 }
             }
             One::Told { id, body, .. } => {
-                let told: Told = codec::decode("an event", &body).ok()?;
+                let told: Told = codec::decode("an event", body).ok()?;
                 let trace_id = match told.trace_id.as_str() {
                     "" => task
                         .map(|task| task.trace_id.clone())
-                        .unwrap_or_else(|| told.task_id.unwrap_or(id).as_trace_id()),
+                        .unwrap_or_else(|| told.task_id.unwrap_or(*id).as_trace_id()),
                     given => given.to_owned(),
                 };
                 Event {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use crate::event::{EventContext, FromEvent};
 use crate::{TaskContext, TaskError};
 
 /// A type that a handler can take as a parameter after its payload.
@@ -68,9 +69,17 @@ impl<T> Deref for Data<T> {
 
 impl<T: Send + Sync + 'static> FromContext for Data<T> {
     fn from_context(ctx: &TaskContext) -> Result<Self, TaskError> {
-        ctx.state().get::<T>().map(Self).ok_or_else(|| {
-            TaskError::fatal(format!("this worker has no `{}`; give it by `.data(..)`", type_name::<T>()))
-        })
+        ctx.state().data()
+    }
+
+    fn needs(needs: &mut Needs) {
+        needs.data::<T>();
+    }
+}
+
+impl<T: Send + Sync + 'static> FromEvent for Data<T> {
+    fn from_event(ctx: &EventContext) -> Result<Self, TaskError> {
+        ctx.state().data()
     }
 
     fn needs(needs: &mut Needs) {
@@ -90,6 +99,12 @@ impl State {
 
     pub(crate) fn has(&self, id: TypeId) -> bool {
         self.0.contains_key(&id)
+    }
+
+    fn data<T: Send + Sync + 'static>(&self) -> Result<Data<T>, TaskError> {
+        self.get::<T>().map(Data).ok_or_else(|| {
+            TaskError::fatal(format!("this worker has no `{}`; give it by `.data(..)`", type_name::<T>()))
+        })
     }
 
     fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {

@@ -5,9 +5,11 @@ mod attempt;
 mod context;
 mod durable;
 mod error;
+mod event;
 mod extract;
 mod handler;
 mod heart;
+mod listener;
 mod registry;
 mod run;
 mod runtime;
@@ -20,8 +22,10 @@ pub use approve::{Approve, Approved, Rejected};
 pub use context::TaskContext;
 pub use durable::{Once, Step};
 pub use error::{TaskError, TaskResult};
+pub use event::{EventContext, FromEvent};
 pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
+pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use orchestrator::{
     Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, Event,
     EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
@@ -39,7 +43,9 @@ pub use worker::{DRAIN_GRACE_DEFAULT, Running, SLOTS_DEFAULT, SLOTS_MAX, Worker,
 /// What the attributes' code names. Not public API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::event::{Decision, EventContext, FromEvent, event, start};
     pub use crate::handler::{HandlerSpec, TaskHandler, TypedHandler, new_task, output, payload};
+    pub use crate::listener::{EventHandler, EventRegistration, EventSpec};
     pub use crate::registry::Registration;
     pub use crate::runtime::run_main;
     #[cfg(feature = "testing")]

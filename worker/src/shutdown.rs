@@ -32,6 +32,11 @@ impl Stop {
         self.drain.cancelled().await;
     }
 
+    /// Over when it is to drain.
+    pub(crate) fn drained(&self) -> CancellationToken {
+        self.drain.clone()
+    }
+
     pub(crate) async fn immediate(&self) {
         self.now.cancelled().await;
     }

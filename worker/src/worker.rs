@@ -8,6 +8,7 @@ use orchestrator::{Error, LEASE, Offer, Orchestrator, QUEUES_MAX, Result, Span, 
 use crate::Stop;
 use crate::extract::State;
 use crate::handler::TaskHandler;
+use crate::listener::{EventHandler, Listeners};
 use crate::registry::Registry;
 use crate::run::Run;
 
@@ -23,6 +24,7 @@ pub const DRAIN_GRACE_DEFAULT: Duration = Duration::from_secs(30);
 pub struct WorkerBuilder {
     orch: Orchestrator,
     registry: Registry,
+    listeners: Listeners,
     state: State,
     slots: usize,
     queues: Option<Vec<String>>,
@@ -64,7 +66,17 @@ impl WorkerBuilder {
         self
     }
 
-    /// Whether handlers marked `#[task_handler]` anywhere in the program are added; they are unless called.
+    /// Adds a handler of events that was made at run time, or by its name: `.event_handler(announce::default())`. Those that
+    /// the linker finds need no such line.
+    pub fn event_handler(mut self, handler: impl EventHandler) -> Self {
+        if let Err(error) = self.listeners.add(Box::new(handler), "a call of `event_handler`".into()) {
+            self.fail(error);
+        }
+        self
+    }
+
+    /// Whether handlers marked `#[task_handler]` or `#[event_handler]` anywhere in the program are added; they are unless
+    /// called.
     pub fn discover(mut self, discover: bool) -> Self {
         self.discover = discover;
         self
@@ -104,7 +116,7 @@ impl WorkerBuilder {
     /// [`Error::Invalid`]: no handler, two for one type, an expected one missing, shared state missing, a bound crossed.
     pub fn build(mut self) -> Result<Worker> {
         if self.discover
-            && let Err(error) = self.registry.discover()
+            && let Err(error) = self.registry.discover().and_then(|()| self.listeners.discover())
         {
             self.fail(error);
         }
@@ -112,7 +124,11 @@ impl WorkerBuilder {
             return Err(fault);
         }
         let invalid = |what: String| Err(Error::Invalid { what });
-        self.registry.check(&self.expected, &self.state)?;
+        self.listeners.check(&self.state)?;
+        let only_events = self.registry.specs().is_empty() && !self.listeners.is_empty();
+        if !only_events || !self.expected.is_empty() {
+            self.registry.check(&self.expected, &self.state)?;
+        }
         if !(1..=SLOTS_MAX).contains(&self.slots) {
             return invalid(format!("a worker has 1 to {SLOTS_MAX} slots, not {}", self.slots));
         }
@@ -131,7 +147,7 @@ impl WorkerBuilder {
         for queue in &queues {
             check_name("queue", queue)?;
         }
-        if queues.is_empty() || queues.len() > QUEUES_MAX {
+        if queues.is_empty() && !only_events || queues.len() > QUEUES_MAX {
             return invalid(format!(
                 "a worker serves 1 to {QUEUES_MAX} queues, not {}: {}",
                 queues.len(),
@@ -141,6 +157,7 @@ impl WorkerBuilder {
         Ok(Worker {
             orch: self.orch,
             registry: Arc::new(self.registry),
+            listeners: self.listeners,
             state: Arc::new(self.state),
             slots: self.slots,
             queues,
@@ -183,6 +200,7 @@ impl Running {
 pub struct Worker {
     pub(crate) orch: Orchestrator,
     pub(crate) registry: Arc<Registry>,
+    pub(crate) listeners: Listeners,
     pub(crate) state: Arc<State>,
     pub(crate) slots: usize,
     pub(crate) queues: Vec<String>,
@@ -196,6 +214,7 @@ impl Worker {
         WorkerBuilder {
             orch,
             registry: Registry::default(),
+            listeners: Listeners::default(),
             state: State::default(),
             slots: SLOTS_DEFAULT,
             queues: None,
@@ -233,7 +252,17 @@ impl Worker {
             let timeout = spec.timeout.unwrap_or(crate::handler::TIMEOUT_DEFAULT);
             tracing::info!(task_type = spec.task_type, queue = spec.home(), ?timeout, "handles {}", spec.task_type);
         }
-        Run::new(self).await?.until(stop).await
+        let listening = self.listeners.start(&self.orch, &self.state, &stop);
+        let grace = self.grace;
+        let outcome = match self.registry.specs().is_empty() {
+            true => {
+                stop.draining().await;
+                Ok(())
+            }
+            false => Run::new(self).await?.until(stop.clone()).await,
+        };
+        listening.end(&stop, grace).await;
+        outcome
     }
 
     /// What it publishes of its handlers.

@@ -2,11 +2,95 @@
 
 use std::time::Duration;
 
-use super::walk::{EntryId, Fields, entries};
-use super::{Call, Fault, Store, read};
+use super::walk::{EntryId, Fields, entries, entry_id};
+use super::{Call, Fault, Items, Store, read};
+use crate::window::{Mark, Notes};
 use crate::{Error, Result};
 
+/// Dead letters of one group that are kept, the newest.
+const DEAD_EVENTS_MAX: usize = 10_000;
+
+/// How long it is known what was done once for an event, in seconds.
+const ONCE_KEPT_S: u64 = 7 * 24 * 3600;
+
+/// One consumer's turn in a group.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    pub(crate) group: String,
+    pub(crate) consumer: String,
+    /// How long the seat is kept; nothing gives it up.
+    pub(crate) lease: Duration,
+    pub(crate) has_seat: bool,
+    /// Most entries to read.
+    pub(crate) want: usize,
+    /// Pending ones from here on, instead of new ones.
+    pub(crate) pending: Option<EntryId>,
+    /// Where the group begins if it is new.
+    pub(crate) begin: String,
+}
+
+/// What a turn brought.
+#[derive(Debug)]
+pub(crate) enum Turned {
+    /// Entries, and what was known of each that was pending.
+    Mine { pending: Option<EntryId>, entries: Vec<(EntryId, Fields)>, marks: Vec<Vec<u8>> },
+    /// Another consumer has the seat for so long.
+    Taken(Duration),
+    /// It was not renewed in time.
+    Lost,
+}
+
 impl Store {
+    /// Notes and reads what a turn says.
+    pub(crate) async fn consume(&self, turn: &Turn, notes: &Notes) -> Result<Turned> {
+        type Told = Vec<(String, Vec<Vec<u8>>)>;
+        let text = |(ms, seq): EntryId| format!("{ms}-{seq}");
+        let call = self.call(&self.scripts().consume).arg(&turn.group).arg(&turn.consumer);
+        let call = call.arg(turn.lease.as_millis() as u64).arg(u8::from(turn.has_seat)).arg(turn.want);
+        let call = call.arg(turn.pending.map(text).unwrap_or_default()).arg(&turn.begin).arg(DEAD_EVENTS_MAX);
+        let call = call.arg(notes.acks.len()).args(notes.acks.iter().map(|id| text(*id)));
+        let call = notes.marks.iter().fold(call, |call, (at, mark, _)| {
+            call.arg(text(at.entry)).arg(&Mark::write(*mark, at.index)).arg("").arg("")
+        });
+        let call = notes.letters.iter().fold(call, |call, letter| {
+            let mut item = Mark::write(None, letter.at.index);
+            item[3] = letter.attempts;
+            call.arg(text(letter.at.entry)).arg(&item).arg(letter.event.as_slice()).arg(&letter.error)
+        });
+        let mut items = Items::of(self.send(&call).await.map_err(Fault::into_error)?)?;
+        Ok(match items.next::<String>()?.as_str() {
+            "mine" => {
+                let next: String = items.next()?;
+                let told: Told = items.next()?;
+                let marks: Vec<Vec<u8>> = items.next()?;
+                let pending = entry_id(&next).filter(|id| *id != (0, 0));
+                Turned::Mine { pending, entries: entries(told), marks }
+            }
+            "taken" => Turned::Taken(Duration::from_millis(items.next::<i64>()?.max(0) as u64)),
+            _ => Turned::Lost,
+        })
+    }
+
+    /// Notes an intent unless there is one; what was noted before.
+    pub(crate) async fn intend(&self, key: &str) -> Result<Option<Vec<u8>>> {
+        let mine = format!("?{:016x}", rand::random::<u64>());
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys().once(key)).arg(&mine).arg("NX").arg("GET").arg("EX").arg(ONCE_KEPT_S);
+        let noted: Option<Vec<u8>> = read(self.repeat(|_| Call::plain(command.clone())).await?)?;
+        // An answer that was lost is not a second intent.
+        Ok(noted.filter(|noted| *noted != mine.as_bytes()).map(|noted| match noted.strip_prefix(b"=") {
+            Some(output) => output.to_vec(),
+            None => Vec::new(),
+        }))
+    }
+
+    /// Notes the output of what was intended.
+    pub(crate) async fn intended(&self, key: &str, output: &[u8]) -> Result<()> {
+        let mut command = redis::cmd("SET");
+        command.arg(self.keys().once(key)).arg([b"=", output].concat()).arg("EX").arg(ONCE_KEPT_S);
+        self.repeat(|_| Call::plain(command.clone())).await.map(drop)
+    }
+
     /// Whether somebody is subscribed to a channel that begins so, or to any pattern.
     pub(crate) async fn anybody_listens(&self, prefix: &str) -> Result<bool> {
         let mut channels = redis::cmd("PUBSUB");

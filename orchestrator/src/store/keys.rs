@@ -103,9 +103,20 @@ impl Keys {
         format!("{}W", self.base)
     }
 
+    /// HASH of the webhooks: id → webhook.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn webhooks(&self) -> String {
+        format!("{}M", self.base)
+    }
+
     /// SET of what a worker holds: id ‖ epoch.
     pub(crate) fn held(&self, worker: &[u8]) -> Vec<u8> {
         [self.base.as_bytes(), b"w:", worker].concat()
+    }
+
+    /// What was done once for an event, by group and event: `?` and a word when it is intended, `=` and its output.
+    pub(crate) fn once(&self, key: &str) -> String {
+        format!("{}o:{key}", self.base)
     }
 
     /// HASH with the test clock's `s` and `us`.

@@ -7,6 +7,8 @@ mod keys;
 mod reply;
 mod scripts;
 mod walk;
+#[cfg(feature = "gateway")]
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,10 +18,13 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
 pub(crate) use self::bell::{Bell, Rung};
+pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
 pub(crate) use self::reply::{Items, read};
 use self::scripts::Scripts;
 pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice};
+#[cfg(feature = "gateway")]
+pub(crate) use self::webhooks::Replaced;
 use crate::{Config, Error, Result};
 
 /// Longest wait for a connection.

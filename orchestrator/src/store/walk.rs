@@ -273,7 +273,7 @@ pub(super) fn entries(told: Vec<(String, Vec<Vec<u8>>)>) -> Vec<(EntryId, Fields
     told.into_iter().filter_map(entry).collect()
 }
 
-fn entry_id(text: &str) -> Option<EntryId> {
+pub(super) fn entry_id(text: &str) -> Option<EntryId> {
     let (ms, seq) = text.split_once('-')?;
     Some((ms.parse().ok()?, seq.parse().ok()?))
 }
