@@ -14,14 +14,12 @@ use crate::group::{Delivery, Group, Unhandled};
 use crate::store::{EntryId, Turn, Turned};
 use crate::untold::{Untold, untold};
 use crate::window::{EVENT_CRASHES_MAX, Job, Notes, Window};
-use crate::{BEAT, ERROR_BYTES_MAX, EVENT_BYTES_MAX, LEASE, Orchestrator, Result, codec};
+use crate::{ERROR_BYTES_MAX, EVENT_BYTES_MAX, Orchestrator, Result, codec};
 
 /// Entries read at once.
 const PAGE: usize = 32;
 /// Notes of one turn at most.
 const NOTES_MAX: usize = 200;
-/// Nothing is begun when the seat may be over so soon.
-const MARGIN: Duration = Duration::from_secs(1);
 /// Pause after a fault.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Largest dead letter: an event, and what was known of its task.
@@ -151,7 +149,9 @@ impl<'c> Consumer<'c> {
         H: Fn(Delivery) -> F,
         F: Future<Output = Result<(), Unhandled>> + Send + 'static,
     {
-        while handlers.len() < self.group.at_once && self.seat.is_some_and(|until| Instant::now() + MARGIN < until) {
+        while handlers.len() < self.group.at_once
+            && self.seat.is_some_and(|until| Instant::now() + self.group.lease / 6 < until)
+        {
             let Some(job) = self.window.begin(Instant::now()) else { return };
             match job.event.event() {
                 Some(event) => {
@@ -182,7 +182,12 @@ impl<'c> Consumer<'c> {
     fn wake(&self, exchanging: bool) -> Instant {
         let now = Instant::now();
         let turn = Some(self.next_turn).filter(|_| !exchanging);
-        [self.window.due(), turn].into_iter().flatten().filter(|at| *at > now).min().unwrap_or(now + BEAT)
+        [self.window.due(), turn]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(now + self.group.lease / 3)
     }
 
     fn turn(&mut self, stopping: bool) -> Exchange {
@@ -198,7 +203,7 @@ impl<'c> Consumer<'c> {
         let turn = Turn {
             group: self.group.name.clone(),
             consumer: self.name.clone(),
-            lease: LEASE,
+            lease: self.group.lease,
             has_seat,
             want: if !stopping && self.has_room() { PAGE } else { 0 },
             // Whoever takes the seat begins with what the one before him had in hand.
@@ -206,7 +211,7 @@ impl<'c> Consumer<'c> {
             begin,
         };
         self.sent = Instant::now();
-        self.next_turn = self.sent + BEAT;
+        self.next_turn = self.sent + self.group.lease / 3;
         (self.hungry, self.resting) = (false, false);
         let (orch, wanted, group) = (self.orch.clone(), self.group.wanted.clone(), self.group.name.clone());
         Box::pin(async move {
@@ -253,7 +258,7 @@ impl<'c> Consumer<'c> {
                         Some(((0, 0), true))
                     }
                 };
-                self.seat = Some(self.sent + LEASE);
+                self.seat = Some(self.sent + self.group.lease);
                 self.window.noted(notes);
                 self.hungry |= was_pending.is_some() || entries.len() >= PAGE;
                 self.add(entries, &marks, was_pending.map(|(_, died)| died), told);
@@ -261,8 +266,9 @@ impl<'c> Consumer<'c> {
             }
             Turned::Taken(left) => {
                 // A little apart from the others who wait for it.
-                self.next_turn =
-                    Instant::now() + left.min(BEAT).mul_f64(0.5 + rand::random::<f64>() / 2.0) + PAUSE / 10;
+                self.next_turn = Instant::now()
+                    + left.min(self.group.lease / 3).mul_f64(0.5 + rand::random::<f64>() / 2.0)
+                    + PAUSE / 10;
             }
             Turned::Lost => {
                 tracing::warn!(group = self.group.name, "the events of the group were taken over by another process");
@@ -352,7 +358,7 @@ impl<'c> Consumer<'c> {
             let turn = Turn {
                 group: self.group.name.clone(),
                 consumer: self.name.clone(),
-                lease: if self.window.has_notes() { LEASE } else { Duration::ZERO },
+                lease: if self.window.has_notes() { self.group.lease } else { Duration::ZERO },
                 has_seat: true,
                 want: 0,
                 pending: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::bus::{Event, EventsFrom};
 use crate::pattern::{EventPattern, PATTERNS_MAX};
-use crate::{Backoff, Error, Result, check_name};
+use crate::{Backoff, Error, LEASE, Result, check_name};
 
 /// Attempts that may follow the first one, unless the group says otherwise.
 pub const EVENT_RETRIES_DEFAULT: u8 = 5;
@@ -24,6 +24,8 @@ pub struct Group {
     pub(crate) backoff: Backoff,
     pub(crate) from: EventsFrom,
     pub(crate) at_once: usize,
+    /// How long the process that handles its events keeps them without a word: a third of it is the time between two.
+    pub(crate) lease: Duration,
 }
 
 impl Group {
@@ -37,6 +39,7 @@ impl Group {
             backoff: Backoff::exponential(Duration::from_secs(1), Duration::from_secs(60)),
             from: EventsFrom::Now,
             at_once: EVENTS_AT_ONCE_DEFAULT,
+            lease: LEASE,
         }
     }
 
@@ -61,6 +64,13 @@ impl Group {
     /// How many events are handled at once, 1 to [`EVENTS_AT_ONCE_MAX`]. Those of one task are handled one after the other.
     pub fn at_once(mut self, at_once: usize) -> Self {
         self.at_once = at_once;
+        self
+    }
+
+    /// How long its events stay with a process that says nothing: for tests of what happens then.
+    #[doc(hidden)]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_millis(100));
         self
     }
 

@@ -9,7 +9,7 @@ use crate::untold::untold;
 use crate::{Error, Orchestrator, Result};
 
 /// Name of the consumer group: several gateways share the work, and each event is mirrored by one of them.
-const GROUP: &str = "mirror";
+pub(crate) const GROUP: &str = "mirror";
 /// Entries taken at once.
 const PAGE: usize = 32;
 /// Longest wait for entries.

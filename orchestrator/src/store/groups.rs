@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::walk::{EntryId, Fields, entries, entry_id};
 use super::{Call, Fault, Items, Store, read};
+use crate::bus::EventCursor;
+use crate::dead_event::GroupStatus;
 use crate::window::{Mark, Notes};
 use crate::{Error, Result};
 
@@ -69,6 +71,72 @@ impl Store {
             "taken" => Turned::Taken(Duration::from_millis(items.next::<i64>()?.max(0) as u64)),
             _ => Turned::Lost,
         })
+    }
+
+    /// Dead letters of a group before one, newest first.
+    pub(crate) async fn dead_events(
+        &self,
+        group: &str,
+        before: Option<EntryId>,
+        count: usize,
+    ) -> Result<Vec<(EntryId, Fields)>> {
+        let mut command = redis::cmd("XREVRANGE");
+        let newest = before.map_or_else(|| "+".into(), |(ms, seq)| format!("({ms}-{seq}"));
+        command.arg(self.keys().dead_events(group)).arg(newest).arg("-").arg("COUNT").arg(count);
+        Ok(entries(read(self.repeat(|_| Call::plain(command.clone())).await?)?))
+    }
+
+    /// Drops dead letters of a group.
+    pub(crate) async fn forget_dead_events(&self, group: &str, ids: &[String]) -> Result<usize> {
+        let mut command = redis::cmd("XDEL");
+        command.arg(self.keys().dead_events(group)).arg(ids);
+        read(self.repeat(|_| Call::plain(command.clone())).await?)
+    }
+
+    /// The consumer groups of people: those that the library makes for itself are left out.
+    pub(crate) async fn groups(&self) -> Result<Vec<GroupStatus>> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("GROUPS").arg(self.keys().events());
+        let told: Vec<Vec<redis::Value>> = match self.repeat(|_| Call::plain(command.clone())).await {
+            Err(Error::Corrupt { what }) if what.contains("no such key") => return Ok(Vec::new()),
+            told => read(told?)?,
+        };
+        let mut groups = Vec::new();
+        for fields in told {
+            let find = |name: &str| {
+                let at = fields
+                    .iter()
+                    .position(|told| matches!(told, redis::Value::BulkString(b) if b == name.as_bytes()))?;
+                fields.get(at + 1).cloned()
+            };
+            let text = |name| find(name).and_then(|value| read::<String>(value).ok());
+            let number = |name| find(name).and_then(|value| read::<u64>(value).ok());
+            let Some(name) = text("name").filter(|name| name != crate::relay::GROUP) else { continue };
+            let (mut dead, mut seat) = (redis::cmd("XLEN"), redis::cmd("GET"));
+            dead.arg(self.keys().dead_events(&name));
+            seat.arg(self.keys().seat(&name));
+            let entry = text("last-delivered-id").and_then(|id| entry_id(&id)).unwrap_or_default();
+            groups.push(GroupStatus {
+                behind: number("lag"),
+                pending: number("pending").unwrap_or(0),
+                dead: read(self.repeat(|_| Call::plain(dead.clone())).await?)?,
+                consumer: read(self.repeat(|_| Call::plain(seat.clone())).await?)?,
+                seen: EventCursor { entry, index: u32::MAX },
+                name,
+            });
+        }
+        Ok(groups)
+    }
+
+    /// Removes a group that nobody serves; whether there was one.
+    pub(crate) async fn remove_group(&self, group: &str) -> Result<bool> {
+        let call = |_| self.call(&self.scripts().disband).arg(group);
+        match read::<String>(self.repeat(call).await?)?.as_str() {
+            "served" => Err(Error::Conflict {
+                what: format!("the group `{group}` is served by a process now; stop those that serve it first"),
+            }),
+            outcome => Ok(outcome == "gone"),
+        }
     }
 
     /// Notes an intent unless there is one; what was noted before.

@@ -114,6 +114,16 @@ impl Keys {
         [self.base.as_bytes(), b"w:", worker].concat()
     }
 
+    /// STREAM of the dead letters of a consumer group.
+    pub(crate) fn dead_events(&self, group: &str) -> String {
+        format!("{}d:{group}", self.base)
+    }
+
+    /// The consumer that has a group's seat.
+    pub(crate) fn seat(&self, group: &str) -> String {
+        format!("{}G:{group}", self.base)
+    }
+
     /// What was done once for an event, by group and event: `?` and a word when it is intended, `=` and its output.
     pub(crate) fn once(&self, key: &str) -> String {
         format!("{}o:{key}", self.base)

@@ -1,0 +1,321 @@
+//! Consumer groups: every event is handled in every group, by one process of it, in order, until it is handled or dead.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use orchestrator::{Backoff, Delivery, Error, EventsFrom, Group, NewEvent, NewTask, Orchestrator, Unhandled, patterns};
+use orchestrator_tests::{config, namespace, orch, until, within};
+use serde_json::json;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::JoinHandle;
+
+/// What a group was given, in order: type, number, attempt.
+type Seen = Arc<Mutex<Vec<(String, u64, u32)>>>;
+
+/// A process of a group, as far as a test needs one.
+struct Member {
+    stop: oneshot::Sender<()>,
+    ended: JoinHandle<orchestrator::Result>,
+}
+
+impl Member {
+    async fn leave(self) {
+        let _ = self.stop.send(());
+        within("a member leaves", self.ended).await.unwrap().unwrap();
+    }
+}
+
+fn group(name: &str, types: &str) -> Group {
+    let quick = Backoff::fixed(Duration::from_millis(10));
+    Group::new(name, &patterns(types).unwrap()).backoff(quick).lease(Duration::from_secs(1))
+}
+
+fn join<F>(orch: &Orchestrator, group: Group, handle: impl Fn(Delivery) -> F + Send + Sync + 'static) -> Member
+where
+    F: Future<Output = Result<(), Unhandled>> + Send + 'static,
+{
+    let (orch, (stop, stopped)) = (orch.clone(), oneshot::channel());
+    let ended = tokio::spawn(async move {
+        orch.consume(&group, handle, async {
+            let _ = stopped.await;
+        })
+        .await
+    });
+    Member { stop, ended }
+}
+
+/// Notes what it is given, and is content.
+fn noting(seen: &Seen) -> impl Fn(Delivery) -> std::future::Ready<Result<(), Unhandled>> + Send + Sync + 'static {
+    let seen = Arc::clone(seen);
+    move |delivery| {
+        note(&seen, &delivery);
+        std::future::ready(Ok(()))
+    }
+}
+
+fn note(seen: &Seen, delivery: &Delivery) -> u64 {
+    let n = delivery.event.payload["n"].as_u64().unwrap_or(0);
+    seen.lock().unwrap().push((delivery.event.event_type.clone(), n, delivery.attempt));
+    n
+}
+
+fn retry(error: &str) -> Result<(), Unhandled> {
+    Err(Unhandled::Retry { error: error.into(), delay: None })
+}
+
+async fn tell(orch: &Orchestrator, event_type: &str, n: u64) {
+    orch.publish(&NewEvent::new(event_type, &json!({"n": n}))).await.unwrap();
+}
+
+/// Until a process has the seat of a group, which is there then.
+async fn served(orch: &Orchestrator, name: &str) {
+    until("the group is served", async || {
+        orch.groups().await.unwrap().into_iter().find(|group| group.name == name)?.consumer
+    })
+    .await;
+}
+
+async fn numbers(seen: &Seen, count: usize) -> Vec<u64> {
+    until("all were handled", async || (seen.lock().unwrap().len() >= count).then_some(())).await;
+    seen.lock().unwrap().iter().map(|(_, n, _)| *n).collect()
+}
+
+async fn let_go_of(orch: &Orchestrator, name: &str) {
+    until("all was let go of", async || {
+        let group = orch.groups().await.unwrap().into_iter().find(|group| group.name == name)?;
+        (group.pending == 0 && group.behind == Some(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_group_gets_what_it_wants_once_however_many_processes_it_has() {
+    let orch = orch().await;
+    let (deploys, failures) = (Seen::default(), Seen::default());
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(join(&orch, group("deploys", "deploy.*"), noting(&deploys)));
+        members.push(join(&orch, group("failures", "*.failed,ci.*.red"), noting(&failures)));
+    }
+    served(&orch, "deploys").await;
+    served(&orch, "failures").await;
+    for n in 0..50 {
+        for event_type in ["deploy.failed", "deploy.canary.started", "ci.main.red", "ci.main.green"] {
+            tell(&orch, event_type, n).await;
+        }
+    }
+    numbers(&deploys, 100).await;
+    numbers(&failures, 100).await;
+    let_go_of(&orch, "deploys").await;
+    let_go_of(&orch, "failures").await;
+    let count = |seen: &Seen, event_type: &str| seen.lock().unwrap().iter().filter(|(t, ..)| t == event_type).count();
+    assert_eq!((count(&deploys, "deploy.failed"), count(&deploys, "deploy.canary.started")), (50, 50));
+    assert_eq!((count(&failures, "deploy.failed"), count(&failures, "ci.main.red")), (50, 50));
+    assert_eq!((deploys.lock().unwrap().len(), failures.lock().unwrap().len()), (100, 100));
+    for member in members {
+        member.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn events_of_one_task_are_handled_in_order_and_a_failing_one_holds_up_only_its_own() {
+    let orch = orch().await;
+    let seen = Seen::default();
+    let open = Arc::new(Notify::new());
+    let (noted, gate) = (Arc::clone(&seen), Arc::clone(&open));
+    let member = join(&orch, group("order", "step.*"), move |delivery| {
+        let (noted, gate) = (Arc::clone(&noted), Arc::clone(&gate));
+        async move {
+            let n = note(&noted, &delivery);
+            match (n, delivery.attempt) {
+                (1, 1) => retry("not yet"),
+                (1, 2) => {
+                    gate.notified().await;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        }
+    });
+    served(&orch, "order").await;
+    let ids = orch.enqueue_all((0..2).map(|n| NewTask::<()>::new("faq", &n))).await.unwrap();
+    let (slow, quick) = (ids[0].id(), ids[1].id());
+    for n in 1..=3 {
+        orch.publish(&NewEvent::new("step.slow", &json!({"n": n})).task(slow)).await.unwrap();
+        orch.publish(&NewEvent::new("step.quick", &json!({"n": n + 10})).task(quick)).await.unwrap();
+        orch.publish(&NewEvent::new("step.keyed", &json!({"n": n + 20})).key("one")).await.unwrap();
+    }
+    // The second attempt of the first is under way; all others are done.
+    numbers(&seen, 8).await;
+    let of = |event_type: &str| {
+        let seen = seen.lock().unwrap();
+        seen.iter().filter(|(t, ..)| t == event_type).map(|(_, n, attempt)| (*n, *attempt)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("step.slow"), [(1, 1), (1, 2)]);
+    assert_eq!(of("step.quick"), [(11, 1), (12, 1), (13, 1)]);
+    assert_eq!(of("step.keyed"), [(21, 1), (22, 1), (23, 1)]);
+    open.notify_one();
+    numbers(&seen, 10).await;
+    assert_eq!(of("step.slow"), [(1, 1), (1, 2), (2, 1), (3, 1)]);
+    member.leave().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_handled_is_a_dead_letter_that_can_be_looked_at_and_sent_anew() {
+    let orch = orch().await;
+    let (seen, other) = (Seen::default(), Seen::default());
+    let mended = Arc::new(AtomicU32::new(0));
+    let (noted, works) = (Arc::clone(&seen), Arc::clone(&mended));
+    let bystander = join(&orch, group("bystander", "*"), noting(&other));
+    let member = join(&orch, group("careful", "job.*").retries(2), move |delivery| {
+        let n = note(&noted, &delivery);
+        let works = works.load(Ordering::Relaxed) > 0;
+        async move {
+            match n {
+                _ if works => Ok(()),
+                1 => retry("out of order"),
+                2 => Err(Unhandled::Never { error: "no such thing".into() }),
+                3 => panic!("it broke"),
+                _ => Ok(()),
+            }
+        }
+    });
+    served(&orch, "careful").await;
+    served(&orch, "bystander").await;
+    for n in 0..5 {
+        tell(&orch, "job.came", n).await;
+    }
+    let letters = until("three dead letters", async || {
+        let letters = orch.dead_events("careful", None, 10).await.unwrap();
+        (letters.len() == 3).then_some(letters)
+    })
+    .await;
+    let mut told: Vec<_> = letters
+        .iter()
+        .map(|letter| (letter.event.payload["n"].as_u64().unwrap(), letter.attempts, letter.error.as_str()))
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, [(1, 3, "out of order"), (2, 1, "no such thing"), (3, 3, "the handler panicked: it broke")]);
+    let page = orch.dead_events("careful", Some(&letters[0].id), 10).await.unwrap();
+    assert_eq!(page, letters[1..], "the next page begins behind the last letter");
+    let_go_of(&orch, "careful").await;
+    assert_eq!(orch.groups().await.unwrap().iter().map(|group| group.dead).sum::<u64>(), 3);
+
+    mended.store(1, Ordering::Relaxed);
+    let before = other.lock().unwrap().len();
+    let ids: Vec<String> = letters[..2].iter().map(|letter| letter.id.clone()).collect();
+    assert_eq!(orch.replay_dead_events("careful", &ids).await.unwrap(), 2);
+    assert_eq!(orch.replay_dead_events("careful", &ids).await.unwrap(), 0, "they are sent once");
+    let handled = seen.lock().unwrap().len();
+    numbers(&seen, handled + 1).await;
+    let_go_of(&orch, "careful").await;
+    tell(&orch, "job.last", 9).await;
+    until("the bystander saw the last", async || {
+        other.lock().unwrap().iter().any(|(event_type, ..)| event_type == "job.last").then_some(())
+    })
+    .await;
+    assert_eq!(other.lock().unwrap().len(), before + 1, "nobody else is told of what is sent anew");
+    assert_eq!(orch.forget_dead_events("careful", &[letters[2].id.clone()]).await.unwrap(), 1);
+    assert_eq!(orch.dead_events("careful", None, 10).await.unwrap(), []);
+    let error = orch.dead_events("careful", Some("newest"), 1).await.expect_err("no id");
+    assert!(error.to_string().contains("is no dead letter"), "{error}");
+    for member in [member, bystander] {
+        member.leave().await;
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_was_away_catches_up_and_a_new_one_begins_where_it_says() {
+    let orch = orch().await;
+    let seen = Seen::default();
+    let member = join(&orch, group("away", "day.*"), noting(&seen));
+    served(&orch, "away").await;
+    tell(&orch, "day.one", 1).await;
+    numbers(&seen, 1).await;
+    member.leave().await;
+    for n in 2..200 {
+        tell(&orch, "day.off", n).await;
+    }
+    let member = join(&orch, group("away", "day.*"), noting(&seen));
+    assert_eq!(numbers(&seen, 199).await, (1..200).collect::<Vec<_>>());
+    let all = Seen::default();
+    let oldest = join(&orch, group("historian", "day.*").from(EventsFrom::Oldest), noting(&all));
+    assert_eq!(numbers(&all, 199).await.len(), 199);
+    let error = orch.remove_group("away").await.expect_err("it is served");
+    assert!(matches!(error, Error::Conflict { .. }), "{error}");
+    for member in [member, oldest] {
+        member.leave().await;
+    }
+    assert!(orch.remove_group("away").await.unwrap() && !orch.remove_group("away").await.unwrap());
+    assert_eq!(orch.groups().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_stops_hands_over_at_once_and_finishes_what_he_had_begun() {
+    let orch = orch().await;
+    let (first, second) = (Seen::default(), Seen::default());
+    let (open, noted) = (Arc::new(Notify::new()), Arc::clone(&first));
+    let gate = Arc::clone(&open);
+    let long = || group("relay", "leg.*").lease(Duration::from_secs(60)).at_once(1);
+    let member = join(&orch, long(), move |delivery| {
+        let (noted, gate) = (Arc::clone(&noted), Arc::clone(&gate));
+        async move {
+            note(&noted, &delivery);
+            gate.notified().await;
+            Ok(())
+        }
+    });
+    served(&orch, "relay").await;
+    for n in 0..3 {
+        tell(&orch, "leg.run", n).await;
+    }
+    numbers(&first, 1).await;
+    let stand_by = join(&orch, long(), noting(&second));
+    let _ = member.stop.send(());
+    open.notify_one();
+    within("the first leaves", member.ended).await.unwrap().unwrap();
+    assert_eq!(numbers(&second, 2).await, [1, 2]);
+    assert_eq!(first.lock().unwrap().len(), 1);
+    stand_by.leave().await;
+}
+
+#[tokio::test]
+async fn events_that_tasks_made_are_handled_one_by_one_also_of_one_packed_entry() {
+    let orch = orch().await;
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    let member = join(&orch, group("births", "task.created").retries(1), move |delivery| {
+        let index = u64::from(delivery.event.task_id.is_some());
+        noted.lock().unwrap().push((delivery.event.event_id.clone(), index, delivery.attempt));
+        async move { if delivery.attempt == 1 { retry("once more") } else { Ok(()) } }
+    });
+    served(&orch, "births").await;
+    let tasks = (0..300).map(|n| NewTask::<()>::new("faq", &n));
+    orch.enqueue_all(tasks).await.unwrap();
+    until("all were handled twice", async || (seen.lock().unwrap().len() == 600).then_some(())).await;
+    let_go_of(&orch, "births").await;
+    let mut tries: HashMap<String, Vec<u32>> = HashMap::new();
+    for (id, about_a_task, attempt) in seen.lock().unwrap().iter() {
+        assert_eq!(*about_a_task, 1);
+        tries.entry(id.clone()).or_default().push(*attempt);
+    }
+    assert_eq!(tries.len(), 300);
+    assert!(tries.values().all(|tries| tries == &[1, 2]));
+    assert_eq!(orch.groups().await.unwrap()[0].dead, 0);
+    member.leave().await;
+}
+
+#[tokio::test]
+async fn a_group_out_of_its_bounds_is_refused() {
+    let orch = Orchestrator::with_config(orchestrator::Config { namespace: namespace(), ..config() }).await.unwrap();
+    let handle = |_| std::future::ready(Ok(()));
+    for (wrong, text) in [
+        (Group::new("Release Notes", &[]), "is no name for a group"),
+        (Group::new("busy", &[]).at_once(0), "1 to 1024 events at once"),
+    ] {
+        let error = orch.consume(&wrong, handle, std::future::pending()).await.expect_err(text);
+        assert!(error.to_string().contains(text), "{error}");
+    }
+}
