@@ -14,7 +14,7 @@ use crate::group::{Delivery, Group, Unhandled};
 use crate::store::{EntryId, Turn, Turned};
 use crate::untold::{Untold, untold};
 use crate::window::{EVENT_CRASHES_MAX, Job, Notes, Window};
-use crate::{ERROR_BYTES_MAX, EVENT_BYTES_MAX, Orchestrator, Result, codec};
+use crate::{BEAT, ERROR_BYTES_MAX, EVENT_BYTES_MAX, Orchestrator, Result, codec};
 
 /// Entries read at once.
 const PAGE: usize = 32;
@@ -267,7 +267,7 @@ impl<'c> Consumer<'c> {
             Turned::Taken(left) => {
                 // A little apart from the others who wait for it.
                 self.next_turn = Instant::now()
-                    + left.min(self.group.lease / 3).mul_f64(0.5 + rand::random::<f64>() / 2.0)
+                    + left.min(self.group.lease / 3).min(BEAT).mul_f64(0.5 + rand::random::<f64>() / 2.0)
                     + PAUSE / 10;
             }
             Turned::Lost => {

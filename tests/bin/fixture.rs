@@ -5,6 +5,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orchestrator::{Backoff, Delivery, Group, Unhandled, patterns};
 use orchestrator_worker::{Config, Data, Orchestrator, Result, TaskContext, TaskResult, Worker, task_handler};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncCommands, AsyncConnectionConfig};
@@ -103,6 +104,28 @@ async fn crash(_: ()) -> TaskResult {
     std::process::abort()
 }
 
+/// Takes part in a consumer group. What a handler begins with is noted; some events fail, some take the process down.
+async fn consume(orch: &Orchestrator, bench: Shared, name: &str) -> Result {
+    let list = format!("events:{name}");
+    let quick = Backoff::fixed(Duration::from_millis(10));
+    let group = Group::new(name, &patterns("job.*")?).retries(1).backoff(quick).lease(millis("LEASE_MS"));
+    let handle = move |delivery: Delivery| {
+        let (mut link, list) = (bench.link.clone(), list.clone());
+        async move {
+            let payload = delivery.event.payload;
+            let noted = link.rpush::<_, _, ()>(&list, format!("{} {}", payload["task"], payload["n"])).await;
+            let failed = |error: &dyn ToString| Unhandled::Retry { error: error.to_string(), delay: None };
+            noted.map_err(|error| failed(&error))?;
+            match payload["kind"].as_str() {
+                Some("bad") => Err(failed(&"as it was told to")),
+                Some("deadly") => std::process::abort(),
+                _ => Ok(()),
+            }
+        }
+    };
+    orch.consume(&group, handle, std::future::pending()).await
+}
+
 fn var(name: &str) -> String {
     std::env::var(format!("FIXTURE_{name}")).expect("started by a test")
 }
@@ -120,8 +143,12 @@ async fn main() -> Result {
     });
     let test_clock = std::env::var("FIXTURE_TEST_CLOCK").is_ok();
     let config = Config { namespace: var("NAMESPACE"), test_clock, ..Config::new(&var("REDIS")) };
-    Worker::builder(Orchestrator::with_config(config).await?)
-        .data(Bench::open().await)
+    let (orch, bench) = (Orchestrator::with_config(config).await?, Bench::open().await);
+    if let Ok(name) = std::env::var("FIXTURE_GROUP") {
+        return consume(&orch, bench, &name).await;
+    }
+    Worker::builder(orch)
+        .data(bench)
         .slots(var("SLOTS").parse().expect("a number"))
         .lease(millis("LEASE_MS"))
         .drain_grace(millis("GRACE_MS"))

@@ -3,6 +3,7 @@
 mod blocked;
 mod cut;
 mod flaky;
+mod groups;
 mod idle;
 mod input;
 mod kill;
@@ -54,5 +55,6 @@ fn fixture(orch: &Orchestrator, effects: &Server) -> Fixture {
         grace: Duration::from_secs(30),
         hold: 0,
         test_clock: false,
+        group: None,
     }
 }

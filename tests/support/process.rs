@@ -30,6 +30,8 @@ pub struct Fixture {
     pub hold: usize,
     /// Whether it reads the time from the namespace's key.
     pub test_clock: bool,
+    /// The consumer group of which it is a member, instead of being a worker.
+    pub group: Option<String>,
 }
 
 impl Fixture {
@@ -46,6 +48,9 @@ impl Fixture {
             .env("FIXTURE_LEASE_MS", self.lease.as_millis().to_string())
             .env("FIXTURE_GRACE_MS", self.grace.as_millis().to_string())
             .env("FIXTURE_HOLD", self.hold.to_string());
+        if let Some(group) = &self.group {
+            command.env("FIXTURE_GROUP", group);
+        }
         if self.test_clock {
             command.env("FIXTURE_TEST_CLOCK", "1");
         }
@@ -89,6 +94,12 @@ impl Process {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("our child").is_some()
     }
 
     /// Sends it a signal by name: `KILL`, `STOP`, `CONT`, `TERM`.
