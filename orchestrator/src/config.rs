@@ -27,6 +27,8 @@ pub const ENVIRONMENT: &[&str] = &[
     "ORCHESTRATOR_SLA_RULES",
     "ORCHESTRATOR_TASK_TTL",
     "ORCHESTRATOR_TRUSTED_PROXIES",
+    "ORCHESTRATOR_WEBHOOK_ALLOW",
+    "ORCHESTRATOR_WEBHOOK_CA",
 ];
 
 /// Names that begin so are understood whatever follows.
@@ -57,6 +59,9 @@ pub struct Config {
     pub sla: Vec<SlaRule>,
     /// Custom routes.
     pub router: Router,
+    /// What webhooks may reach. Only gateways and whoever adds a webhook look at it.
+    #[cfg(feature = "gateway")]
+    pub webhooks: crate::WebhookPolicy,
     /// Read the time from the namespace's key `now` instead of the server's clock.
     #[cfg(feature = "test-clock")]
     pub test_clock: bool,
@@ -79,6 +84,8 @@ impl Config {
             approvals: ApprovalPolicy::default(),
             sla: Vec::new(),
             router: Router::default(),
+            #[cfg(feature = "gateway")]
+            webhooks: crate::WebhookPolicy::default(),
             #[cfg(feature = "test-clock")]
             test_clock: false,
         }
@@ -122,6 +129,13 @@ impl Config {
                 "ORCHESTRATOR_SLA_RULES" if !value.is_empty() => {
                     config.sla = SlaRule::list_from_json(&file_or_text(&name, &value)?)?;
                 }
+                #[cfg(feature = "gateway")]
+                "ORCHESTRATOR_WEBHOOK_ALLOW" => {
+                    config.webhooks.allow = crate::Network::list(&value)
+                        .map_err(|error| Error::invalid(format!("{name} is wrong: {error}")))?;
+                }
+                #[cfg(feature = "gateway")]
+                "ORCHESTRATOR_WEBHOOK_CA" if !value.is_empty() => config.webhooks.ca = Some(file(&name, &value)?),
                 name if name.starts_with("ORCHESTRATOR_")
                     && !ENVIRONMENT.contains(&name)
                     && !ENVIRONMENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) =>
@@ -142,6 +156,8 @@ impl Config {
         check_name("namespace", &self.namespace)?;
         self.approvals.check()?;
         self.sla.iter().try_for_each(|rule| rule.sla.check())?;
+        #[cfg(feature = "gateway")]
+        self.webhooks.check()?;
         let day = Duration::from_secs(24 * 3600);
         if !(Duration::from_secs(60)..=30 * day).contains(&self.retention) {
             return Err(Error::invalid("finished tasks are kept between 1 minute and 30 days"));
@@ -170,9 +186,14 @@ fn seconds(name: &str, value: &str) -> Result<Duration> {
 fn file_or_text(name: &str, value: &str) -> Result<String> {
     match value.trim_start().starts_with('[') {
         true => Ok(value.into()),
-        false => std::fs::read_to_string(value)
-            .map_err(|error| Error::invalid(format!("{name} names the file `{value}`, which cannot be read: {error}"))),
+        false => file(name, value),
     }
+}
+
+/// The text of the file that a variable names.
+fn file(name: &str, value: &str) -> Result<String> {
+    std::fs::read_to_string(value)
+        .map_err(|error| Error::invalid(format!("{name} names the file `{value}`, which cannot be read: {error}")))
 }
 
 /// The known word nearest to `word` by edit distance (Wagner and Fischer, 1974), if any is near enough to be meant.
@@ -212,6 +233,18 @@ mod tests {
         assert!(fault("ORCHESTRATOR_TASK_TTL", "a day").contains("number of seconds"));
         assert!(fault("ORCHESTRATOR_TASK_TTL", "5").contains("between 1 minute and 30 days"));
         assert!(fault("ORCHESTRATOR_QUEUE_PREFIX", "{x}").contains("namespace"));
+    }
+
+    #[cfg(feature = "gateway")]
+    #[test]
+    fn what_webhooks_may_reach_is_read() {
+        let (_, config) = vars(&[("ORCHESTRATOR_WEBHOOK_ALLOW", "10.0.0.0/8, ::1")]).expect("fair");
+        assert_eq!((config.webhooks.allow.len(), config.webhooks.ca), (2, None));
+        let fault = |k, v| vars(&[(k, v)]).expect_err("a fault").to_string();
+        let said = fault("ORCHESTRATOR_WEBHOOK_ALLOW", "10.0.0.0/8,intranet");
+        assert!(said.contains("ORCHESTRATOR_WEBHOOK_ALLOW") && said.contains("`intranet` is no network"), "{said}");
+        assert!(fault("ORCHESTRATOR_WEBHOOK_CA", "/no/such/file").contains("cannot be read"));
+        assert!(fault("ORCHESTRATOR_WEBHOOK_ALOW", "").contains("did you mean ORCHESTRATOR_WEBHOOK_ALLOW?"));
     }
 
     #[test]

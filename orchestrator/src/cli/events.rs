@@ -44,6 +44,12 @@ pub(crate) struct Publish {
     /// The task that it is about
     #[arg(long, value_name = "ID")]
     task: Option<TaskId>,
+    /// What else it is about: a commit, an order; whoever waits for an event names it
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Where in its trace it is told, as W3C Trace Context writes it: 00-TRACE-PARENT-01
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +120,12 @@ async fn publish(orch: &Orchestrator, command: Publish, out: &mut Output) -> Res
     if let Some(task) = command.task {
         event = event.task(task);
     }
+    if let Some(key) = &command.key {
+        event = event.key(key);
+    }
+    if let Some(traceparent) = &command.traceparent {
+        event = event.traceparent(traceparent);
+    }
     let id = orch.publish(&event).await?;
     if out.is_json() { out.object(&json!({ "event_id": id })) } else { out.line(&id) }
 }
@@ -178,5 +190,6 @@ fn line(event: &Event) -> String {
     let task = event.task_id.map(|id| id.to_string()).unwrap_or_default();
     let about = plain(&event.payload.to_string(), 200);
     let (kind, agent) = (plain(&event.event_type, 128), plain(&event.source_agent, 40));
-    format!("{time} {kind:<22} {task:<26} {agent} {about}")
+    let key = event.key.as_deref().map(|key| format!(" [{}]", plain(key, 128))).unwrap_or_default();
+    format!("{time} {kind:<22} {task:<26} {agent}{key} {about}")
 }

@@ -25,6 +25,8 @@ mod submit;
 #[cfg(feature = "gateway")]
 mod token;
 mod watch;
+#[cfg(feature = "gateway")]
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -97,6 +99,10 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Token(token::Token),
+    /// Tell addresses outside of events, by signed requests
+    #[cfg(feature = "gateway")]
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     /// Print what makes a shell complete commands and options
     Completions {
         /// The shell
@@ -180,6 +186,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Handlers => handlers::run(&orch, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Serve(command) => serve::run(orch, command, &mut out).await,
+        #[cfg(feature = "gateway")]
+        Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Dev(_) | Command::Token(_) => Ok(()),
         Command::Completions { .. } => Ok(()),

@@ -1,5 +1,7 @@
 //! Who is asking, and whether he may.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -20,6 +22,24 @@ pub(super) struct Caller {
     pub(super) groups: Vec<String>,
 }
 
+/// When the credential of a request ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Expiry {
+    /// Not by itself: an API key.
+    Never,
+    /// At this Unix second no request is let through with it any more.
+    At(f64),
+}
+
+impl Expiry {
+    /// How long it is still good.
+    pub(super) fn left(self) -> Option<Duration> {
+        let Self::At(end) = self else { return None };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        Some(Duration::try_from_secs_f64(end - now).unwrap_or_default())
+    }
+}
+
 const ASK: &str = r#"Bearer realm="orchestrator""#;
 const BAD: &str = r#"Bearer realm="orchestrator", error="invalid_token""#;
 
@@ -31,8 +51,8 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// The caller of a request, by its one credential.
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+    /// The caller of a request, by its one credential, and when that ends.
+    fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Expiry), Problem> {
         let mut keys = headers.get_all("x-api-key").iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let given = (keys.next(), authorizations.next());
@@ -48,7 +68,9 @@ impl Judge {
                 Err(Problem::unauthorized("send X-API-Key or Authorization, not both: either alone suffices", BAD))
             }
             (Some(key), None) => {
-                self.keys.caller(key.as_bytes()).ok_or_else(|| Problem::unauthorized("this API key is not known", BAD))
+                let caller = self.keys.caller(key.as_bytes());
+                let caller = caller.ok_or_else(|| Problem::unauthorized("this API key is not known", BAD))?;
+                Ok((caller, Expiry::Never))
             }
             (None, Some(authorization)) => {
                 let token = authorization
@@ -71,16 +93,17 @@ impl Judge {
 pub(super) async fn require(State((judge, role)): State<(Judge, Role)>, mut request: Request, next: Next) -> Response {
     use axum::response::IntoResponse;
 
-    let judged = judge.caller(request.headers()).and_then(|caller| {
+    let judged = judge.caller(request.headers()).and_then(|(caller, expiry)| {
         if caller.role >= role {
-            return Ok(caller);
+            return Ok((caller, expiry));
         }
         let said = format!("this route needs the role {role}; {} has the role {}", caller.name, caller.role);
         Err(Problem::new(StatusCode::FORBIDDEN, said))
     });
     match judged {
-        Ok(caller) => {
+        Ok((caller, expiry)) => {
             request.extensions_mut().insert(caller.clone());
+            request.extensions_mut().insert(expiry);
             let mut response = next.run(request).await;
             response.extensions_mut().insert(caller);
             response

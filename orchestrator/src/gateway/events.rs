@@ -5,17 +5,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Json};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
-use super::feed::Feed;
-use super::new_event::NewEventBody;
+use super::caller::Expiry;
+use super::feed::{End, Feed, Form};
+use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
 use super::query::Pairs;
-use super::{Caller, Gateway, Problem};
+use super::{Caller, Gateway, Problem, body, cloud_event};
 use crate::{Error, EventCursor, EventsFrom, patterns};
 
 /// How long the answer may wait for the first event that is wanted; the search then goes on behind it.
@@ -32,12 +33,37 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
 pub(super) async fn publish(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
-    let (asked, place) = gateway.read_body::<NewEventBody>(request).await?;
-    let event_type = asked.event_type.clone();
-    let event = asked.into_event(&caller.name);
-    drop(place);
+    let trace = traceparent(&headers);
+    let trace = trace.as_deref();
+    let namespace = &gateway.orch.config().namespace;
+    let (event_type, event) = match declared(&headers) {
+        cloud_event::MANY => {
+            let said = format!("send one event at a time, as {}", cloud_event::ONE);
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
+        }
+        cloud_event::ONE => {
+            let (attributes, _place) = gateway.read_body(request).await?;
+            from_cloud_event(attributes, namespace, trace).map_err(|what| unfit(&what))?
+        }
+        _ => match in_headers(&headers) {
+            Ok(None) => {
+                let (asked, _place) = gateway.read_body::<NewEventBody>(request).await?;
+                (asked.event_type.clone(), asked.into_event(&caller.name, trace))
+            }
+            Ok(Some(mut attributes)) => {
+                let (data, _place) = gateway.read_value(request).await?;
+                attributes.extend(data.map(|data| ("data".to_owned(), data)));
+                from_cloud_event(attributes, namespace, trace).map_err(|what| unfit(&what))?
+            }
+            Err(what) => {
+                body::discard(request).await;
+                return Err(unfit(&what));
+            }
+        },
+    };
     let id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
     let message = format!("Event published: {event_type}");
     Ok(Json(json!({"success": true, "event_type": event_type, "event_id": id, "message": message})))
@@ -52,13 +78,62 @@ fn refused(error: &Error) -> Problem {
             let said = format!("Redis does not serve now: {state}. Whether the event was told is not known");
             Problem::unavailable(said, 2).with("redis", state)
         }
+        Error::Conflict { .. } => {
+            let said = "id: this id was made more than a minute ago, and whether it was told since is not known any more; \
+                        send it within a minute, or under a new id";
+            Problem::new(StatusCode::CONFLICT, said)
+        }
         other => Problem::of(other),
     }
+}
+
+/// The media type of the body, in small letters, without its parameters.
+fn declared(headers: &HeaderMap) -> &'static str {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    [cloud_event::ONE, cloud_event::MANY].into_iter().find(|known| kind.eq_ignore_ascii_case(known)).unwrap_or_default()
+}
+
+/// Whether one of these media types is asked for by name, and plain JSON not more so. `*/*` asks for what is usual here.
+pub(super) fn asks_for(headers: &HeaderMap, media: &[&str]) -> bool {
+    let (mut asked, mut plain) = (0.0f32, 0.0f32);
+    let given = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    for range in given.flat_map(|value| split(value, ',')) {
+        let mut parts = split(range, ';').into_iter();
+        let name = parts.next().unwrap_or_default();
+        let weight =
+            parts.find_map(|part| part.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("q")));
+        let weight = weight.map_or(Ok(1.0), |(_, weight)| weight.trim().parse::<f32>());
+        // A range whose weight is no number asks for nothing.
+        let weight = weight.ok().filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or(0.0);
+        if media.iter().any(|media| name.eq_ignore_ascii_case(media)) {
+            asked = asked.max(weight);
+        } else if name.eq_ignore_ascii_case("application/json") {
+            plain = plain.max(weight);
+        }
+    }
+    asked > 0.0 && asked >= plain
+}
+
+/// The parts of a header between separators, none of which counts within quotes.
+fn split(text: &str, separator: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = text.split(move |c| {
+        let is_escaped = std::mem::take(&mut escaped);
+        match c {
+            '"' if !is_escaped => quoted = !quoted,
+            '\\' if quoted && !is_escaped => escaped = true,
+            _ => {}
+        }
+        c == separator && !quoted
+    });
+    parts.map(str::trim).collect()
 }
 
 /// `GET /events?types=&from=`
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
+    Extension(expiry): Extension<Expiry>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -78,7 +153,12 @@ pub(super) async fn follow(
             return Err(Problem::of(&Error::Unavailable { reason, source: None }));
         }
     };
-    let mut response = Response::new(Body::new(Feed::new(events, first.as_ref(), gateway.stopped.clone(), place)));
+    let form = match asks_for(&headers, &[cloud_event::ONE]) {
+        true => Form::CloudEvents { namespace: gateway.orch.config().namespace.clone() },
+        false => Form::Ours,
+    };
+    let end = End::new(gateway.stopped.clone(), expiry.left());
+    let mut response = Response::new(Body::new(Feed::new(events, first.as_ref(), form, end, place)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(UNBUFFERED.0, UNBUFFERED.1);
@@ -119,6 +199,47 @@ fn unfit(what: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cloud_events_come_to_those_who_ask_for_them_by_name() {
+        let asks = |accept: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for accept in accept {
+                headers.append(ACCEPT, HeaderValue::from_static(accept));
+            }
+            asks_for(&headers, &[cloud_event::ONE, cloud_event::MANY])
+        };
+        for accept in [
+            "application/cloudevents+json",
+            "Application/CloudEvents+JSON; charset=\"utf-8\"",
+            "application/cloudevents-batch+json",
+            "text/event-stream, application/cloudevents+json;q=0.2",
+            "application/json;q=0.5,application/cloudevents+json ; Q=0.5",
+            "application/cloudevents+json;profile=\"a,b;q=0\"",
+            "application/cloudevents+json;q=0, application/cloudevents-batch+json",
+            "application/cloudevents+json, */*;q=0.1",
+        ] {
+            assert!(asks(&[accept]), "{accept}");
+        }
+        assert!(asks(&["text/event-stream", "application/cloudevents+json"]));
+        for accept in [
+            "",
+            "*/*",
+            "application/*",
+            "application/json",
+            "text/event-stream",
+            "application/cloudevents+json;q=0",
+            "application/cloudevents+json; q=0.000",
+            "application/cloudevents+json;q=much",
+            "application/cloudevents+json;q=0.4, application/json;q=0.5",
+            "application/cloudevents+xml",
+            "xapplication/cloudevents+json",
+            "text/plain;note=\"application/cloudevents+json, application/cloudevents+json\"",
+        ] {
+            assert!(!asks(&[accept]), "{accept}");
+        }
+        assert!(!asks(&[]));
+    }
 
     #[test]
     fn a_reader_begins_where_it_says() {

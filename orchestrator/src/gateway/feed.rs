@@ -12,13 +12,16 @@ use axum::body::{Bytes, HttpBody};
 use hyper::body::Frame;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
-use crate::{Event, Events, Heard};
+use super::cloud_event;
+use crate::{Event, EventCursor, Events, Heard};
 
-/// Longest silence: then a comment is sent, so that both sides notice a connection that is gone.
+/// Longest silence: then a comment is sent, so that both sides notice a connection that is gone, and with it the place
+/// of the reader, so that a client to whom little is told does not fall behind what is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-const COMMENT: Bytes = Bytes::from_static(b": still here\n\n");
+/// The last word to a client whose token is over.
+const EXPIRED: Bytes = Bytes::from_static(b": the token has expired\n\n");
 /// A read that fails is tried again so often, with such a pause; then the stream ends.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -27,15 +30,44 @@ const RETRY_MS: u32 = 1000;
 
 type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// How events are written.
+#[derive(Clone, Debug)]
+pub(super) enum Form {
+    /// As they are.
+    Ours,
+    /// As CloudEvents of this namespace.
+    CloudEvents { namespace: String },
+}
+
+/// What ends a stream from outside.
+pub(super) struct End {
+    /// Over when the gateway closes its connections.
+    stopped: Pending<()>,
+    /// Over when the client's token is.
+    expired: Option<Pin<Box<Sleep>>>,
+}
+
+impl End {
+    /// `left` is how long the client's credential is good, if it ends by itself.
+    pub(super) fn new(mut stopped: watch::Receiver<()>, left: Option<Duration>) -> Self {
+        Self {
+            stopped: Box::pin(async move {
+                // It is over too when nobody can say any more that it is.
+                let _ = stopped.changed().await;
+            }),
+            expired: left.map(|left| Box::pin(sleep(left))),
+        }
+    }
+}
+
 /// One client's stream of events.
 pub(super) struct Feed {
     /// To be sent before anything else is read.
     opening: VecDeque<Bytes>,
     /// The next event under way; `None` once the stream is over.
-    next: Option<Pending<Option<(Events, Heard)>>>,
-    silence: Pin<Box<Sleep>>,
-    /// Over when the gateway closes its connections.
-    stopped: Pending<()>,
+    next: Option<Pending<(Reader, Step)>>,
+    form: Form,
+    end: End,
     _place: OwnedSemaphorePermit,
 }
 
@@ -45,50 +77,44 @@ impl Feed {
     pub(super) fn new(
         events: Events,
         first: Option<&Heard>,
-        mut stopped: watch::Receiver<()>,
+        form: Form,
+        end: End,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        let id = match (first, events.cursor()) {
-            (None, Some(cursor)) => format!("id: {cursor}\n"),
-            _ => String::new(),
+        let id = match first {
+            None => id(events.cursor()),
+            Some(_) => String::new(),
         };
         let mut opening = VecDeque::from([Bytes::from(format!(": following\nretry: {RETRY_MS}\n{id}\n"))]);
-        opening.extend(first.map(block));
-        Self {
-            opening,
-            next: Some(Box::pin(next(events))),
-            silence: Box::pin(sleep(KEEP_ALIVE)),
-            stopped: Box::pin(async move {
-                // It is over too when nobody can say any more that it is.
-                let _ = stopped.changed().await;
-            }),
-            _place: place,
-        }
+        opening.extend(first.map(|heard| form.block(heard, events.cursor())));
+        let next = Some(Reader { events, failed: 0 }.step());
+        Self { opening, next, form, end, _place: place }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some(under_way) = &mut self.next else { return Poll::Ready(None) };
-        if self.stopped.as_mut().poll(cx).is_ready() {
+        if self.end.stopped.as_mut().poll(cx).is_ready() {
             self.next = None;
             return Poll::Ready(None);
         }
         if let Some(told) = self.opening.pop_front() {
             return Poll::Ready(Some(told));
         }
-        if let Poll::Ready(heard) = under_way.as_mut().poll(cx) {
-            self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
-            let Some((events, heard)) = heard else {
+        if self.end.expired.as_mut().is_some_and(|expired| expired.as_mut().poll(cx).is_ready()) {
+            self.next = None;
+            return Poll::Ready(Some(EXPIRED));
+        }
+        let Poll::Ready((reader, step)) = under_way.as_mut().poll(cx) else { return Poll::Pending };
+        let place = reader.events.cursor();
+        self.next = Some(reader.step());
+        Poll::Ready(match step {
+            Step::Heard(heard) => Some(self.form.block(&heard, place)),
+            Step::Silence => Some(format!(": still here\n{}\n", id(place)).into()),
+            Step::Over => {
                 self.next = None;
-                return Poll::Ready(None);
-            };
-            self.next = Some(Box::pin(next(events)));
-            return Poll::Ready(Some(block(&heard)));
-        }
-        if self.silence.as_mut().poll(cx).is_ready() {
-            self.silence.as_mut().reset(Instant::now() + KEEP_ALIVE);
-            return Poll::Ready(Some(COMMENT));
-        }
-        Poll::Pending
+                None
+            }
+        })
     }
 }
 
@@ -101,34 +127,84 @@ impl HttpBody for Feed {
     }
 }
 
-/// Waits for the next event, across a Redis that is away for a while.
-async fn next(mut events: Events) -> Option<(Events, Heard)> {
-    for tried in 0..TRIES {
-        match events.next().await {
-            Ok(heard) => return Some((events, heard)),
-            Err(error) if tried == 0 => tracing::warn!(%error, "an event stream waits for Redis"),
-            Err(error) => tracing::debug!(%error, "an event stream waits for Redis"),
-        }
-        sleep(PAUSE).await;
-    }
-    tracing::warn!("an event stream ends: Redis is away for too long");
-    None
+/// Reads across a Redis that is away for a while.
+struct Reader {
+    events: Events,
+    /// Reads that failed since the last one that did not.
+    failed: u32,
 }
 
-/// What the client reads of it.
-fn block(heard: &Heard) -> Bytes {
-    match heard {
-        Heard::Event(event) => told(event).into(),
-        Heard::Gap => {
-            let detail = "events between where you were and here are not kept any more; what follows is whole again";
-            format!("event: gap\ndata: {}\n\n", json!({"detail": detail})).into()
+enum Step {
+    Heard(Heard),
+    /// Nothing for a while. All that was read was told, so that the reader's place is that of the client too.
+    Silence,
+    Over,
+}
+
+impl Reader {
+    fn step(mut self) -> Pending<(Self, Step)> {
+        Box::pin(async move {
+            let step = match timeout(KEEP_ALIVE, self.next()).await {
+                Ok(Some(heard)) => Step::Heard(heard),
+                Ok(None) => Step::Over,
+                Err(_) => Step::Silence,
+            };
+            (self, step)
+        })
+    }
+
+    async fn next(&mut self) -> Option<Heard> {
+        while self.failed < TRIES {
+            match self.events.next().await {
+                Ok(heard) => {
+                    self.failed = 0;
+                    return Some(heard);
+                }
+                Err(error) if self.failed == 0 => tracing::warn!(%error, "an event stream waits for Redis"),
+                Err(error) => tracing::debug!(%error, "an event stream waits for Redis"),
+            }
+            self.failed += 1;
+            sleep(PAUSE).await;
         }
+        tracing::warn!("an event stream ends: Redis is away for too long");
+        None
     }
 }
 
-fn told(event: &Event) -> String {
-    // Nothing may break a line: JSON never does, and a type does not unless somebody else wrote it.
-    let event_type: String = event.event_type.chars().filter(|c| !c.is_control()).collect();
-    let data = serde_json::to_string(event).unwrap_or_default();
-    format!("id: {}\nevent: {event_type}\ndata: {data}\n\n", event.cursor)
+impl Form {
+    /// What the client reads of what was heard; `place` is the reader's then.
+    fn block(&self, heard: &Heard, place: Option<EventCursor>) -> Bytes {
+        match heard {
+            Heard::Event(event) => self.told(event).into(),
+            Heard::Gap => {
+                let detail =
+                    "events between where you were and here are not kept any more; what follows is whole again";
+                let data = match self {
+                    Self::Ours => json!({"detail": detail}),
+                    Self::CloudEvents { namespace } => {
+                        cloud_event::gap(namespace, &format!("{:032x}", rand::random::<u128>()), detail)
+                    }
+                };
+                // The reader may be ahead of what it tells next, so that its place is none of the client's, which keeps
+                // its own: it is told of the gap twice rather than of an event never. A reader that begins anew is not.
+                let id = id(place.filter(|place| *place == EventCursor::default()));
+                format!("{id}event: gap\ndata: {data}\n\n").into()
+            }
+        }
+    }
+
+    fn told(&self, event: &Event) -> String {
+        // Nothing may break a line: JSON never does, and a type does not unless somebody else wrote it.
+        let event_type: String = event.event_type.chars().filter(|c| !c.is_control()).collect();
+        let data = match self {
+            Self::Ours => serde_json::to_string(event).unwrap_or_default(),
+            Self::CloudEvents { namespace } => cloud_event::told(event, namespace).to_string(),
+        };
+        format!("id: {}\nevent: {event_type}\ndata: {data}\n\n", event.cursor)
+    }
+}
+
+/// The line that tells a place. Without data behind it, a client notes the place and dispatches no event.
+fn id(place: Option<EventCursor>) -> String {
+    place.map(|place| format!("id: {place}\n")).unwrap_or_default()
 }

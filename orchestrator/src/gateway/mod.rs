@@ -31,14 +31,20 @@
 //!
 //! A stream of events begins behind the header `Last-Event-ID`, else where `?from=` says: `oldest`, `now` (the default), the
 //! id of an event, or an instant. An event named `gap` says that events were missed. Any gateway of the namespace goes on
-//! where another one ended.
+//! where another one ended. A stream that was opened with a token ends when the token does.
 //!
-//! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker.
+//! Events are CloudEvents 1.0 for whoever asks for them (`Accept: application/cloudevents+json`), and are taken as such, in
+//! structured and in binary mode. `traceparent` (W3C Trace Context) puts events and tasks into the trace of a request.
+//!
+//! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker, and delivers
+//! events to webhooks.
 
 mod approvals;
 mod body;
 mod caller;
+mod cloud_event;
 mod config;
+mod deliver;
 mod edge;
 mod events;
 mod feed;
@@ -50,10 +56,12 @@ mod new_event;
 mod new_task;
 mod origin;
 mod page;
+mod patience;
 mod problem;
 mod query;
 mod role;
 mod roles;
+mod sender;
 mod serve;
 mod sla;
 mod strict;
@@ -67,6 +75,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
@@ -82,6 +91,7 @@ pub use self::origin::Origin;
 use self::problem::Problem;
 pub use self::role::Role;
 use self::roles::Roles;
+pub use self::sender::{Unanswered, WebhookAnswer, WebhookSender};
 pub use self::serve::serve;
 pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
 use crate::{Error, Orchestrator, Result};
@@ -119,8 +129,37 @@ impl Gateway {
     /// time, each for as long as its place is.
     async fn read_body<T: DeserializeOwned>(&self, request: Request) -> Result<(T, SemaphorePermit<'_>), Problem> {
         let bytes = body::read(request, self.body).await?;
-        let place = self.room.acquire().await.map_err(|_| Problem::unavailable("the gateway is stopping", 1))?;
+        let place = self.room().await?;
         Ok((strict::from_slice(&bytes)?, place))
+    }
+
+    /// The body of a request as any JSON, lists too; `None` when there is none.
+    async fn read_value(&self, request: Request) -> Result<(Option<Value>, SemaphorePermit<'_>), Problem> {
+        let typed = body::check_type(request.headers());
+        let bytes = body::take(request, self.body).await?;
+        let place = self.room().await?;
+        if bytes.is_empty() {
+            return Ok((None, place));
+        }
+        typed?;
+        if bytes.trim_ascii_start().first() != Some(&b'[') {
+            return Ok((Some(strict::from_slice(&bytes)?), place));
+        }
+        // Nothing else is expected here that a list could be taken for.
+        let list = serde_json::from_slice(&bytes)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is not JSON: {error}")))?;
+        match strict::inexact(&bytes) {
+            Some((line, column)) => Err(Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                format!("the number at line {line} column {column} does not fit into 64 bits; send it as a text"),
+            )),
+            None => Ok((Some(list), place)),
+        }
+    }
+
+    /// A place for a body that is held as read JSON.
+    async fn room(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.room.acquire().await.map_err(|_| Problem::unavailable("the gateway is stopping", 1))
     }
 
     /// A call that only reads, for as long as somebody may be kept waiting for it.

@@ -39,15 +39,15 @@ pub(super) struct NewTaskBody {
 }
 
 impl NewTaskBody {
-    /// The task itself; a child joins its parent's trace unless it names another.
-    pub(super) fn into_task(self, parent: Option<&Task>) -> NewTask {
+    /// The task itself, in the trace that the body names, else in that of the request, else in its parent's.
+    pub(super) fn into_task(self, parent: Option<&Task>, trace: Option<&str>) -> NewTask {
         let mut task = NewTask::new(&self.task_type, &self.payload)
             .priority(self.priority.unwrap_or_default())
             .source(self.source.unwrap_or_default());
         if let Some(parent) = parent {
             task = task.child_of(parent);
         }
-        if let Some(trace_id) = &self.trace_id {
+        if let Some(trace_id) = self.trace_id.as_deref().or(trace) {
             task = task.trace_id(trace_id);
         }
         for (key, value) in self.metadata.unwrap_or_default() {

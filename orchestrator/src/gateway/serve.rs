@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 
 use super::body::Bounds;
 use super::caller::Judge;
+use super::deliver::keep_delivering;
+use super::patience::{PATIENCE, Patient};
 use super::{Gateway, GatewayConfig, ROOM, Role, edge, routes};
 use crate::Orchestrator;
 
@@ -27,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// Serves until `shutdown` is over, then stops in order: `/readyz` says no, a moment later no connection is accepted any
 /// more, streams of events end, other requests under way are finished within the grace, the rest is cut off.
 ///
-/// Fires the timers of the namespace and mirrors its events on Pub/Sub as long as it serves.
+/// Fires the timers of the namespace, mirrors its events on Pub/Sub and delivers them to webhooks as long as it serves.
 ///
 /// A connection that the system refuses is logged and tried again.
 pub async fn serve(
@@ -51,10 +53,12 @@ pub async fn serve(
     };
     // Ends with this function, and with its future when somebody drops that.
     let mut background = JoinSet::new();
-    let (ahead, mirror) = (orch.clone(), orch.clone());
+    let (ahead, mirror, teller) = (orch.clone(), orch.clone(), orch.clone());
     background.spawn(async move { orch.keep_time().await });
     background.spawn(async move { ahead.keep_forecasting().await });
     background.spawn(async move { mirror.keep_mirroring().await });
+    let mut delivering = JoinSet::new();
+    delivering.spawn(keep_delivering(teller, stopped.clone()));
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
     let router = edge::around(routes(gateway, &judge, config.approver_role.max(Role::Agent)), config.request_timeout);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
@@ -91,7 +95,10 @@ pub async fn serve(
     }
     drop(listener);
     let _ = stop.send(());
-    let finished = async { while connections.join_next().await.is_some() {} };
+    let finished = async {
+        while connections.join_next().await.is_some() {}
+        while delivering.join_next().await.is_some() {}
+    };
     if tokio::time::timeout(config.drain_grace, finished).await.is_err() {
         tracing::warn!(connections = connections.len(), "the grace is over; the connections left are cut off");
         connections.shutdown().await;
@@ -99,14 +106,15 @@ pub async fn serve(
     background.shutdown().await;
 }
 
-/// One connection: request after request until either side closes, or the gateway stops and the present one is done.
+/// One connection: request after request until either side closes, the client takes nothing of its answer for too long, or
+/// the gateway stops and the present request is done.
 async fn connection(stream: TcpStream, router: Router, head_timeout: Duration, mut stopped: watch::Receiver<()>) {
     let _ = stream.set_nodelay(true);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), TowerToHyperService::new(router));
     let mut served = pin!(served);
     let outcome = tokio::select! {
         outcome = &mut served => outcome,

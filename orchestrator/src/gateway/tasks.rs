@@ -2,10 +2,11 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use serde_json::{Value, json};
 
+use super::new_event::traceparent;
 use super::new_task::NewTaskBody;
 use super::{Caller, Gateway, Problem};
 use crate::{BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
@@ -14,6 +15,7 @@ use crate::{BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
 pub(super) async fn create(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let (asked, place) = gateway.read_body::<NewTaskBody>(request).await?;
@@ -22,7 +24,7 @@ pub(super) async fn create(
         Some(parent) => Some(parent_of(&gateway, parent).await?),
         None => None,
     };
-    let task: NewTask = asked.into_task(parent.as_ref()).requested_by(&caller.name);
+    let task: NewTask = asked.into_task(parent.as_ref(), trace(&headers).as_deref()).requested_by(&caller.name);
     drop(place);
     let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
     // The task is stored: whatever goes wrong from here on is no failure of the request.
@@ -33,6 +35,11 @@ pub(super) async fn create(
             json!({"success": true, "task_id": id, "message": "Task created", "task": null})
         }
     }))
+}
+
+/// The trace that a request belongs to.
+fn trace(headers: &HeaderMap) -> Option<String> {
+    crate::trace_of(&traceparent(headers)?).ok().map(Into::into)
 }
 
 fn created(task: &Task) -> Value {

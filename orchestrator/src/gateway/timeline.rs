@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
+use super::events::asks_for;
 use super::tasks::id_of;
-use super::{Gateway, Problem};
+use super::{Gateway, Problem, cloud_event};
 use crate::{Event, EventCursor, EventsFrom, Heard, Result, TaskId};
 
 /// Events looked at, of whatever task.
@@ -21,20 +25,32 @@ const TIME_MAX: Duration = Duration::from_secs(10);
 /// A task's id is made by its submitter, whose clock may be a little ahead of that of the stream.
 const AHEAD: TimeDelta = TimeDelta::seconds(1);
 
+/// Whether a list of CloudEvents is all that there were.
+const COMPLETE: HeaderName = HeaderName::from_static("x-complete");
+
 /// `GET /tasks/{id}/events`
 pub(super) async fn events(
     State(gateway): State<Gateway>,
+    headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let id = id_of(id)?;
     let task = gateway.ask(gateway.orch.get(id)).await?;
     let from = EventsFrom::Behind(EventCursor::at(task.created_at - AHEAD));
     let (events, whole) = about(&gateway, id, from).await?;
     // Its creation is its first change.
     let complete = whole && events.iter().any(|event| event.payload["number"] == 1);
-    Ok(Json(json!({
+    if asks_for(&headers, &[cloud_event::ONE, cloud_event::MANY]) {
+        let namespace = &gateway.orch.config().namespace;
+        let events = events.iter().map(|event| cloud_event::told(event, namespace)).collect();
+        let complete = HeaderValue::from_static(if complete { "true" } else { "false" });
+        let kind = HeaderValue::from_static(cloud_event::MANY);
+        return Ok(([(CONTENT_TYPE, kind), (COMPLETE, complete)], Value::Array(events).to_string()).into_response());
+    }
+    let told = json!({
         "success": true, "task_id": id, "count": events.len(), "events": events, "complete": complete,
-    })))
+    });
+    Ok(Json(told).into_response())
 }
 
 /// The task's events, and whether they are all that there were.

@@ -7,6 +7,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
+use super::caller::Expiry;
 use super::{Caller, Role};
 use crate::{Error, Result};
 
@@ -103,8 +104,8 @@ impl Tokens {
             .map_err(|error| Error::Invalid { what: format!("the token cannot be made: {error}") })
     }
 
-    /// Who presents this token, or what is wrong with it.
-    pub(super) fn caller(&self, token: &str) -> Result<Caller, &'static str> {
+    /// Who presents this token and when it ends, or what is wrong with it.
+    pub(super) fn caller(&self, token: &str) -> Result<(Caller, Expiry), &'static str> {
         check_head(token)?;
         let claims =
             decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| fault(error.kind()))?.claims;
@@ -113,7 +114,9 @@ impl Tokens {
         if claims.exp > (jsonwebtoken::get_current_timestamp() + TOKEN_LIFE_MAX.as_secs() + LEEWAY) as f64 {
             return Err("the token lives longer than 366 days");
         }
-        Ok(Caller { name: claims.sub, role: claims.role, groups: claims.groups })
+        // Clocks may be apart here too: the first whole second at which it would be refused.
+        let end = claims.exp.round() + LEEWAY as f64 + 1.0;
+        Ok((Caller { name: claims.sub, role: claims.role, groups: claims.groups }, Expiry::At(end)))
     }
 }
 

@@ -7,6 +7,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::bench::Bench;
 
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
 fn objects(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
@@ -19,7 +21,20 @@ async fn events_are_told_listed_and_followed() {
     let mut tail = tail.kill_on_drop(true).spawn().expect("the program");
     let mut lines = BufReader::new(tail.stdout.take().expect("a pipe")).lines();
 
-    let options = ["--payload", r#"{"image":"api:7"}"#, "--priority", "high", "--source", "ops_agent", "--task", &task];
+    let options = [
+        "--payload",
+        r#"{"image":"api:7"}"#,
+        "--priority",
+        "high",
+        "--source",
+        "ops_agent",
+        "--task",
+        &task,
+        "--key",
+        "api 7",
+        "--traceparent",
+        TRACEPARENT,
+    ];
     let first = bench.run(&[&["events", "publish", "deploy.succeeded"], &options[..]].concat()).await.ok().to_owned();
     bench.run(&["events", "publish", "smoke.done"]).await.ok();
     let second = bench.run(&["events", "publish", "deploy.failed", "--json"]).await.json()["event_id"].clone();
@@ -33,13 +48,16 @@ async fn events_are_told_listed_and_followed() {
     let types: Vec<&str> = all.iter().filter_map(|event| event["event_type"].as_str()).collect();
     assert_eq!(types, ["task.created", "deploy.succeeded", "smoke.done", "deploy.failed"]);
     assert_eq!((&all[1]["payload"]["image"], &all[1]["priority"]), (&json!("api:7"), &json!("high")));
+    assert_eq!((&all[1]["key"], &all[1]["traceparent"]), (&json!("api 7"), &json!(TRACEPARENT)));
+    assert_eq!(all[1]["trace_id"], TRACEPARENT[3..35]);
+    assert_eq!((all[2].get("key"), all[2].get("traceparent")), (None, None));
     let place = all[1]["cursor"].as_str().expect("a place").to_owned();
     let behind = objects(bench.run(&["events", "list", "--json", "--from", &place]).await.ok());
     assert_eq!(behind, all[2..]);
     let few = objects(bench.run(&["events", "list", "--json", "--from", "1h", "-n", "2"]).await.ok());
     assert_eq!(few, all[..2]);
     let run = bench.run(&["events", "list", "--task", &task]).await;
-    assert!(run.ok().lines().count() == 2 && run.out.contains(r#"ops_agent {"image":"api:7"}"#), "{}", run.out);
+    assert!(run.ok().lines().count() == 2 && run.out.contains(r#"ops_agent [api 7] {"image":"api:7"}"#), "{}", run.out);
     assert_eq!(bench.run(&["events", "list", "--from", "2100-01-01T00:00:00Z"]).await.out, "");
 }
 
@@ -50,6 +68,8 @@ async fn what_is_no_event_type_pattern_or_place_is_refused() {
         (&["publish", "Deployed"][..], "as in deploy.succeeded"),
         (&["publish", "a.b", "--payload", "{"], "the payload is not JSON"),
         (&["publish", "a.b", "--task", "42"], "id"),
+        (&["publish", "a.b", "--key", "ä"], "an event's key has at most 128"),
+        (&["publish", "a.b", "--traceparent", "7"], "`7` is no traceparent; one looks like 00-"),
         (&["publish", "a.b", "--priority", "urgent"], "critical"),
         (&["list", "--types", "deploy*"], "write deploy.succeeded, deploy.*"),
         (&["list", "--from", "yesterday"], "write oldest"),

@@ -8,3 +8,5 @@ mod commands;
 mod events;
 mod failures;
 mod following;
+#[cfg(feature = "gateway")]
+mod webhooks;

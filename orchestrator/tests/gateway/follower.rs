@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use orchestrator::{NewEvent, Orchestrator};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,10 +32,17 @@ pub(crate) struct Block {
 impl Follower {
     /// Asks for `path`, behind `last`, and reads until the stream has begun.
     pub(crate) async fn open(gateway: &Running, path: &str, last: Option<&str>) -> Self {
+        let mut headers = vec![("X-API-Key", "user-key")];
+        headers.extend(last.map(|last| ("Last-Event-ID", last)));
+        Self::open_with(gateway, path, &headers).await
+    }
+
+    /// Asks for `path` with these headers and no others.
+    pub(crate) async fn open_with(gateway: &Running, path: &str, headers: &[(&str, &str)]) -> Self {
         let mut stream = gateway.connect().await;
-        let last = last.map(|last| format!("Last-Event-ID: {last}\r\n")).unwrap_or_default();
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         // By the older version of the protocol the body comes as it is, without chunks.
-        let request = format!("GET {path} HTTP/1.0\r\nHost: h\r\nX-API-Key: user-key\r\n{last}\r\n");
+        let request = format!("GET {path} HTTP/1.0\r\nHost: h\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut follower = Self { stream, rest: Vec::new(), head: String::new(), id: None };
         follower.head = follower.until("\r\n\r\n").await.expect("a head");
@@ -45,11 +53,13 @@ impl Follower {
         follower
     }
 
-    /// The next event; `None` when the stream has ended.
+    /// The next event; `None` when the stream has ended. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<Block> {
         loop {
             let text = self.until("\n\n").await?;
             if text.starts_with(':') {
+                // It may tell a place all the same.
+                self.id = text.lines().find_map(|line| line.strip_prefix("id: ")).map(Into::into).or(self.id.take());
                 continue;
             }
             let field = |name: &str| {
@@ -88,4 +98,9 @@ impl Follower {
             }
         }
     }
+}
+
+/// Tells an event.
+pub(crate) async fn tell(orch: &Orchestrator, event_type: &str, payload: usize) {
+    orch.publish(&NewEvent::new(event_type, &payload)).await.unwrap();
 }

@@ -4,14 +4,9 @@ use std::time::{Duration, Instant};
 
 use orchestrator::{Config, EventsFrom, Heard, NewEvent, NewTask, Orchestrator};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::follower::Follower;
-use super::support::{Redis, Running, config, gateway, gateway_of, gateway_with};
-
-async fn tell(orch: &Orchestrator, event_type: &str, payload: usize) {
-    orch.publish(&NewEvent::new(event_type, &payload)).await.unwrap();
-}
+use super::follower::{Follower, tell};
+use super::support::{Redis, Running, gateway, gateway_of};
 
 #[tokio::test]
 async fn events_come_live_and_again_from_any_place() {
@@ -124,6 +119,48 @@ async fn a_reader_that_is_cut_again_and_again_gets_every_event_once() {
     assert!(cuts > 30, "{cuts}");
 }
 
+/// Puts a reader on the next gateway every 100 ms, wherever it is then, while events are told all the time.
+#[tokio::test]
+async fn a_reader_that_is_cut_every_100_ms_gets_every_event_once() {
+    const ALL: usize = 1000;
+    let first = gateway().await;
+    let second = gateway_of(first.orch.config().clone()).await;
+    let mut last = Follower::open(&first, "/events", None).await.id;
+    let orch = first.orch.clone();
+    let telling = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(35));
+        for round in 0..ALL / 10 {
+            pace.tick().await;
+            let events: Vec<NewEvent> = (0..10).map(|n| NewEvent::new("count.up", &(round * 10 + n))).collect();
+            orch.publish_all(&events).await.unwrap();
+        }
+    });
+    let (started, mut heard, mut cuts) = (Instant::now(), Vec::new(), 0);
+    let mut cut = tokio::time::interval(Duration::from_millis(100));
+    cut.tick().await;
+    while heard.len() < ALL {
+        let gateway: &Running = [&first, &second][cuts % 2];
+        let reading = async {
+            let mut follower = Follower::open(gateway, "/events", last.clone().as_deref()).await;
+            while heard.len() < ALL {
+                let block = follower.next().await.expect("an event");
+                assert_eq!(block.name, "count.up");
+                heard.push(block.data["event_id"].as_str().expect("an id").to_owned());
+                last.clone_from(&follower.id);
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = cut.tick() => cuts += 1,
+            () = reading => {}
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{} after {cuts} cuts", heard.len());
+    }
+    telling.await.unwrap();
+    assert_eq!(heard, all_ids(&first.orch, ALL).await);
+    assert!(cuts >= 30 && started.elapsed() > Duration::from_secs(3), "{cuts} cuts in {:?}", started.elapsed());
+}
+
 #[tokio::test]
 async fn events_that_are_not_kept_any_more_are_told_as_a_gap() {
     let redis = Redis::start();
@@ -145,6 +182,24 @@ async fn events_that_are_not_kept_any_more_are_told_as_a_gap() {
     let mut whole = Follower::open(&gateway, "/events", again.id.as_deref()).await;
     tell(&gateway.orch, "count.up", 6).await;
     assert_eq!(whole.next().await.expect("an event").data["payload"], 6, "nothing was missed since");
+}
+
+#[tokio::test]
+async fn a_reader_of_a_stream_that_is_gone_begins_anew_and_is_told_once() {
+    let gateway = gateway().await;
+    for n in 0..2 {
+        tell(&gateway.orch, "count.up", n).await;
+    }
+    let mut reader = Follower::open(&gateway, "/events", Some("9999999999999-0.0")).await;
+    assert_eq!(reader.next().await.expect("the gap").name, "gap");
+    // Cut here, it comes back with what the gap told.
+    assert_eq!(reader.id.as_deref(), Some("0-0.0"));
+    let mut again = Follower::open(&gateway, "/events", reader.id.as_deref()).await;
+    for reader in [&mut reader, &mut again] {
+        for n in 0..2 {
+            assert_eq!(reader.next().await.expect("an event").data["payload"], n);
+        }
+    }
 }
 
 #[tokio::test]
@@ -180,95 +235,4 @@ async fn a_client_that_reads_too_late_is_told_of_the_gap() {
     let before = heard.iter().position(|heard| heard == "gap").expect("it is told");
     let expected: Vec<_> = (0..before).map(|n| json!(n)).chain([json!("gap"), json!(1198), json!(1199)]).collect();
     assert_eq!(heard, expected);
-}
-
-#[tokio::test]
-async fn a_stream_outlasts_the_time_of_a_request() {
-    let mut hasty = config();
-    hasty.request_timeout = Duration::from_millis(300);
-    hasty.head_timeout = Duration::from_millis(300);
-    let gateway = gateway_with(hasty).await;
-    let mut follower = Follower::open(&gateway, "/events", None).await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    tell(&gateway.orch, "count.up", 1).await;
-    assert_eq!(follower.next().await.expect("an event").data["payload"], 1);
-}
-
-#[tokio::test]
-async fn a_silent_stream_says_that_it_is_still_there() {
-    let gateway = gateway().await;
-    let mut follower = Follower::open(&gateway, "/events", None).await;
-    let started = Instant::now();
-    assert_eq!(follower.raw().await, ": still here");
-    assert!(started.elapsed() > Duration::from_secs(14));
-    tell(&gateway.orch, "count.up", 1).await;
-    assert_eq!(follower.next().await.expect("an event").data["payload"], 1);
-}
-
-#[tokio::test]
-async fn streams_end_when_the_gateway_stops() {
-    let mut gateway = gateway().await;
-    let mut followers = Vec::new();
-    for _ in 0..5 {
-        followers.push(Follower::open(&gateway, "/events", None).await);
-    }
-    let mut chunked = gateway.connect().await;
-    chunked.write_all(b"GET /events HTTP/1.1\r\nHost: h\r\nX-API-Key: user-key\r\n\r\n").await.unwrap();
-    let mut bytes = vec![0; 1 << 16];
-    assert!(chunked.read(&mut bytes).await.unwrap() > 0);
-    let started = Instant::now();
-    gateway.stop();
-    for follower in &mut followers {
-        assert!(follower.next().await.is_none());
-    }
-    let mut rest = Vec::new();
-    chunked.read_to_end(&mut rest).await.unwrap();
-    assert!(rest.ends_with(b"0\r\n\r\n"), "it ends in order: {rest:?}");
-    tokio::time::timeout(Duration::from_secs(10), gateway.served).await.expect("it ends").unwrap();
-    assert!(started.elapsed() < Duration::from_secs(10), "long before the grace is over");
-}
-
-#[tokio::test]
-async fn more_streams_than_places_are_refused() {
-    let mut narrow = config();
-    narrow.streams_max = 2;
-    let gateway = gateway_with(narrow).await;
-    let first = Follower::open(&gateway, "/events", None).await;
-    let _second = Follower::open(&gateway, "/events", None).await;
-    let full = gateway.get("/events", "user-key").await;
-    full.refuses(503, "event streams are open");
-    assert_eq!(full.headers["retry-after"], "10");
-    assert_eq!(gateway.get("/stats", "user-key").await.status, 200);
-    // A client that goes away leaves its place.
-    drop(first);
-    let started = Instant::now();
-    loop {
-        let mut stream = gateway.connect().await;
-        stream.write_all(b"GET /events HTTP/1.1\r\nHost: h\r\nX-API-Key: user-key\r\n\r\n").await.unwrap();
-        let mut bytes = vec![0; 1 << 16];
-        let read = stream.read(&mut bytes).await.unwrap();
-        if bytes[..read].starts_with(b"HTTP/1.1 200") {
-            break;
-        }
-        assert!(started.elapsed() < Duration::from_secs(10), "a place gets free");
-    }
-}
-
-#[tokio::test]
-async fn a_stream_goes_on_when_redis_is_back() {
-    let mut redis = Redis::start();
-    let gateway = gateway_of(Config::new(&redis.url())).await;
-    let mut follower = Follower::open(&gateway, "/events", None).await;
-    tell(&gateway.orch, "count.up", 1).await;
-    assert_eq!(follower.next().await.expect("an event").data["payload"], 1);
-    redis.kill();
-    gateway.get("/events", "user-key").await.refuses(503, "Redis does not serve now");
-    redis.restart();
-    let started = Instant::now();
-    while gateway.orch.publish(&NewEvent::new("count.up", &2)).await.is_err() {
-        assert!(started.elapsed() < Duration::from_secs(20), "Redis serves again");
-    }
-    // Redis kept nothing: what lay between is not known.
-    assert_eq!(follower.next().await.expect("an event").name, "gap");
-    assert_eq!(follower.next().await.expect("an event").data["payload"], 2);
 }

@@ -6,6 +6,7 @@ mod approvals;
 #[cfg(feature = "cli")]
 mod binary;
 mod bodies;
+mod cloud_events;
 mod deciders;
 mod events;
 mod follower;
@@ -14,7 +15,9 @@ mod links;
 mod outages;
 mod shapes;
 mod stopping;
+mod streams;
 mod support;
 mod timelines;
 mod timers;
 mod tokens;
+mod webhooks;
