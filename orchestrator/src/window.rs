@@ -107,7 +107,7 @@ pub(crate) struct Window<E> {
     /// The solo that has its turn.
     solo: Option<Line>,
     delayed: BinaryHeap<Reverse<(Instant, Line)>>,
-    /// Suspects of one crash that are not done with.
+    /// Suspects of one crash that may begin, or have begun. Those behind another in their line wait for that one.
     first_suspects: usize,
     events: usize,
     /// To be noted.
@@ -183,7 +183,6 @@ impl<E> Window<E> {
             }
             if job.suspect {
                 job.mark.crashes += 1;
-                self.first_suspects += usize::from(job.mark.crashes == 1);
             }
             let line = job.line.clone();
             let first = !self.lines.contains_key(&line);
@@ -210,6 +209,7 @@ impl<E> Window<E> {
             if job.mark.crashes > 1 {
                 self.solos.push_back(line.clone());
             } else {
+                self.first_suspects += 1;
                 self.notes.marks.push((job.at, Some(job.mark), Some(line.clone())));
             }
         }
@@ -447,5 +447,69 @@ mod tests {
             }
         }
         assert_eq!(order, "dabc");
+    }
+
+    /// Whatever is read, fails and was taken over: all of it comes to its end, in the order of its line, one solo at a time.
+    #[test]
+    fn everything_comes_to_its_end_in_order() {
+        use rand::{Rng, SeedableRng};
+        for seed in 0..500 {
+            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+            let mut window = Window::default();
+            let (mut running, mut acked, mut entries) = (Vec::<Job<u64>>::new(), Vec::<EntryId>::new(), 0);
+            let mut last: HashMap<Line, EventCursor> = HashMap::new();
+            let (mut told, mut ended) = (0, 0);
+            let now = Instant::now();
+            for turn in 0.. {
+                assert!(turn < 5000, "seed {seed}: {ended} of {told} came to their end");
+                if entries < 20 {
+                    let events: Vec<_> = (0..random.random_range(0..4))
+                        .map(|index| (index, about(random.random_range(0..3)), u64::from(index)))
+                        .collect();
+                    told += events.len();
+                    let crashes = random.random_range(0..EVENT_CRASHES_MAX);
+                    let marks: Vec<u8> =
+                        events.iter().flat_map(|(i, ..)| Mark::write(Some(Mark { failures: 0, crashes }), *i)).collect();
+                    for job in window.add((1, entries), events, random.random_bool(0.5).then_some(&marks)) {
+                        ended += 1;
+                        window.settle(job.at);
+                    }
+                    entries += 1;
+                }
+                if random.random_bool(0.5) {
+                    let notes = window.notes(random.random_range(1..4));
+                    if random.random_bool(0.2) {
+                        window.put_back(notes);
+                    } else {
+                        acked.extend(&notes.acks);
+                        window.noted(notes);
+                    }
+                }
+                if let Some(job) = window.begin(now) {
+                    assert!(last.get(&job.line).is_none_or(|before| *before <= job.at), "seed {seed}");
+                    last.insert(job.line.clone(), job.at);
+                    running.push(job);
+                    let solos = running.iter().filter(|job| job.suspect && job.mark.crashes > 1).count();
+                    let suspects = running.iter().filter(|job| job.suspect).count();
+                    assert!(solos == 0 || suspects == 1, "seed {seed}: {solos} solos among {suspects} suspects");
+                }
+                if !running.is_empty() && random.random_bool(0.5) {
+                    let job = running.swap_remove(random.random_range(0..running.len()));
+                    match random.random_bool(0.2) {
+                        true => window.again(job, now),
+                        false => {
+                            ended += 1;
+                            window.done(&job);
+                        }
+                    }
+                }
+                if entries == 20 && acked.len() == 20 {
+                    break;
+                }
+            }
+            assert_eq!((ended, window.events()), (told, 0), "seed {seed}");
+            acked.sort_unstable();
+            assert_eq!(acked, (0..20).map(|entry| (1, entry)).collect::<Vec<_>>(), "seed {seed}: each is let go of once");
+        }
     }
 }

@@ -245,6 +245,7 @@ async fn ten_thousand_timers_fire_once_each_in_time_and_never_early() {
         grace: Duration::from_secs(1),
         hold: 0,
         test_clock: false,
+        group: None,
     };
     let processes: Vec<_> = (0..5).map(|n| fixture.tagged(&n.to_string()).start()).collect();
     until("five workers", || async { (orch.stats().await.unwrap().workers == 5).then_some(()) }).await;
