@@ -468,8 +468,10 @@ mod tests {
                         .collect();
                     told += events.len();
                     let crashes = random.random_range(0..EVENT_CRASHES_MAX);
-                    let marks: Vec<u8> =
-                        events.iter().flat_map(|(i, ..)| Mark::write(Some(Mark { failures: 0, crashes }), *i)).collect();
+                    let marks: Vec<u8> = events
+                        .iter()
+                        .flat_map(|(i, ..)| Mark::write(Some(Mark { failures: 0, crashes }), *i))
+                        .collect();
                     for job in window.add((1, entries), events, random.random_bool(0.5).then_some(&marks)) {
                         ended += 1;
                         window.settle(job.at);
@@ -509,7 +511,11 @@ mod tests {
             }
             assert_eq!((ended, window.events()), (told, 0), "seed {seed}");
             acked.sort_unstable();
-            assert_eq!(acked, (0..20).map(|entry| (1, entry)).collect::<Vec<_>>(), "seed {seed}: each is let go of once");
+            assert_eq!(
+                acked,
+                (0..20).map(|entry| (1, entry)).collect::<Vec<_>>(),
+                "seed {seed}: each is let go of once"
+            );
         }
     }
 }

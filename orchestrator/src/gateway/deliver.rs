@@ -14,8 +14,6 @@ use crate::{Backoff, Error, Orchestrator, Result, Webhook};
 
 /// How often the list of webhooks is looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// Pause after a fault.
-const PAUSE: Duration = Duration::from_secs(1);
 /// Attempts after the first: with the waits between them, most of a day.
 const RETRIES: u8 = 40;
 /// Ceiling of the first wait, and of all.
@@ -106,14 +104,14 @@ impl Deliverer {
                         .backoff(Backoff::exponential(WAITS.0, WAITS.1))
                         .at_once(AT_ONCE);
                     let changed = async {
-                        // Told also when nothing more will be.
-                        let _ = told.changed().await;
-                        told.mark_changed();
+                        // Seen here, and looked at below.
+                        if told.changed().await.is_ok() {
+                            told.mark_changed();
+                        }
                     };
                     let deliver = |delivery| self.clone().deliver(Arc::clone(&id), delivery);
                     if let Err(error) = self.orch.consume(&group, deliver, changed).await {
-                        tracing::debug!(webhook = &*id, %error, "the webhook has to wait");
-                        tokio::time::sleep(PAUSE).await;
+                        tracing::error!(webhook = &*id, %error, "the webhook cannot be delivered to");
                     }
                 }
             }

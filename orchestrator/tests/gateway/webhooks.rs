@@ -166,7 +166,7 @@ async fn a_gateway_that_stops_finishes_what_it_sends_and_one_that_dies_is_taken_
     assert_eq!(got.id(), first);
     stopping.stop();
     sender.write_all(OK.as_bytes()).await.unwrap();
-    stopping.served.await.unwrap();
+    tokio::time::timeout(Duration::from_secs(15), stopping.served).await.expect("an end in time").unwrap();
 
     let dying = gateway(&redis).await;
     let second = tell(&orch, "deploy.succeeded").await;
