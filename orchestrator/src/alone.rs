@@ -6,7 +6,9 @@ use crate::asking::Asking;
 use crate::claim::{Claim, Ticket};
 use crate::policy::Terms;
 use crate::record::{Header, flag};
-use crate::{ApprovalPolicy, Config, NewTask, QUEUE_DEFAULT, Result, TaskId};
+use crate::telling::Telling;
+use crate::untold::told_event;
+use crate::{ApprovalPolicy, Config, Error, Event, EventCursor, NewEvent, NewTask, QUEUE_DEFAULT, Result, TaskId};
 
 /// A task that was never submitted.
 #[derive(Debug)]
@@ -39,6 +41,36 @@ impl Alone {
         Header { epoch, attempts: failures, flags, ..header }.write(&mut record);
         record.extend(body);
         Claim::read(Ticket { id: self.id, epoch }, &record, now_ms)
+    }
+}
+
+impl NewEvent {
+    /// Whether a wait for this name finds it.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        self.names().lines().any(|own| own == name)
+    }
+
+    /// As it would be told, without a server.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an event that cannot be told.
+    pub fn alone(&self, now_ms: u64) -> Result<Event> {
+        let id = self.id.unwrap_or_else(|| TaskId::at_moved_clock(now_ms));
+        let cursor = EventCursor { entry: (now_ms, 0), index: 0 };
+        let event = told_event(cursor, &[id.as_bytes().as_slice(), &self.write()?].concat());
+        event.ok_or_else(|| Error::corrupt("an event that was just written"))
+    }
+}
+
+impl Telling {
+    /// As it would be told, without a server.
+    ///
+    /// # Errors
+    /// None in practice: it is our own.
+    pub fn event(&self) -> Result<Event> {
+        let cursor = EventCursor { entry: (self.event_id().created_at_ms(), 0), index: 0 };
+        told_event(cursor, &self.bytes()).ok_or_else(|| Error::corrupt("an event that was just written"))
     }
 }
 

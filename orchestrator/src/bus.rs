@@ -217,14 +217,20 @@ impl Orchestrator {
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
             return Err(Error::invalid("two events of one call have the same id"));
         }
-        let told: Vec<Vec<u8>> = events.iter().map(NewEvent::write).collect::<Result<_>>()?;
+        let write = |event: &NewEvent| Ok((event.write()?, event.names()));
+        let told: Vec<(Vec<u8>, String)> = events.iter().map(write).collect::<Result<_>>()?;
         let void = ids.iter().map(TaskId::created_at_ms).min().unwrap_or(now_ms) + SEND_WINDOW_MS;
         let call = |_| {
             let call = self.store.call(&self.store.scripts().publish).arg(void);
-            ids.iter().zip(&told).fold(call, |call, (id, told)| call.arg(id.as_bytes()).arg(told.as_slice()))
+            ids.iter()
+                .zip(&told)
+                .fold(call, |call, (id, (told, names))| call.arg(id.as_bytes()).arg(told.as_slice()).arg(names))
         };
-        let (now_ms, _): (u64, u64) = read(self.store.repeat(call).await?)?;
+        let (now_ms, woken): (u64, u64) = read(self.store.repeat(call).await?)?;
         self.store.set_now_ms(now_ms);
+        if woken > 0 {
+            self.store.tick_in(0);
+        }
         Ok(ids.iter().map(ToString::to_string).collect())
     }
 
@@ -273,6 +279,25 @@ impl Events {
             if self.ready.is_empty() && before == self.seen && before.is_some() {
                 return Ok(None);
             }
+        }
+    }
+
+    /// As [`Events::next`], but `None` when nothing was told for `patience`: then all that was read was told.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn next_within(&mut self, patience: Duration) -> Result<Option<Heard>> {
+        let until = tokio::time::Instant::now() + patience;
+        loop {
+            if let Some(heard) = self.tell() {
+                return Ok(Some(heard));
+            }
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if left < Duration::from_millis(1) {
+                // Redis would take no time for all time.
+                return Ok(None);
+            }
+            self.fill(left.min(PATIENCE)).await?;
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::record::{Body, Ending, Header, flag, letter};
+use crate::telling::Telling;
 use crate::{Error, Priority, Result, Source, TaskId};
 
 /// Longest error text that is kept with a task, in bytes.
@@ -232,7 +233,7 @@ impl Claim {
             error: error.map(shorten),
             reason: reason.map(Into::into),
         };
-        Finish { ticket: self.ticket, tail: ending.write(letter, result) }
+        Finish { ticket: self.ticket, tail: ending.write(letter, result), tellings: Vec::new() }
     }
 }
 
@@ -242,14 +243,29 @@ impl Claim {
 pub struct Finish {
     pub(crate) ticket: Ticket,
     pub(crate) tail: Vec<u8>,
+    pub(crate) tellings: Vec<Telling>,
 }
 
 impl Finish {
+    /// Adds what its handler has told: it is in the stream when the task has ended.
+    #[doc(hidden)]
+    pub fn telling(mut self, tellings: Vec<Telling>) -> Self {
+        self.tellings = tellings;
+        self
+    }
+
+    /// How many events it tells.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn tells(&self) -> usize {
+        self.tellings.len()
+    }
+
     /// For a task whose record cannot be read by this program: it fails for good, its bytes are kept.
     pub(crate) fn unreadable(ticket: Ticket, error: &Error) -> Self {
         let ending =
             Ending { error: Some(shorten(&error.to_string())), reason: Some("malformed".into()), ..Ending::default() };
-        Self { ticket, tail: ending.write(letter::FAILED, &[]) }
+        Self { ticket, tail: ending.write(letter::FAILED, &[]), tellings: Vec::new() }
     }
 
     /// The claim that it ends.

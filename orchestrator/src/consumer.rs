@@ -87,6 +87,20 @@ impl Orchestrator {
 }
 
 impl Orchestrator {
+    /// Makes a group, unless it is there: it gets what is told from then on, whether or not anybody handles it yet.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`](crate::Error::Invalid) for a group out of its bounds; [`Error::Unavailable`](crate::Error::Unavailable).
+    pub async fn make_group(&self, group: &Group) -> Result {
+        group.check()?;
+        let behind = match group.from {
+            EventsFrom::Behind(place) => Some(place.entry),
+            EventsFrom::Oldest => Some((0, 0)),
+            EventsFrom::Now => None,
+        };
+        self.store.make_group(group.name(), behind).await
+    }
+
     /// Notes the intent of an effect under a key, for a week. What was noted of it before: nothing, its intent (empty), or its
     /// output.
     #[doc(hidden)]

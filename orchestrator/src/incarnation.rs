@@ -22,6 +22,8 @@ pub const BEAT: Duration = Duration::from_secs(2);
 pub const CLAIM_MAX: usize = 256;
 /// Finishes sent by one step at most.
 pub const FINISH_MAX: usize = 500;
+/// Events told by one step at most: one with more finishes is cut by its sender.
+pub const TELLS_MAX: usize = 255;
 /// Queues of one worker at most.
 pub const QUEUES_MAX: usize = 8;
 /// Crashes after which a task is poison.
@@ -211,15 +213,18 @@ impl Incarnation {
         let call = self.store.call(&self.store.scripts().step).arg(&self.life.name).arg(self.generation());
         let [high, low] = u16::try_from(want.min(CLAIM_MAX)).unwrap_or(u16::MAX).to_be_bytes();
         let woken = woken.and_then(|woken| queues.iter().position(|queue| queue == woken)).map_or(0, |at| at + 1);
-        // Both are at most 8, as checked when the worker joined.
-        let call = call.arg(&[high, low, queues.len() as u8, woken as u8][..]).args(queues);
         // A second end of one claim in one step is not sent: the first counts.
         let mut sent = HashSet::new();
-        let call = finishes
-            .iter()
-            .take(FINISH_MAX)
-            .filter(|finish| sent.insert(finish.ticket))
-            .fold(call, |call, finish| call.arg(&finish.ticket.to_bytes()).arg(finish.tail.as_slice()));
+        let finishes: Vec<&Finish> =
+            finishes.iter().take(FINISH_MAX).filter(|finish| sent.insert(finish.ticket)).collect();
+        let tells: usize = finishes.iter().map(|finish| finish.tells()).sum();
+        // Both are at most 8, as checked when the worker joined.
+        let plan = [high, low, queues.len() as u8, woken as u8, u8::try_from(tells).unwrap_or(u8::MAX)];
+        let call = call.arg(if tells > 0 { &plan[..] } else { &plan[..4] }).args(queues);
+        let call =
+            finishes.iter().fold(call, |call, finish| call.arg(&finish.ticket.to_bytes()).arg(finish.tail.as_slice()));
+        let told = finishes.iter().flat_map(|finish| finish.tellings.iter().map(|telling| (finish.ticket, telling)));
+        let call = told.take(TELLS_MAX).fold(call, |call, (ticket, telling)| telling.put(call.arg(&ticket.to_bytes())));
         let mut slices: Vec<&[u8]> = finishes.iter().map(|finish| &finish.ticket.id.as_bytes()[..4]).collect();
         slices.dedup();
         let call = call.mended_by(self.store.mend(&self.life.name, queues, &slices));

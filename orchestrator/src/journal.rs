@@ -6,14 +6,17 @@
 //! ```
 //!
 //! Kinds: `s` a step and its output · `o` an outside effect begun, `O` and its output · `t` a sleep and its end (u48) · `a`
-//! an approval. Names that begin with a zero byte are counters of the scripts.
+//! an approval · `p` an event that was told, its id · `e` a wait for an event, its end (u48), the place behind which it counts
+//! (u48, u48) and its name · `E` the event's place (u48, u48), its id and its MessagePack. Names that begin with a zero byte are counters of the scripts.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::approval::ApprovalStatus;
-use crate::{Error, Result, codec};
+use crate::bus::{Event, EventCursor};
+use crate::untold::told_event;
+use crate::{Error, Result, TaskId, codec};
 
 /// Entries of one task's journal at most.
 pub const JOURNAL_ENTRIES_MAX: usize = 1000;
@@ -34,6 +37,12 @@ pub enum Noted {
     Done(Vec<u8>),
     /// A sleep, and the instant of its end.
     Sleep(u64),
+    /// An event that was told.
+    Told(TaskId),
+    /// A wait for an event, and the instant of its end.
+    Waiting(u64),
+    /// An event that was waited for.
+    Found(Box<Event>),
     /// A question.
     Asked {
         /// Which approval.
@@ -122,13 +131,16 @@ pub fn digest(input: &[u8]) -> [u8; 8] {
 }
 
 impl Entry {
-    /// As Redis keeps it. A sleep's end is written by the script.
+    /// As Redis keeps it. The ends of waits are written by the scripts.
     pub(crate) fn write(&self) -> Vec<u8> {
         let kind = match &self.noted {
             Noted::Step(_) => b's',
             Noted::Begun => b'o',
             Noted::Done(_) => b'O',
             Noted::Sleep(_) => b't',
+            Noted::Told(_) => b'p',
+            Noted::Waiting(_) => b'e',
+            Noted::Found(_) => b'E',
             Noted::Asked { .. } => b'a',
         };
         let mut entry = vec![kind, u8::from(self.side_by_side)];
@@ -139,7 +151,12 @@ impl Entry {
                 entry.extend(self.digest);
                 entry.extend(output);
             }
-            Noted::Begun | Noted::Sleep(_) => entry.extend(self.digest),
+            Noted::Told(id) => {
+                entry.extend(self.digest);
+                entry.extend(id.as_bytes());
+            }
+            // The rest is written by the scripts.
+            Noted::Begun | Noted::Sleep(_) | Noted::Waiting(_) | Noted::Found(_) => entry.extend(self.digest),
             Noted::Asked { number, hash, .. } => {
                 entry.extend(number.to_be_bytes());
                 entry.push(b'p');
@@ -185,11 +202,22 @@ impl Entry {
                 b's' => Noted::Step(body.to_vec()),
                 b'o' => Noted::Begun,
                 b'O' => Noted::Done(body.to_vec()),
-                b't' if body.len() == 6 => Noted::Sleep(body.iter().fold(0, |ms, byte| ms << 8 | u64::from(*byte))),
+                b't' if body.len() == 6 => Noted::Sleep(number(body)),
+                b'p' => Noted::Told(TaskId::from_slice(body).ok_or_else(wrong)?),
+                b'e' if body.len() > 18 => Noted::Waiting(number(&body[..6])),
+                b'E' if body.len() > 12 => {
+                    let place = EventCursor { entry: (number(&body[..6]), number(&body[6..12])), index: 0 };
+                    Noted::Found(Box::new(told_event(place, &body[12..]).ok_or_else(wrong)?))
+                }
                 _ => return Err(wrong()),
             },
         )
     }
+}
+
+/// A big-endian number.
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// The bytes of a hash written as hexadecimal digits.
@@ -210,7 +238,7 @@ pub struct JournalEntry {
     pub name: String,
     /// Its place among the handler's durable calls.
     pub order: u16,
-    /// `step`, `once`, `sleep` or `approval`.
+    /// `step`, `once`, `sleep`, `approval`, `publish` or `event`.
     pub kind: &'static str,
     /// `done`, `begun` (an outside effect whose outcome is not known), `until …`, or how the approval stands.
     pub state: String,
@@ -226,6 +254,9 @@ impl JournalEntry {
             Noted::Done(output) => ("once", "done".into(), Some(crate::task::to_json(output))),
             Noted::Sleep(until) => ("sleep", format!("until {}", crate::task::instant(*until).to_rfc3339()), None),
             Noted::Asked { status, .. } => ("approval", status.to_string(), None),
+            Noted::Told(id) => ("publish", format!("told {id}"), None),
+            Noted::Waiting(until) => ("event", format!("until {}", crate::task::instant(*until).to_rfc3339()), None),
+            Noted::Found(event) => ("event", format!("found {}", event.event_id), Some(event.payload.clone())),
         };
         Self { name, order: entry.order, kind, state, output }
     }
@@ -238,7 +269,7 @@ mod tests {
     #[test]
     fn entries_read_back_and_nonsense_is_refused() {
         let entry = |noted| Entry { order: 7, side_by_side: true, code: 9, digest: digest(b"x"), noted };
-        for noted in [Noted::Step(vec![0xc0]), Noted::Begun, Noted::Done(vec![1])] {
+        for noted in [Noted::Step(vec![0xc0]), Noted::Begun, Noted::Done(vec![1]), Noted::Told(TaskId::at(7))] {
             let entry = entry(noted);
             assert_eq!(Entry::read(&entry.write()).ok(), Some(entry));
         }

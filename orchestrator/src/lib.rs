@@ -33,6 +33,7 @@ mod orchestrator;
 mod parking;
 mod pattern;
 mod policy;
+mod quiet;
 mod record;
 mod relay;
 mod report;
@@ -45,6 +46,7 @@ mod status;
 mod store;
 mod submit;
 mod task;
+mod telling;
 mod timekeeper;
 mod untold;
 mod waiters;
@@ -81,7 +83,7 @@ pub use hours::Hours;
 pub use id::TaskId;
 pub use incarnation::{
     BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
-    Stepped, Wake,
+    Stepped, TELLS_MAX, Wake,
 };
 pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
@@ -110,6 +112,7 @@ pub use {
     asking::Asking,
     journal::{Decision, Entry, Noted, digest, hash_bytes},
     parking::{Until, Wait},
+    telling::{TOLD_BYTES_MAX, Telling},
 };
 
 #[cfg(all(feature = "test-clock", not(debug_assertions)))]

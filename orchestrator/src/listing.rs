@@ -105,8 +105,17 @@ pub(crate) async fn page(store: &Store, filter: &TaskFilter, cursor: Option<&str
     if !(1..=LIST_MAX).contains(&limit) {
         return Err(Error::invalid(format!("a page holds 1 to {LIST_MAX} tasks, not {limit}")));
     }
-    let mut reader =
-        Reader { store, filter, limit, reads: READS_MAX, bytes: PAGE_BYTES, tasks: Vec::new(), unreadable: 0 };
+    let untold_ends = store.has_untold_ends().await?;
+    let mut reader = Reader {
+        store,
+        filter,
+        limit,
+        reads: READS_MAX,
+        bytes: PAGE_BYTES,
+        tasks: Vec::new(),
+        unreadable: 0,
+        untold_ends,
+    };
     let mut position = match cursor {
         Some(text) => Some(text.parse()?),
         None => Some(Position::Live { below: top() }),
@@ -131,6 +140,8 @@ struct Reader<'a> {
     bytes: usize,
     tasks: Vec<Task>,
     unreadable: usize,
+    /// Whether there are ends that the event stream does not tell.
+    untold_ends: bool,
 }
 
 impl Reader<'_> {

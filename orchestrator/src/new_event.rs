@@ -139,6 +139,15 @@ impl NewEvent {
         self
     }
 
+    /// [`NewEvent::source`] unless it names somebody.
+    #[doc(hidden)]
+    pub fn source_default(mut self, agent: &str) -> Self {
+        if self.told.source_agent.is_empty() {
+            self.told.source_agent = agent.into();
+        }
+        self
+    }
+
     /// [`NewEvent::trace_id`] unless it names one.
     #[doc(hidden)]
     pub fn trace_default(mut self, trace_id: &str) -> Self {
@@ -158,6 +167,13 @@ impl NewEvent {
     pub fn id(mut self, id: TaskId) -> Self {
         self.id = Some(id);
         self
+    }
+
+    /// The names by which it is waited for: a line for each thing that it is about.
+    pub(crate) fn names(&self) -> String {
+        let task = self.told.task_id.map(|task| task.to_string());
+        let keys: Vec<&String> = self.told.key.iter().chain(&task).collect();
+        keys.iter().map(|key| event_name(&self.told.event_type, key)).collect::<Vec<_>>().join("\n")
     }
 
     /// Checks everything; the bytes as Redis keeps them.
@@ -187,6 +203,11 @@ impl NewEvent {
         }
         codec::encode("event", &told, EVENT_BYTES_MAX)
     }
+}
+
+/// The name by which an event of a type about a key is waited for.
+pub(crate) fn event_name(event_type: &str, key: &str) -> String {
+    format!("{event_type} {key}")
 }
 
 /// The trace that a `traceparent` of W3C Trace Context names.

@@ -35,10 +35,22 @@ pub(crate) mod flag {
     pub(crate) const JOURNAL: u16 = 1 << 4;
     /// Has a service-level clock.
     pub(crate) const CLOCKED: u16 = 1 << 5;
+    /// The instant that it waits for is the end of a wait for an event.
+    pub(crate) const ON_EVENT: u16 = 1 << 6;
     /// On the shelf of its type.
     pub(crate) const SHELVED: u16 = 1 << 7;
     /// Has passed its gate.
     pub(crate) const PASSED: u16 = 1 << 9;
+    /// Its changes of state are not told.
+    pub(crate) const QUIET: u16 = 1 << 10;
+}
+
+/// Has a task tell none of its changes of state.
+pub(crate) fn make_quiet(record: &mut [u8]) {
+    // The first byte of the flags.
+    if let Some(flags) = record.get_mut(13) {
+        *flags |= (flag::QUIET >> 8) as u8;
+    }
 }
 
 /// The part of a record that scripts read.

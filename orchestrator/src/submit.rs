@@ -23,8 +23,16 @@ const REPEAT_WINDOW_MS: u64 = 60_000;
 /// How long the published handler table is taken as known.
 const OFFERS_FRESH: Duration = Duration::from_secs(5);
 
-/// The handler table by task type.
-type Table = Arc<HashMap<String, Offer>>;
+/// What is known of handlers and queues.
+#[derive(Debug)]
+struct Known {
+    /// The handler table by task type.
+    offers: HashMap<String, Offer>,
+    /// Queues whose tasks tell no events.
+    quiet: Vec<String>,
+}
+
+type Table = Arc<Known>;
 /// Drafts of one queue, with their places among the handles.
 type Batch = Vec<(usize, Draft)>;
 
@@ -33,13 +41,18 @@ type Batch = Vec<(usize, Draft)>;
 pub(crate) struct Offers(Mutex<Option<(Instant, Table)>>);
 
 impl Offers {
+    /// Has it asked for anew.
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
+
     /// The table, not older than [`OFFERS_FRESH`].
     async fn table(&self, orch: &Orchestrator) -> Result<Table> {
         let kept = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         match kept {
             Some((asked, table)) if asked.elapsed() < OFFERS_FRESH => Ok(table),
             _ => {
-                let table = Arc::new(orch.offers().await?);
+                let table = Arc::new(Known { offers: orch.offers().await?, quiet: orch.store.quiet_now().await? });
                 *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) =
                     Some((Instant::now(), Arc::clone(&table)));
                 Ok(table)
@@ -58,7 +71,8 @@ pub(crate) async fn submit<T>(
     while tasks.peek().is_some() {
         orch.store.freshen_time().await?;
         let now_ms = orch.store.now_ms();
-        let offers = orch.offers.table(orch).await?;
+        let known = orch.offers.table(orch).await?;
+        let offers = &known.offers;
         let mut batches: Vec<((String, bool), Batch)> = Vec::new();
         let mut own_ids = true;
         let first = handles.len();
@@ -69,8 +83,11 @@ pub(crate) async fn submit<T>(
                 return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
             }
             let offer = offers.get(&task.task_type);
-            let queue = route(orch, &task, offer, &offers)?;
-            let draft = task.into_draft(id, queue, now_ms, orch.config(), offer)?;
+            let queue = route(orch, &task, offer, offers)?;
+            let mut draft = task.into_draft(id, queue, now_ms, orch.config(), offer)?;
+            if known.quiet.contains(&draft.queue) {
+                crate::record::make_quiet(&mut draft.record);
+            }
             let road = (draft.queue.clone(), draft.is_special());
             let slot = (handles.len(), draft);
             match batches.iter_mut().find(|(other, _)| *other == road) {

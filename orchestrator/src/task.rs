@@ -146,6 +146,9 @@ pub struct Task {
     pub cancel_requested: bool,
     /// Number of the last change of state, as the task's events count them.
     pub changes: u32,
+    /// Whether its changes of state are told by no event.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
 }
 
 /// What Redis knows of a task beyond its record.
@@ -219,6 +222,7 @@ impl Task {
             blocked_on: match header.flags {
                 flags if status != Status::Blocked || flags & (flag::ON_APPROVAL | flag::ON_TIMER) == 0 => None,
                 flags if flags & flag::ON_APPROVAL != 0 => Some(BlockedOn::Approval),
+                flags if flags & flag::ON_EVENT != 0 => Some(BlockedOn::Event),
                 _ => Some(BlockedOn::Timer),
             },
             approval_id: match header.flags {
@@ -233,6 +237,7 @@ impl Task {
             reason: None,
             shelved: header.flags & flag::SHELVED != 0,
             cancel_requested: header.flags & flag::CANCEL != 0,
+            quiet: header.flags & flag::QUIET != 0,
             changes: header.changes + u32::from(running),
         })
     }

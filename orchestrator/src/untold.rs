@@ -154,6 +154,12 @@ fn told(fields: &Fields, group: Option<&str>) -> Vec<One> {
     unpack(fields).into_iter().map(one).collect()
 }
 
+/// An event that somebody told, from its id and its bytes.
+pub(crate) fn told_event(cursor: EventCursor, bytes: &[u8]) -> Option<Event> {
+    let one = told(&vec![(b"P".to_vec(), bytes.to_vec())], None).pop()?;
+    Untold { cursor, one, task: None }.event()
+}
+
 /// How many events an entry holds.
 pub(crate) fn count(fields: &Fields) -> u32 {
     match fields.as_slice() {

@@ -8,6 +8,8 @@ use crate::{Orchestrator, Result, Task, TaskId};
 
 /// Longest blocking read.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// As long a one for a task that tells no events: it is looked at instead.
+const GLANCE: Duration = Duration::from_millis(500);
 /// Longest time between two looks at the task, should its events pass unseen: the stream is bounded.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Entries read at once.
@@ -50,7 +52,8 @@ impl TaskWatch {
         }
         let mut look = self.told.is_none();
         loop {
-            if look || self.looked.elapsed() >= LOOK_AGAIN {
+            let blind = self.told.as_ref().is_some_and(|told| told.quiet);
+            if look || blind || self.looked.elapsed() >= LOOK_AGAIN {
                 let task = self.orch.get(self.id).await?;
                 self.looked = Instant::now();
                 if self.told.as_ref().is_none_or(|told| (told.changes, told.status) != (task.changes, task.status)) {
@@ -66,7 +69,8 @@ impl TaskWatch {
     async fn hear(&mut self) -> bool {
         let seen = self.seen.unwrap_or_default();
         let known = self.told.as_ref().map_or(0, |task| task.changes);
-        match self.bell.events(seen, PAGE, PATIENCE).await {
+        let patience = if self.told.as_ref().is_some_and(|told| told.quiet) { GLANCE } else { PATIENCE };
+        match self.bell.events(seen, PAGE, patience).await {
             Ok(entries) => {
                 self.seen = entries.last().map(|(id, _)| *id).or(self.seen);
                 let mut events = entries.iter().flat_map(|(_, fields)| unpack(fields));

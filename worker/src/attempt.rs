@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, Wait};
+use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, Telling, Wait};
 use tokio_util::sync::CancellationToken;
 
 use crate::durable::{Durable, Leaving, Ledger};
@@ -38,7 +38,7 @@ pub(crate) enum Outcome {
     Halted,
 }
 
-/// Runs one attempt to its end; without a client for a test that has no Redis.
+/// Runs one attempt to its end, and what it has told and not noted; without a client for a test that has no Redis.
 pub(crate) async fn run(
     registered: Registered,
     task: Arc<Assignment>,
@@ -47,7 +47,7 @@ pub(crate) async fn run(
     state: Arc<State>,
     cancel: CancellationToken,
     halt: CancellationToken,
-) -> Outcome {
+) -> (Outcome, Vec<Telling>) {
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let failures = task.failures() + 1;
     let backoff = registered.spec.backoff.unwrap_or_default();
@@ -74,7 +74,7 @@ pub(crate) async fn run(
         cancel.cancelled().await;
         tokio::time::sleep(CANCEL_GRACE).await;
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         // A handler that is done is done, even when its time ended in the same instant.
         biased;
         returned = call => match (own.durable().take_leaving(), returned) {
@@ -97,7 +97,8 @@ pub(crate) async fn run(
         }
         () = stopped => Outcome::Cancelled,
         () = halt.cancelled() => Outcome::Halted,
-    }
+    };
+    (outcome, own.durable().take_outbox())
 }
 
 /// Stays here, for the task to wait for people, unless it has passed its handler's gate or is exempt.

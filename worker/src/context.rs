@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use orchestrator::{Assignment, Error, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
+use orchestrator::{Assignment, Error, NewEvent, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::TaskResult;
 use crate::durable::Durable;
 use crate::extract::State;
 
@@ -134,6 +136,26 @@ impl TaskContext {
         };
         let task = task.trace_id(&self.trace_id()).parent_id(self.task_id());
         orch.enqueue(task.requested_by_default(self.0.task.requested_by())).await
+    }
+
+    /// Tells an event about this task, of its trace, from its handler: it is in the stream when the next step or wait is
+    /// noted, or when the task has ended, and only then; what an attempt tells that is tried again is told by the next one.
+    /// So it is told once, however often the handler is entered. To tell it at once: [`Orchestrator::publish`]. Returns its id.
+    ///
+    /// # Errors
+    /// A fatal one for an event that cannot be told, and for more than 100 or 1 MiB of them between two steps.
+    pub async fn publish<P: Serialize + ?Sized>(&self, event_type: &str, payload: &P) -> TaskResult<String> {
+        self.publish_event(NewEvent::new(event_type, payload)).await
+    }
+
+    /// [`TaskContext::publish`], with all that can be said of an event. What it does not name is named after this task: task,
+    /// trace, and as who tells it the queue.
+    ///
+    /// # Errors
+    /// As [`TaskContext::publish`].
+    pub async fn publish_event(&self, event: NewEvent) -> TaskResult<String> {
+        let event = event.task_default(Some(self.task_id())).trace_default(&self.trace_id());
+        self.durable().tell(&event.source_default(self.queue())).await
     }
 
     pub(crate) fn durable(&self) -> &Durable {

@@ -17,7 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use orchestrator::{
-    Assignment, ENTRY_NAME_MAX, Entry, Error, Incarnation, Noted, RESULT_BYTES_MAX, Ticket, Until, Wait, digest,
+    Assignment, ENTRY_NAME_MAX, Entry, Error, EventCursor, Incarnation, NewEvent, Noted, RESULT_BYTES_MAX, Telling,
+    Ticket, Until, Wait, digest,
 };
 use serde::Serialize;
 use tokio::sync::{Notify, OnceCell};
@@ -32,7 +33,8 @@ const BREATH: Duration = Duration::from_millis(200);
 #[async_trait]
 pub(crate) trait Ledger: Send + Sync {
     async fn load(&self) -> orchestrator::Result<Vec<(String, Entry)>>;
-    async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result;
+    /// Notes an entry, and what was told since the last one.
+    async fn note(&self, name: &str, entry: &Entry, tellings: &[Telling]) -> orchestrator::Result;
     /// Whether the task has passed the gate with this digest; `flagged` says that it has passed one at all.
     async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool>;
     /// The server's clock in Unix milliseconds.
@@ -66,8 +68,8 @@ impl Ledger for (Incarnation, Ticket) {
         self.0.journal(self.1).await
     }
 
-    async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result {
-        self.0.note(self.1, name, entry).await
+    async fn note(&self, name: &str, entry: &Entry, tellings: &[Telling]) -> orchestrator::Result {
+        self.0.note(self.1, name, entry, tellings).await
     }
 
     async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool> {
@@ -97,8 +99,23 @@ pub(crate) struct Durable {
     code: u32,
     entries: OnceCell<HashMap<String, Entry>>,
     calls: Mutex<Calls>,
+    /// What was told and is not noted yet.
+    outbox: Mutex<Vec<Telling>>,
     leaving: Mutex<Option<Leaving>>,
     left: Notify,
+}
+
+/// What was taken out of the outbox to be sent along; back in it unless Redis has it.
+struct Posted<'d> {
+    durable: &'d Durable,
+    tellings: Vec<Telling>,
+}
+
+impl Drop for Posted<'_> {
+    fn drop(&mut self) {
+        // Should Redis have them after all: it tells an event of one id once.
+        self.durable.outbox().splice(0..0, self.tellings.drain(..));
+    }
 }
 
 #[derive(Default)]
@@ -153,9 +170,13 @@ impl Call<'_> {
     pub(crate) async fn note(&self, noted: Noted) {
         self.tell(if noted == Noted::Begun { Moment::Intended } else { Moment::Noted });
         let entry = self.entry(noted);
+        let mut posted = Posted { durable: self.durable, tellings: std::mem::take(&mut *self.durable.outbox()) };
         loop {
-            match self.durable.ledger.note(&self.name, &entry).await {
-                Ok(()) => return self.kept.store(true, Ordering::Relaxed),
+            match self.durable.ledger.note(&self.name, &entry, &posted.tellings).await {
+                Ok(()) => {
+                    posted.tellings.clear();
+                    return self.kept.store(true, Ordering::Relaxed);
+                }
                 Err(Error::LeaseLost) => self.durable.leave(Leaving::Lost).await,
                 Err(Error::Unavailable { reason, .. }) => {
                     tracing::warn!(reason, name = self.name, "Redis did not take a durable step; it is sent again");
@@ -206,7 +227,42 @@ impl Durable {
             let _ = entries.set(HashMap::new());
         }
         let (calls, leaving, left) = (Mutex::default(), Mutex::new(None), Notify::new());
-        Self { ledger: Box::new(ledger), code, entries, calls, leaving, left }
+        Self { ledger: Box::new(ledger), code, entries, calls, outbox: Mutex::default(), leaving, left }
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Vec<Telling>> {
+        self.outbox.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What was told and not noted: it goes with the attempt's end.
+    pub(crate) fn take_outbox(&self) -> Vec<Telling> {
+        std::mem::take(&mut *self.outbox())
+    }
+
+    /// Tells an event with the next note, or with the end.
+    pub(crate) async fn tell(&self, event: &NewEvent) -> TaskResult<String> {
+        let call = self.begin("publish", None, None).await;
+        if let Some(Noted::Told(id)) = &call.noted {
+            return Ok(id.to_string());
+        }
+        let entry = call.entry(Noted::Begun);
+        let telling = Telling::new(event, &call.name, entry, self.now_ms()).map_err(TaskError::fatal)?;
+        let mut outbox = self.outbox();
+        telling.check_room(&outbox).map_err(TaskError::fatal)?;
+        let id = telling.event_id().to_string();
+        outbox.push(telling);
+        call.kept.store(true, Ordering::Relaxed);
+        Ok(id)
+    }
+
+    /// Where the last event that was found by a name with this digest stands.
+    pub(crate) fn found(&self, digest: [u8; 8]) -> Option<EventCursor> {
+        let entries = self.entries.get().into_iter().flatten();
+        let found = entries.filter_map(|(_, entry)| match &entry.noted {
+            Noted::Found(event) if entry.digest == digest => Some(event.cursor),
+            _ => None,
+        });
+        found.max()
     }
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
@@ -305,6 +361,8 @@ impl Durable {
                 Noted::Step(_) => "step",
                 Noted::Begun | Noted::Done(_) => "once",
                 Noted::Sleep(_) => "sleep",
+                Noted::Told(_) => "publish",
+                Noted::Waiting(_) | Noted::Found(_) => "event",
                 Noted::Asked { .. } => "approval",
             };
             if known != kind {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use orchestrator::Span;
 
 use crate::approve::Rejected;
+use crate::wait_event::NotTold;
 
 /// What a handler returns: `TaskResult<Output>`; plain `TaskResult` for no output.
 pub type TaskResult<T = ()> = Result<T, TaskError>;
@@ -73,17 +74,21 @@ impl fmt::Display for TaskError {
     }
 }
 
+/// What our own errors mean, wherever they come from.
+fn meant(error: &(dyn StdError + 'static)) -> Option<Kind> {
+    let rejected = error.downcast_ref::<Rejected>().map(|rejected| Kind::Rejected(rejected.word()));
+    rejected.or_else(|| error.is::<NotTold>().then_some(Kind::Fatal("timeout")))
+}
+
 // `TaskError` is no `std::error::Error`, so that this can be: every other error means "try again".
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for TaskError {
     fn from(error: E) -> Self {
         let error = error.into();
-        let mut kind = error.downcast_ref::<Rejected>().map_or(Kind::Retry, |rejected| Kind::Rejected(rejected.word()));
+        let mut kind = meant(&*error).unwrap_or(Kind::Retry);
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(cause) = source {
-            if let Some(rejected) = cause.downcast_ref::<Rejected>() {
-                kind = Kind::Rejected(rejected.word());
-            }
+            kind = meant(cause).unwrap_or(kind);
             let cause_text = cause.to_string();
             // Many errors print their source themselves.
             if !message.contains(&cause_text) {

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use orchestrator::{Event, NewEvent, NewTask, Orchestrator, RESULT_BYTES_MAX, TaskHandle};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::extract::{Needs, State};
@@ -52,11 +53,21 @@ impl EventContext {
         &self.0.orch
     }
 
-    /// Tells an event of the same trace and about the same task, unless it says otherwise. Returns its id.
+    /// Tells an event of the same trace and about the same task, at once. Returns its id.
     ///
     /// # Errors
     /// As [`Orchestrator::publish`].
-    pub async fn publish(&self, event: NewEvent) -> orchestrator::Result<String> {
+    pub async fn publish<P: Serialize + ?Sized>(&self, event_type: &str, payload: &P) -> orchestrator::Result<String> {
+        self.publish_event(NewEvent::new(event_type, payload)).await
+    }
+
+    /// [`EventContext::publish`], with all that can be said of an event. What it does not name is that of this one: task and
+    /// trace; and as who tells it, the group.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::publish`].
+    pub async fn publish_event(&self, event: NewEvent) -> orchestrator::Result<String> {
+        let event = event.source_default(self.0.group);
         let event = event.task_default(self.0.event.task_id).trace_default(&self.0.event.trace_id);
         self.0.orch.publish(&event).await
     }
@@ -138,8 +149,8 @@ pub fn event<P: DeserializeOwned>(ctx: &EventContext) -> Result<Event<P>, TaskEr
 
 /// What a function under `#[event_handler(.., start = …)]` may return: the payload of the task, or that there is none.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not say whether a task is to be started",
-    label = "return an `Option<Payload>`, or a `TaskResult<Option<Payload>>`",
+    message = "`{Self}` does not carry the payload of the task that is to be started, `{A}`",
+    label = "return an `Option` of that payload, or a `TaskResult` of such an `Option`",
     note = "`Some(payload)` starts the task, `None` starts none"
 )]
 pub trait Decision<A> {

@@ -16,6 +16,7 @@ mod runtime;
 mod shutdown;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod wait_event;
 mod worker;
 
 pub use approve::{Approve, Approved, Rejected};
@@ -38,6 +39,7 @@ pub use orchestrator_macros::{main, payload, task_handler};
 pub use shutdown::Stop;
 /// The runtime, for `spawn`, `select!` and `time` without a dependency of one's own.
 pub use tokio;
+pub use wait_event::{EVENT_WAIT_DEFAULT, NotTold, WaitEvent};
 pub use worker::{DRAIN_GRACE_DEFAULT, Running, SLOTS_DEFAULT, SLOTS_MAX, Worker, WorkerBuilder};
 
 /// What the attributes' code names. Not public API.

@@ -181,10 +181,12 @@ impl Listeners {
         Ok(())
     }
 
-    /// Takes part in all groups, until the worker drains.
-    pub(crate) fn start(&self, orch: &Orchestrator, state: &Arc<State>, stop: &Stop) -> Listening {
+    /// Takes part in all groups, until the worker drains. They are there when this returns: what is told from then on they
+    /// get.
+    pub(crate) async fn start(&self, orch: &Orchestrator, state: &Arc<State>, stop: &Stop) -> Result<Listening> {
         let mut consumers = JoinSet::new();
         for Listener { spec, group, handler, .. } in self.0.iter().cloned() {
+            orch.make_group(&group).await?;
             let (orch, state, drained) = (orch.clone(), Arc::clone(state), stop.drained());
             tracing::info!(group = spec.group, types = spec.types, "handles events");
             consumers.spawn(async move {
@@ -206,7 +208,7 @@ impl Listeners {
                 }
             });
         }
-        Listening(consumers)
+        Ok(Listening(consumers))
     }
 }
 

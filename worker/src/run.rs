@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use orchestrator::{
-    Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TaskId, Ticket, Until, Wait, Wake,
+    Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TELLS_MAX, TaskId, Telling, Ticket,
+    Until, Wait, Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -52,6 +53,7 @@ struct Retry {
 struct Park {
     claim: Claim,
     wait: Wait,
+    tellings: Vec<Telling>,
 }
 
 /// One life of the worker in Redis.
@@ -86,7 +88,7 @@ pub(crate) struct Run {
     worker: Worker,
     running: HashMap<TaskId, Running>,
     slots: HashMap<Id, TaskId>,
-    attempts: JoinSet<(Ticket, Outcome)>,
+    attempts: JoinSet<(Ticket, (Outcome, Vec<Telling>))>,
     finishes: Vec<Finish>,
     retries: Vec<Retry>,
     shelving: Vec<Claim>,
@@ -222,7 +224,7 @@ impl Run {
         if want == 0 && self.finishes.is_empty() {
             return Ok(());
         }
-        let sent = self.finishes.len().min(FINISH_MAX);
+        let sent = self.fits_one_step();
         let woken = self.woken.clone();
         // Until an answer came, the outcome is unknown; this holds also when this future is dropped here.
         (self.unsure, self.hungry) = (true, true);
@@ -248,6 +250,16 @@ impl Run {
         Ok(())
     }
 
+    /// How many of the finishes fit one step.
+    fn fits_one_step(&self) -> usize {
+        let mut tells = 0;
+        let fits = self.finishes.iter().take(FINISH_MAX).take_while(|finish| {
+            tells += finish.tells();
+            tells <= TELLS_MAX
+        });
+        fits.count()
+    }
+
     /// Sends retries and shelved tasks, all at once.
     async fn let_go(&mut self) -> Result {
         if self.retries.is_empty() && self.shelving.is_empty() && self.parks.is_empty() {
@@ -256,7 +268,7 @@ impl Run {
         let life = &self.life.incarnation;
         let retries = join_all(self.retries.iter().map(|retry| life.retry(&retry.claim, retry.delay, &retry.error)));
         let shelved = join_all(self.shelving.iter().map(|claim| life.shelve(claim)));
-        let parked = join_all(self.parks.iter().map(|park| life.park(&park.claim, &park.wait)));
+        let parked = join_all(self.parks.iter().map(|park| life.park(&park.claim, &park.wait, &park.tellings)));
         self.unsure = true;
         let (retries, shelved, parked) = futures::join!(retries, shelved, parked);
         let mut lost = None;
@@ -280,7 +292,9 @@ impl Run {
         for (park, outcome) in std::mem::take(&mut self.parks).into_iter().zip(parked) {
             match outcome {
                 // It is still held: what it asks for cannot be.
-                Err(Error::Invalid { what }) => self.finishes.push(park.claim.fail("journal", &what)),
+                Err(Error::Invalid { what }) => {
+                    self.finishes.push(park.claim.fail("journal", &what).telling(park.tellings));
+                }
                 outcome => {
                     if keep(outcome) {
                         self.parks.push(park);
@@ -321,46 +335,47 @@ impl Run {
     }
 
     /// An attempt has ended: its slot is free, its outcome waits to be sent.
-    fn note(&mut self, ended: Result<(Id, (Ticket, Outcome)), JoinError>) {
+    fn note(&mut self, ended: Result<(Id, (Ticket, (Outcome, Vec<Telling>))), JoinError>) {
         let (slot, outcome) = match ended {
             Ok((slot, (_, outcome))) => (slot, Some(outcome)),
             // Its destructor panicked after its time was over.
             Err(error) if error.is_panic() => {
                 let outcome =
                     Outcome::Failed { error: "the handler panicked while it was dropped".into(), delay: BREATH };
-                (error.id(), Some(outcome))
+                (error.id(), Some((outcome, Vec::new())))
             }
             // Aborted: whoever aborted it sees to its claim.
             Err(error) => (error.id(), None),
         };
         let Some(id) = self.slots.remove(&slot) else { return };
-        let Some(outcome) = outcome else { return };
+        let Some((outcome, tellings)) = outcome else { return };
         // The slot may have been given up meanwhile, and even been taken by a later claim of the same task.
         if self.running.get(&id).is_none_or(|running| running.abort.id() != slot) {
             return;
         }
         let Some(Running { claim, .. }) = self.running.remove(&id) else { return };
         self.roster(|roster| roster.remove(&id));
+        // What was told goes with the end, whatever it is; what is tried again is told again.
         match outcome {
-            Outcome::Completed(output) => self.finishes.push(claim.complete(&output)),
-            Outcome::Cancelled => self.finishes.push(claim.cancelled()),
+            Outcome::Completed(output) => self.finishes.push(claim.complete(&output).telling(tellings)),
+            Outcome::Cancelled => self.finishes.push(claim.cancelled().telling(tellings)),
             // Its claim is seen to by reconciling, as if its answer had been lost.
             Outcome::Halted => (self.unsure, self.give_back) = (true, true),
             Outcome::Parked(wait) => {
                 tracing::info!(task = %id, task_type = claim.task_type(), "waits without holding anything");
-                self.parks.push(Park { claim, wait: *wait });
+                self.parks.push(Park { claim, wait: *wait, tellings });
             }
             Outcome::Rejected { error, reason } => {
                 tracing::info!(task = %id, task_type = claim.task_type(), error, "is not to be done");
-                self.finishes.push(claim.rejected(reason, &error));
+                self.finishes.push(claim.rejected(reason, &error).telling(tellings));
             }
             Outcome::Fatal { error, reason } => {
                 tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good");
-                self.finishes.push(claim.fail(reason, &error));
+                self.finishes.push(claim.fail(reason, &error).telling(tellings));
             }
             Outcome::Failed { error, .. } if claim.failures() >= claim.max_retries().into() => {
                 tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good: no retries left");
-                self.finishes.push(claim.fail("retries", &error));
+                self.finishes.push(claim.fail("retries", &error).telling(tellings));
             }
             Outcome::Failed { error, delay } => {
                 tracing::info!(task = %id, task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
@@ -562,8 +577,10 @@ impl Drop for AbortOnDrop {
 /// When the first timer of a wait is due.
 fn wakes_in(wait: &Wait, now_ms: u64) -> Duration {
     match wait {
-        Wait::Sleep { until: Until::After(wait), .. } => *wait,
-        Wait::Sleep { until: Until::Instant(at), .. } => Duration::from_millis(at.saturating_sub(now_ms)),
+        Wait::Sleep { until: Until::After(wait), .. } | Wait::Event { until: Until::After(wait), .. } => *wait,
+        Wait::Sleep { until: Until::Instant(at), .. } | Wait::Event { until: Until::Instant(at), .. } => {
+            Duration::from_millis(at.saturating_sub(now_ms))
+        }
         // The terms are told by the next beat; a second is the shortest that they may have.
         _ => Duration::from_secs(1),
     }

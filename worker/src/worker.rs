@@ -236,7 +236,8 @@ impl Worker {
         self.run_until(stop).await
     }
 
-    /// Runs beside the caller, on the same runtime, until [`Running::stop`].
+    /// Runs beside the caller, on the same runtime, until [`Running::stop`]. It is up a moment later: a group of events that is
+    /// new begins then.
     #[must_use]
     pub fn start(self) -> Running {
         let stop = Stop::new();
@@ -252,7 +253,7 @@ impl Worker {
             let timeout = spec.timeout.unwrap_or(crate::handler::TIMEOUT_DEFAULT);
             tracing::info!(task_type = spec.task_type, queue = spec.home(), ?timeout, "handles {}", spec.task_type);
         }
-        let listening = self.listeners.start(&self.orch, &self.state, &stop);
+        let listening = self.listeners.start(&self.orch, &self.state, &stop).await?;
         let grace = self.grace;
         let outcome = match self.registry.specs().is_empty() {
             true => {

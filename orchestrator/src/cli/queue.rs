@@ -16,6 +16,26 @@ pub(crate) enum Queue {
     Pause(Name),
     /// Go on handing out a queue's tasks
     Resume(Name),
+    /// Have a queue's tasks tell events of their changes of state, or none: that costs Redis less
+    Events(Switch),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Switch {
+    /// The queue
+    #[arg(value_name = "NAME")]
+    queue: String,
+    /// Whether they are told
+    #[arg(value_enum)]
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum State {
+    /// Told, as they are unless this is called
+    On,
+    /// Not told, of tasks that are submitted from now on
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -27,6 +47,16 @@ pub(crate) struct Name {
 
 pub(super) async fn run(orch: &Orchestrator, command: &Queue, out: &mut Output) -> Result<(), Failure> {
     let (queue, paused, changed) = match command {
+        Queue::Events(Switch { queue, state }) => {
+            let told = *state == State::On;
+            let changed = orch.set_queue_events(queue, told).await?;
+            if out.is_json() {
+                return out.object(&json!({ "queue": queue, "events": told, "changed": changed }));
+            }
+            let already = if changed { "from now on" } else { "already" };
+            let what = if told { "tell their events" } else { "tell no events" };
+            return out.line(&format!("the tasks of queue {queue} {what} {already}"));
+        }
         Queue::List => {
             let queues = orch.stats().await?.queues;
             return match out.is_json() {

@@ -144,21 +144,17 @@ enum Step {
 impl Reader {
     fn step(mut self) -> Pending<(Self, Step)> {
         Box::pin(async move {
-            let step = match timeout(KEEP_ALIVE, self.next()).await {
-                Ok(Some(heard)) => Step::Heard(heard),
-                Ok(None) => Step::Over,
-                Err(_) => Step::Silence,
-            };
+            let step = self.next().await;
             (self, step)
         })
     }
 
-    async fn next(&mut self) -> Option<Heard> {
+    async fn next(&mut self) -> Step {
         while self.failed < TRIES {
-            match self.events.next().await {
+            match self.events.next_within(KEEP_ALIVE).await {
                 Ok(heard) => {
                     self.failed = 0;
-                    return Some(heard);
+                    return heard.map_or(Step::Silence, Step::Heard);
                 }
                 Err(error) if self.failed == 0 => tracing::warn!(%error, "an event stream waits for Redis"),
                 Err(error) => tracing::debug!(%error, "an event stream waits for Redis"),
@@ -167,7 +163,7 @@ impl Reader {
             sleep(PAUSE).await;
         }
         tracing::warn!("an event stream ends: Redis is away for too long");
-        None
+        Step::Over
     }
 }
 

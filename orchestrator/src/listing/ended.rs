@@ -68,6 +68,10 @@ impl Reader<'_> {
         let begin = self.store.events_begin().await?;
         let fresh = entry.0 == u64::MAX;
         let older = |until| Ok(Some(Position::Dead { until, below: (until, top()) }));
+        if fresh && self.untold_ends {
+            // The stream does not know them all.
+            return older(entry.0);
+        }
         let Some(begin) = begin.filter(|begin| fresh || *begin <= entry) else {
             // Trimmed beyond the cursor, or not there at all.
             return older(entry.0);

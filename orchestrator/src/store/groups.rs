@@ -177,7 +177,7 @@ impl Store {
     }
 
     /// Makes a group that begins behind an entry, or at the end of the stream, unless there is one.
-    async fn make_group(&self, group: &str, behind: Option<EntryId>) -> Result<()> {
+    pub(crate) async fn make_group(&self, group: &str, behind: Option<EntryId>) -> Result<()> {
         let behind = behind.map_or_else(|| "$".into(), |(ms, seq)| format!("{ms}-{seq}"));
         let mut make = redis::cmd("XGROUP");
         make.arg("CREATE").arg(self.keys().events()).arg(group).arg(behind).arg("MKSTREAM");

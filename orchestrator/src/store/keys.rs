@@ -124,6 +124,11 @@ impl Keys {
         format!("{}G:{group}", self.base)
     }
 
+    /// HASH of the queues that are quiet, or have been of late: queue → `off`, or the milliseconds when that ended.
+    pub(crate) fn quiet(&self) -> String {
+        format!("{}quiet", self.base)
+    }
+
     /// What was done once for an event, by group and event: `?` and a word when it is intended, `=` and its output.
     pub(crate) fn once(&self, key: &str) -> String {
         format!("{}o:{key}", self.base)

@@ -8,6 +8,7 @@ const HEAD: &str = include_str!("lua/head.lua");
 const RECORD: &str = include_str!("lua/record.lua");
 const CLOCK: &str = include_str!("lua/clock.lua");
 const PARKED: &str = include_str!("lua/parked.lua");
+const TELL: &str = include_str!("lua/tell.lua");
 
 macro_rules! scripts {
     ($($name:ident),+ $(,)?) => {
@@ -64,14 +65,16 @@ fn parts(name: &str) -> Vec<&'static str> {
     }
 }
 
-/// `#!lua …` first, then the shared parts with their bounds filled in, then the script. A line `--{{clock}}` stands for
-/// the functions of the service-level clock.
+/// `#!lua …` first, then the shared parts with their bounds filled in, then the script. Lines `--{{clock}}` and
+/// `--{{tell}}` stand for the functions of the service-level clock, and for those that tell events.
 fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
     let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
     let body = match shared {
         // Without the shared functions there is none that heals.
-        [] => body.replace("--{{clock}}", &CLOCK.replace("go(", "call(")),
-        _ => body.to_owned(),
+        [] => body
+            .replace("--{{clock}}", &CLOCK.replace("go(", "call("))
+            .replace("--{{tell}}", &TELL.replace("go(", "call(")),
+        _ => body.replace("--{{tell}}", TELL),
     };
     let shared = shared.join("\n").replace("--{{clock}}", CLOCK);
     let dead_retention = config.dead_retention.max(config.retention);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
-use orchestrator::{Claim, Error, Incarnation, LEASE, Offer, QUEUES_MAX};
+use orchestrator::{Claim, Error, Incarnation, LEASE, Offer, QUEUES_MAX, Telling};
 use tokio_util::sync::CancellationToken;
 
 use super::harness::{Harness, lock};
@@ -119,7 +119,7 @@ impl Harness {
         if self.dies_at(|| "after the attempt, before its end was sent".into()) {
             return false;
         }
-        if let Outcome::Completed(output) = &outcome {
+        if let Outcome::Completed(output) = &outcome.0 {
             lock(&self.0.outputs).insert(id, output.clone());
         }
         life.end(claim, outcome).await;
@@ -131,7 +131,7 @@ impl Harness {
     /// After each turn that ends in an await, a call of our own makes sure that whatever the handler has sent has arrived and
     /// is answered: it goes over the same connection, so its answer comes last. So the awaits of two runs are the same ones,
     /// and a handler that is dropped then has left nothing half sent.
-    async fn in_turns(&self, attempt: impl Future<Output = Outcome>) -> Option<Outcome> {
+    async fn in_turns<T>(&self, attempt: impl Future<Output = T>) -> Option<T> {
         // Without the runtime's budget, which would end an await here and there by itself.
         let mut attempt = pin!(tokio::task::unconstrained(attempt));
         let bell = Arc::new(Bell::default());
@@ -233,23 +233,23 @@ impl Life {
     }
 
     /// Sends how an attempt ended, as a worker does.
-    async fn end(&self, claim: Claim, outcome: Outcome) {
+    async fn end(&self, claim: Claim, (outcome, tellings): (Outcome, Vec<Telling>)) {
         let finish = match outcome {
-            Outcome::Completed(output) => claim.complete(&output),
-            Outcome::Cancelled => claim.cancelled(),
+            Outcome::Completed(output) => claim.complete(&output).telling(tellings),
+            Outcome::Cancelled => claim.cancelled().telling(tellings),
             Outcome::Halted => panic!("{BROKEN} has lost task {}", claim.ticket().id),
-            Outcome::Rejected { error, reason } => claim.rejected(reason, &error),
-            Outcome::Fatal { error, reason } => claim.fail(reason, &error),
+            Outcome::Rejected { error, reason } => claim.rejected(reason, &error).telling(tellings),
+            Outcome::Fatal { error, reason } => claim.fail(reason, &error).telling(tellings),
             Outcome::Failed { error, .. } if claim.failures() >= claim.max_retries().into() => {
-                claim.fail("retries", &error)
+                claim.fail("retries", &error).telling(tellings)
             }
             Outcome::Failed { error, delay } => {
                 sure(BROKEN, self.incarnation.retry(&claim, delay, &error).await);
                 return;
             }
-            Outcome::Parked(wait) => match self.incarnation.park(&claim, &wait).await {
+            Outcome::Parked(wait) => match self.incarnation.park(&claim, &wait, &tellings).await {
                 // It is still held: what it asks for cannot be.
-                Err(Error::Invalid { what }) => claim.fail("journal", &what),
+                Err(Error::Invalid { what }) => claim.fail("journal", &what).telling(tellings),
                 outcome => {
                     sure(BROKEN, outcome);
                     return;

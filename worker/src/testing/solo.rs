@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use orchestrator::{
-    Alone, ApprovalStatus, Asking, Decision, Entry, Error, NewTask, Noted, RESULT_BYTES_MAX, Status, Until, Wait,
+    Alone, ApprovalStatus, Asking, Decision, Entry, Error, Event, NewEvent, NewTask, Noted, RESULT_BYTES_MAX, Status,
+    Telling, Until, Wait,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +68,8 @@ const EXPIRES_MS: u64 = 24 * 3600 * 1000;
 pub struct Solo {
     setup: Setup,
     answers: Mutex<VecDeque<Answer>>,
+    told: Mutex<VecDeque<NewEvent>>,
+    published: Mutex<Vec<Event>>,
     tally: Tally,
     entered: AtomicU32,
     passed_ms: AtomicU64,
@@ -134,6 +137,27 @@ impl Solo {
         self.answers.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
+    /// This event is told, once: a wait for it finds it. A wait that finds none is over when its time is.
+    #[must_use]
+    pub fn tell(self, event: NewEvent) -> Self {
+        self.told().push_back(event);
+        self
+    }
+
+    fn told(&self) -> MutexGuard<'_, VecDeque<NewEvent>> {
+        self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn published(&self) -> MutexGuard<'_, Vec<Event>> {
+        self.published.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The events that the handler has told, in order.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        self.published().clone()
+    }
+
     /// How often the work of this step ran to its end.
     #[must_use]
     pub fn ran(&self, step: &str) -> u32 {
@@ -190,7 +214,15 @@ impl Solo {
             let ledger = self.tally.over(journal.clone(), claim.ticket().id);
             let (cancel, halt) = (CancellationToken::new(), CancellationToken::new());
             let assignment = claim.assignment();
-            match attempt::run(handler, assignment, None, ledger, self.setup.state(), cancel, halt).await {
+            let attempt = attempt::run(handler, assignment, None, ledger, self.setup.state(), cancel, halt);
+            let (outcome, tellings) = attempt.await;
+            let tried_again =
+                matches!(outcome, Outcome::Failed { .. }) && claim.failures() < claim.max_retries().into();
+            if !tried_again {
+                journal.tell(&tellings);
+            }
+            self.published().extend(journal.take_told());
+            match outcome {
                 Outcome::Completed(output) => return Ok(sure("the output", orchestrator::decode_value(&output))),
                 Outcome::Failed { delay, .. } if claim.failures() < claim.max_retries().into() => {
                     failures = failures.saturating_add(1);
@@ -208,20 +240,38 @@ impl Solo {
         panic!("the handler was entered {ENTERED_MAX} times and has not ended");
     }
 
+    fn end_of(&self, until: Until) -> u64 {
+        match until {
+            Until::After(span) => self.now_ms() + u64::try_from(span.as_millis()).unwrap_or(u64::MAX >> 1),
+            Until::Instant(at) => at,
+        }
+    }
+
     /// Lets what the handler waits for come.
     fn wait(&self, journal: &Memory, wait: Wait) {
         match wait {
             Wait::Sleep { name, entry, until } => {
-                let at = match until {
-                    Until::After(span) => self.now_ms() + u64::try_from(span.as_millis()).unwrap_or(u64::MAX >> 1),
-                    Until::Instant(at) => at,
-                };
+                let at = self.end_of(until);
                 journal.put(name, Entry { noted: Noted::Sleep(at), ..entry });
                 self.wait_until(at);
             }
             Wait::Person { name, entry, asking } => {
                 let noted = self.ask(&asking, &entry.noted);
                 journal.put(name, Entry { noted, ..entry });
+            }
+            Wait::Event { name, entry, until, awaited, .. } => {
+                let place = self.told().iter().position(|event| event.is_named(&awaited));
+                match place.and_then(|place| self.told().remove(place)) {
+                    Some(event) => {
+                        let event = Box::new(sure("the event", event.alone(self.now_ms())));
+                        journal.put(name, Entry { noted: Noted::Found(event), ..entry });
+                    }
+                    None => {
+                        let at = self.end_of(until);
+                        journal.put(name, Entry { noted: Noted::Waiting(at), ..entry });
+                        self.wait_until(at);
+                    }
+                }
             }
             other => panic!("a handler cannot wait like this: {other:?}"),
         }
@@ -279,11 +329,18 @@ fn asked_hash(asked: &Noted) -> [u8; 32] {
 
 /// A journal in memory.
 #[derive(Clone, Debug, Default)]
-struct Memory(Arc<(Mutex<HashMap<String, Entry>>, AtomicU64)>);
+struct Memory(Arc<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    entries: Mutex<HashMap<String, Entry>>,
+    now_ms: AtomicU64,
+    told: Mutex<Vec<Event>>,
+}
 
 impl Memory {
     fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
-        self.0.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.0.entries.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn begun(&self) -> bool {
@@ -294,8 +351,21 @@ impl Memory {
         self.entries().insert(name, entry);
     }
 
+    /// Notes what was told.
+    fn tell(&self, tellings: &[Telling]) {
+        let mut told = self.0.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        for telling in tellings {
+            self.put(telling.name.clone(), telling.entry.clone());
+            told.push(sure("the event", telling.event()));
+        }
+    }
+
+    fn take_told(&self) -> Vec<Event> {
+        std::mem::take(&mut *self.0.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+    }
+
     fn set_now_ms(&self, now_ms: u64) {
-        self.0.1.store(now_ms, Ordering::Relaxed);
+        self.0.now_ms.store(now_ms, Ordering::Relaxed);
     }
 }
 
@@ -305,7 +375,8 @@ impl Ledger for Memory {
         Ok(self.entries().iter().map(|(name, entry)| (name.clone(), entry.clone())).collect())
     }
 
-    async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result {
+    async fn note(&self, name: &str, entry: &Entry, tellings: &[Telling]) -> orchestrator::Result {
+        self.tell(tellings);
         let mut entries = self.entries();
         match entries.get(name).map(|present| &present.noted) {
             None | Some(Noted::Begun) => {
@@ -322,6 +393,6 @@ impl Ledger for Memory {
     }
 
     fn now_ms(&self) -> u64 {
-        self.0.1.load(Ordering::Relaxed)
+        self.0.now_ms.load(Ordering::Relaxed)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use orchestrator::{Entry, TaskId};
+use orchestrator::{Entry, TaskId, Telling};
 
 use crate::durable::{Ledger, Moment};
 
@@ -137,8 +137,8 @@ impl<L: Ledger> Ledger for Counted<L> {
         self.ledger.load().await
     }
 
-    async fn note(&self, name: &str, entry: &Entry) -> orchestrator::Result {
-        self.ledger.note(name, entry).await
+    async fn note(&self, name: &str, entry: &Entry, tellings: &[Telling]) -> orchestrator::Result {
+        self.ledger.note(name, entry, tellings).await
     }
 
     async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool> {

@@ -28,7 +28,7 @@ for _, i in ipairs(fresh) do
     extra = sub(extra, 16)
   end
   local due = #extra > 1 and tonumber(sub(extra, 2)) or 0
-  created[stored] = id
+  if bit.band(flags_of(record), QUIET) == 0 then created[#created + 1] = id end
   store(id, record)
   if #state > 45 then
     go('HSET', base .. 'C', id, state)

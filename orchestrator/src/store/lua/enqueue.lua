@@ -25,7 +25,8 @@ if n == 1 and void > 0 and #ARGV[3] == 14 then
     call('SADD', base .. 'q', queue)
   end
   call('ZADD', base .. 'T', 0, slice)
-  call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'c', id)
+  -- The third bit of the flags' first byte: QUIET.
+  if byte(ARGV[4], 14) % 8 < 4 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'c', id) end
   call('ZADD', ready_key, format('%.0f', byte(ARGV[4], 13) * CLASS + now), id)
   call('HSET', key, id, ARGV[4])
   return 1
@@ -70,7 +71,7 @@ local scores, timers, created, family, score = {}, nil, {}, nil, {}
 for i = 1, #fresh do
   local x = fresh[i]
   local id, due = ids[x], nil
-  created[i] = id
+  if byte(records[x], 14) % 8 < 4 then created[#created + 1] = id end
   local extra = extras and extras[id]
   if extra then
     if byte(extra) == 112 then
@@ -105,7 +106,7 @@ for _, pair in ipairs(family or {}) do
   if #line < 14000 and sub(line, -14) ~= pair[2] then call('HSET', children, pair[1], line .. pair[2]) end
   call('PEXPIRE', children, DEAD_RETENTION + 2 * BUCKET)
 end
-call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'c', concat(created))
+if #created > 0 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'c', concat(created)) end
 if #scores > 0 then call('ZADD', ready_key, unpack(scores)) end
 if timers then call('ZADD', base .. 'z', unpack(timers)) end
 for i = 1, #slices do call('HSET', slices[i][1], unpack(slices[i][3])) end

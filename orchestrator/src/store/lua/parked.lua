@@ -1,5 +1,5 @@
--- For scripts that ask people, hear them, or end what waits for them: approvals and the audit.
--- Keys built inside: a:<id><n> A H j:<id> audit z P y
+-- For scripts that ask people, hear them, or end what waits for them: approvals and the audit; and waits for events.
+-- Keys built inside: a:<id><n> A H j:<id> audit z P y v<hour> O e
 -- An approval's number n is 0 for the gate at submission and counts a handler's questions from 1. `a:` holds
 --   v what was asked · st status · rq, ex requested and expiring, ms · by who may decide, separated by spaces · q quorum
 --   own who asked for the task · hash of what was shown · n votes so far · +<name> one vote · ~<name> whose, in small letters
@@ -107,12 +107,59 @@ local function settle(id, n, status, who, why, form)
   return member .. ({approved = 'a', rejected = 'j', timeout = 't', cancelled = 'c'})[status]
 end
 
+-- A wait for an event. Its entry in the journal: 16 bytes of every entry · the wait's end u48 · the place behind which the
+-- event counts, u48 u48 · its name, `type key`. When it was found: the 16 bytes with the kind E · place u48 u48 · event.
+-- `O` holds, by name, the ids of the tasks that wait; the journal's field \0e, which of its entries that is.
+
+-- The newest event of a name behind a place, as far as it is known by name: ms, seq, id ‖ MessagePack.
+local function find_event(name, ms, seq)
+  local hour = math.floor(call('TIME')[1] / 3600)
+  for n = hour, math.max(hour - 25, math.floor(ms / 3600000)), -1 do
+    local at = go('HGET', base .. 'v' .. n, name)
+    if at then
+      local a, b = string.match(at, '^(%d+)-(%d+)$')
+      a, b = tonumber(a), tonumber(b)
+      if not a or a < ms or a == ms and b <= seq then return end
+      local found = go('XRANGE', base .. 'e', at, at)[1]
+      if found and found[2][1] == 'P' then return a, b, found[2][2] end
+      return
+    end
+  end
+end
+
+-- Begins a wait: the journal's entry, and whether it is over already. An event counts from the task's creation on, or behind
+-- the last of its name that the task has found.
+local function await(id, call_name, entry, name, behind)
+  local ms, seq = string.match(behind, '^(%d+) (%d+)$')
+  if not ms then ms, seq = math.max(0, call('TIME')[1] * 1000 - (now - created_at(id)) - 1000), 0 end
+  ms, seq = tonumber(ms), tonumber(seq)
+  local waiting = go('HGET', base .. 'O', name) or ''
+  go('HSET', base .. 'O', name, waiting .. id)
+  call('HSET', base .. 'j:' .. id, '\0e', call_name)
+  return entry .. pack('>I6I6', ms, seq) .. name, find_event(name, ms, seq) ~= nil
+end
+
+-- A task waits for its event no more. Returns the name of the call, and its entry.
+local function unwait(id)
+  local journal = base .. 'j:' .. id
+  local call_name = go('HGET', journal, '\0e') or ''
+  local entry = call('HGET', journal, call_name) or ''
+  local name, left = sub(entry, 35), ''
+  local waiting = go('HGET', base .. 'O', name) or ''
+  for x = 1, #waiting, 14 do
+    local other = sub(waiting, x, x + 13)
+    if other ~= id then left = left .. other end
+  end
+  if left == '' then call('HDEL', base .. 'O', name) else call('HSET', base .. 'O', name, left) end
+  return call_name, entry
+end
+
 -- Lets a parked task go on: into its queue, or to the timer when it is to start later.
 -- Adds its element to the fields of the event.
 local function go_on(id, record, due, event)
   local flags = flags_of(record)
   local gated = bit.band(flags, GATED) ~= 0
-  flags = bit.band(flags, 65535 - ON_APPROVAL - ON_TIMER - GATED)
+  flags = bit.band(flags, 65535 - ON_APPROVAL - ON_TIMER - ON_EVENT - GATED)
   record = with_flags(raise(record, 0, 1, 0, 0), gated and bit.bor(flags, PASSED) or flags)
   give_back(id, record, 'q')
   if due > now then
@@ -174,6 +221,7 @@ local function call_off(id, record, tail, event)
     waiting = 1
   elseif bit.band(flags, ON_TIMER) ~= 0 then
     go('ZREM', base .. 'P', 'p' .. id)
+    if bit.band(flags, ON_EVENT) ~= 0 then unwait(id) end
     waiting = 1
   end
   if waiting == 0 then
@@ -189,7 +237,7 @@ local function call_off(id, record, tail, event)
   end
   -- Waiting, or in no index at all because somebody else deleted one: either way nobody runs it.
   -- A task that had not passed its gate keeps the flag: it must not be brought back to life past it.
-  record = with_flags(record, bit.band(flags_of(record), 65535 - ON_APPROVAL - ON_TIMER))
+  record = with_flags(record, bit.band(flags_of(record), 65535 - ON_APPROVAL - ON_TIMER - ON_EVENT))
   local ended, late = finish(id, raise(record, 1, 1, 0, 0), tail)
   event.e, event.V = (event.e or '') .. ended, (event.V or '') .. late
   return 'cancelled'

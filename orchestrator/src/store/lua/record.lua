@@ -51,16 +51,17 @@ local function records(ids)
   return found
 end
 
--- One packed entry; fields are name, value, name, value ... What has no elements is left out.
+-- One packed entry; fields are name, value, name, value ... What has no elements is left out; `w` is none of them.
 local function announce(all)
-  local fields = {}
+  local fields, told = {}, false
   for i = 1, #all, 2 do
     if #all[i + 1] > 0 then
       fields[#fields + 1] = all[i]
       fields[#fields + 1] = all[i + 1]
+      told = told or all[i] ~= 'w'
     end
   end
-  if #fields > 0 then go('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', unpack(fields)) end
+  if told then go('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', unpack(fields)) end
 end
 
 -- Whether a record can be worked with at all.
@@ -93,8 +94,11 @@ local function raise(record, epochs, changes, attempts, crashes)
     .. sub(record, 12)
 end
 
--- An event's element: id, epoch and number of changes.
-local function element(id, record) return id .. sub(record, 2, 9) end
+-- An event's element: id, epoch and number of changes. Nothing for a task that tells none.
+local function element(id, record)
+  if bit.band(flags_of(record), QUIET) ~= 0 then return '' end
+  return id .. sub(record, 2, 9)
+end
 
 local function store(id, record)
   go('HSET', base .. 't' .. sub(id, 1, 4), id, record)
@@ -163,7 +167,8 @@ local function finish(id, record, tail)
   if letter == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)
   if bit.band(flags, AWAITED) ~= 0 then tell(id) end
-  return element(id, record) .. letter, late
+  local ended = element(id, record)
+  return #ended > 0 and ended .. letter or '', late
 end
 
 -- An id may be a minute ahead of the clock, and the clock may step back by as much.

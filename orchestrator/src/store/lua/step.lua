@@ -4,14 +4,16 @@
 -- epoch; else nothing of that task is touched and the reply names it stale. Claimed ids leave their queue for the
 -- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
 -- and what may fail on a key of the wrong type before the writes that count.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id> Q
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id>
+--                       x v<hour> O Q
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
---       was taken (from 1, 0 = none) · queues in order of preference · n × (id ‖ epoch, letter ‖ ending), no id twice
+--       was taken (from 1, 0 = none), or five: k (0..255) too · queues in order of preference
+--       n × (id ‖ epoch, letter ‖ ending), no id twice · k × (id ‖ epoch, event's id, event, its names) told by them
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
---         claimed, or something with a clock, d is the ms until the next timer, -1 for none; -3 when unsound things were
+--         claimed, or something with a clock, or an event was waited for, d is the ms until the next timer, -1 for none; -3 when unsound things were
 --         cleared away: look again.
 local worker = ARGV[1]
-local high, low, queues, woken = byte(ARGV[3], 1, 4)
+local high, low, queues, token_of, told = byte(ARGV[3], 1, 5)
 local want = high * 256 + low
 local seat
 if queues == 1 then
@@ -27,11 +29,11 @@ if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2
 local held, stale = base .. 'w:' .. worker, nil
 local members, ids, tails, n = {}, {}, {}, 0
 local values, dead, waiters, unsound, ended, special, clocked, late = {}, nil, nil, nil, {}, nil, nil, nil
-local first = 4 + queues
-if #ARGV < first then
+local first, last = 4 + queues, #ARGV - 4 * (told or 0)
+if last < first then
   call('SCARD', held)
 else
-  for i = first, #ARGV, 2 do members[#members + 1] = ARGV[i] end
+  for i = first, last, 2 do members[#members + 1] = ARGV[i] end
   local holds, asked = call('SMISMEMBER', held, unpack(members)), members
   for i = 1, #asked do
     if holds[i] == 1 then
@@ -61,7 +63,6 @@ else
         local tag = pack('>I4I4', epoch + 1, changes + 2)
         local letter = sub(tail, 1, 1)
         local value = sub(record, 1, 1) .. tag .. char(attempts + 1) .. sub(record, 11) .. stamp .. tail .. pack('>I4', #record)
-        ended[#ended + 1] = id .. tag .. letter
         if letter == 'f' then
           dead = dead or {}
           dead[#dead + 1] = id
@@ -71,6 +72,8 @@ else
           values[#values + 1] = value
         end
         local more, flags = byte(record, 14, 15)
+        -- The third bit of the flags' first byte: QUIET.
+        if more % 8 < 4 then ended[#ended + 1] = id .. tag .. letter end
         if flags > 15 then
           special = special or {}
           special[#special + 1] = {id, flags, letter, byte(record, 13)}
@@ -115,8 +118,9 @@ for q = 1, queues do
         local id, record = front[x], found[x - i + 1]
         if record and #id == 14 and byte(record) == 1 and #record > 16 then
           taken[#taken + 1] = id .. sub(record, 2, 5)
-          started[#started + 1] = id .. sub(record, 2, 9)
-          if byte(record, 15) > 31 then
+          local more, flags = byte(record, 14, 15)
+          if more % 8 < 4 then started[#started + 1] = id .. sub(record, 2, 9) end
+          if flags > 31 then
             clocked = clocked or {}
             clocked[#clocked + 1] = id
           end
@@ -167,16 +171,32 @@ if dead then
     end
   end
 end
-if #taken > 0 and room == 0 and woken > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + woken], 0, 'x') end
+if #taken > 0 and room == 0 and token_of > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + token_of], 0, 'x') end
+-- Rare: what handlers told before their tasks ended.
+local wakes = 0
+if told then
+  --{{tell}}
+  local counts = {}
+  for i = 1, #members do counts[members[i]] = true end
+  call('ZCARD', base .. 'P')
+  for i = last + 1, #ARGV, 4 do
+    if counts[ARGV[i]] then tell_event(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
+  end
+  wakes = woken
+end
 if late then
-  call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'V', late, 'w', worker)
+  if #ended > 0 then
+    call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'V', late, 'w', worker)
+  else
+    call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'V', late, 'w', worker)
+  end
   ended = {}
 end
-if #ended > 0 or #taken > 0 then
+if #ended > 0 or #started > 0 then
   local event = base .. 'e'
   if #ended == 0 then
     call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 's', concat(started), 'w', worker)
-  elseif #taken == 0 then
+  elseif #started == 0 then
     call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'w', worker)
   else
     call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
@@ -210,6 +230,8 @@ for i = 1, unsound and #unsound or 0, 2 do
 end
 if #taken == 0 and unsound then
   reply[2] = -3
+elseif wakes > 0 then
+  reply[2] = 0
 elseif clocked or #taken == 0 and want > 0 then
   for q = 1, clocked and 0 or queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
   local due

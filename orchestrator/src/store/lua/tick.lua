@@ -4,7 +4,7 @@
 -- remind · e escalate · s the service-level clock warns · v it is violated.
 -- Drops the events that are too old, at most one bucket of finished tasks a call, and forgets up to 8 slices that have emptied.
 -- KEYS[1] {ns.p}:e      keys built inside: z P y t<slice> T r:<q> q k:<q> B D<n> C C<n> X A H a:<id><n> j:<id> audit U u:<type>
---                       W w:<worker> i:<worker> Q
+--                       W w:<worker> i:<worker> v<hour> O Q
 -- ARGV: 1 most timers of each kind to fire (1..100) · 2 letter ‖ ending of a task whose approval expired
 --       3 letter ‖ ending of one that is cancelled because its clock ran out
 -- Reply: {timers fired, ms until the next or -1}; call again while the first is that many.
@@ -12,9 +12,29 @@ local event, fired = {}, 0
 
 local function add(letter, elements) event[letter] = (event[letter] or '') .. elements end
 
+-- The wait for an event is over when it was told, or when its time is; else somebody has only looked.
+local function event_or_end(id, record)
+  local name, entry = unwait(id)
+  if #entry >= 35 then
+    local due, ms, seq = unpack_bytes('>I6I6I6', entry, 17)
+    local at_ms, at_seq, told = find_event(sub(entry, 35), ms, seq)
+    if told then
+      go('HSET', base .. 'j:' .. id, name, 'E' .. sub(entry, 2, 16) .. pack('>I6I6', at_ms, at_seq) .. told)
+      call('HINCRBY', base .. 'j:' .. id, '\0b', #told)
+    elseif now < due then
+      go('HSET', base .. 'O', sub(entry, 35), (go('HGET', base .. 'O', sub(entry, 35)) or '') .. id)
+      go('ZADD', base .. 'P', format('%.0f', due), 'p' .. id)
+      return
+    end
+  end
+  go_on(id, record, 0, event)
+end
+
 local function wait_is_over(id, record)
   if bit.band(flags_of(record), ON_APPROVAL) ~= 0 then
     decided(id, record, asked(id, record), 'timeout', '', 'nobody decided in time', '', ARGV[2], event)
+  elseif bit.band(flags_of(record), ON_EVENT) ~= 0 then
+    event_or_end(id, record)
   elseif bit.band(flags_of(record), ON_TIMER) ~= 0 then
     go_on(id, record, 0, event)
   end
