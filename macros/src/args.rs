@@ -7,17 +7,21 @@ use syn::ext::IdentExt;
 use syn::parse::{ParseStream, Parser};
 use syn::{Error, Expr, ExprLit, ExprPath, Lit, LitStr, Result, Token, parenthesized, token};
 
+use crate::events;
 use crate::mistakes::Mistakes;
 use crate::options::{self, Entries, List, Opt, Scope, Value};
+use crate::subject::{self, Subject};
 
 /// What an attribute was told.
 pub(crate) struct Args {
-    /// The task type, if there is a good one.
-    pub(crate) kind: Option<LitStr>,
+    /// What is handled, if that is well said: the task type, or the patterns of event types with commas between them.
+    pub(crate) subject: Option<String>,
     /// The worker crate.
     pub(crate) krate: TokenStream,
     /// The options given, each with the value to set it to.
     pub(crate) settings: Vec<(&'static str, TokenStream)>,
+    /// The names of these and of those whose value is wrong.
+    given: Vec<&'static str>,
 }
 
 impl Args {
@@ -31,60 +35,65 @@ impl Args {
         });
         placed.collect()
     }
+
+    /// Whether there is this option, well written or not.
+    pub(crate) fn gives(&self, name: &str) -> bool {
+        self.given.contains(&name)
+    }
+
+    /// Takes out the value of an option.
+    pub(crate) fn take(&mut self, name: &str) -> Option<TokenStream> {
+        let found = self.settings.iter().position(|(given, _)| *given == name);
+        found.map(|i| self.settings.remove(i).1)
+    }
 }
 
 /// Reads the arguments of `#[task_handler]`. The name of the function serves the examples.
 pub(crate) fn task_handler(tokens: TokenStream, name: &str, mistakes: &mut Mistakes) -> Args {
-    let mut list = split(tokens, Scope::Handler, mistakes);
-    let kind = match list.first() {
+    handler(tokens, Scope::Task, &subject::TASK, name, mistakes)
+}
+
+/// Reads the arguments of `#[event_handler]`. The name of the function is that of the group, unless there is another.
+pub(crate) fn event_handler(tokens: TokenStream, name: &Ident, mistakes: &mut Mistakes) -> Args {
+    let text = name.unraw().to_string();
+    let mut args = handler(tokens, Scope::Event, &subject::EVENT, &text, mistakes);
+    if !args.gives("group") {
+        let group = mistakes.check(events::group_of(&LitStr::new(&text, name.span())));
+        args.settings.extend(group.map(|group| ("group", group)));
+    }
+    args
+}
+
+fn handler(tokens: TokenStream, scope: Scope, subject: &Subject, name: &str, mistakes: &mut Mistakes) -> Args {
+    let mut list = split(tokens, scope, mistakes);
+    let found = match list.first() {
         Some(Argument::Lone(_)) => match list.remove(0) {
-            Argument::Lone(expr) => mistakes.check(kind(&expr, name)),
+            Argument::Lone(expr) => mistakes.check((subject.read)(options::bare(&expr), name)),
             Argument::Named(..) => None,
         },
-        _ => {
+        first => {
             let given = |argument: &Argument| match argument {
                 Argument::Lone(_) => true,
-                Argument::Named(key, _) => options::means_type(key),
+                Argument::Named(key, _) => subject.meant_by(key),
             };
             // One in the wrong place is reported with the options.
             if !list.iter().any(given) {
-                mistakes.add(missing_kind(&list, name));
+                let place = match first {
+                    Some(Argument::Named(key, _)) => key.span(),
+                    _ => Span::call_site(),
+                };
+                mistakes.add(Error::new(place, subject.missing(name, list.is_empty())));
             }
             None
         }
     };
-    Args { kind, ..settings(list, Scope::Handler, mistakes) }
+    Args { subject: found, ..settings(list, scope, mistakes) }
 }
 
 /// Reads the arguments of an attribute which knows `crate` only.
 pub(crate) fn plain(tokens: TokenStream, mistakes: &mut Mistakes) -> Args {
     let list = split(tokens, Scope::Plain, mistakes);
     settings(list, Scope::Plain, mistakes)
-}
-
-fn kind(expr: &Expr, name: &str) -> Result<LitStr> {
-    match options::bare(expr) {
-        Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => {
-            options::check_name(text, "task type")?;
-            Ok(text.clone())
-        }
-        other => Err(Error::new_spanned(
-            other,
-            format!("the task type is a string: #[task_handler(\"{}\")]", options::suggest_name(name)),
-        )),
-    }
-}
-
-fn missing_kind(list: &[Argument], name: &str) -> Error {
-    let text = format!(
-        "the task type is missing; it is the first argument: #[task_handler(\"{}\"{})]",
-        options::suggest_name(name),
-        if list.is_empty() { "" } else { ", …" },
-    );
-    match list.first() {
-        Some(Argument::Named(key, _)) => Error::new(key.span(), text),
-        _ => Error::new(Span::call_site(), text),
-    }
 }
 
 /// One argument, as written.
@@ -101,7 +110,7 @@ enum Form {
 }
 
 fn argument(input: ParseStream<'_>, scope: Scope) -> Result<Argument> {
-    let Ok(key) = input.fork().call(Ident::parse_any) else { return Ok(Argument::Lone(input.parse()?)) };
+    let Ok(key) = input.fork().call(Ident::parse_any) else { return lone(input) };
     if input.peek2(Token![=]) {
         input.call(Ident::parse_any)?;
         input.parse::<Token![=]>()?;
@@ -110,7 +119,7 @@ fn argument(input: ParseStream<'_>, scope: Scope) -> Result<Argument> {
         }
         return Ok(Argument::Named(key, Form::Value(input.parse()?)));
     }
-    let Some(option) = find(&key, scope) else { return Ok(Argument::Lone(input.parse()?)) };
+    let Some(option) = find(&key, scope) else { return lone(input) };
     input.call(Ident::parse_any)?;
     match option.list {
         Some(list) if ends(input) => Ok(Argument::Named(key, Form::List(list, TokenStream::new()))),
@@ -122,6 +131,18 @@ fn argument(input: ParseStream<'_>, scope: Scope) -> Result<Argument> {
         // `queue`, `queue("ops")` and `queue: "ops"`, where `queue = "ops"` is meant.
         _ => Err(Error::new(key.span(), format!("write this option as `{}`", option.usage()))),
     }
+}
+
+/// An argument without a name. What is no expression, as `deploy.*`, is taken as it is, for its reader to say what is right.
+fn lone(input: ParseStream<'_>) -> Result<Argument> {
+    if input.fork().parse::<Expr>().is_ok() {
+        return Ok(Argument::Lone(input.parse()?));
+    }
+    let mut tokens = TokenStream::new();
+    while !ends(input) {
+        tokens.extend([input.parse::<TokenTree>()?]);
+    }
+    Ok(Argument::Lone(Expr::Verbatim(tokens)))
 }
 
 fn ends(input: ParseStream<'_>) -> bool {
@@ -215,7 +236,12 @@ fn settings(list: Vec<Argument>, scope: Scope, mistakes: &mut Mistakes) -> Args 
         sort(list, scope, mistakes).into_iter().partition(|given| given.option.name == "crate");
     let krate = krate.first().and_then(|given| mistakes.check(given.read(&default))).unwrap_or(default);
     let settings = given.iter().filter_map(|given| Some((given.option.name, mistakes.check(given.read(&krate))?)));
-    Args { settings: settings.collect(), kind: None, krate: krate.clone() }
+    Args {
+        subject: None,
+        settings: settings.collect(),
+        given: given.iter().map(|given| given.option.name).collect(),
+        krate: krate.clone(),
+    }
 }
 
 fn misplaced(expr: &Expr, scope: Scope) -> Error {
@@ -224,17 +250,20 @@ fn misplaced(expr: &Expr, scope: Scope) -> Error {
         Expr::Call(call) => &call.func,
         other => other,
     };
-    if let (Scope::Handler | Scope::List(..), Expr::Path(ExprPath { path, .. })) = (scope, path)
+    if let (Scope::Task | Scope::Event | Scope::List(..), Expr::Path(ExprPath { path, .. })) = (scope, path)
         && let Some(key) = path.get_ident()
     {
         return options::unknown(key, scope);
     }
     let text = match (scope, expr) {
         (Scope::Plain, _) => "this attribute takes no arguments".to_owned(),
-        (Scope::Handler, Expr::Lit(ExprLit { lit: Lit::Str(_), .. })) => {
-            "the task type is the first argument, and there is one; an option is written `key = value`".to_owned()
+        (Scope::Task, Expr::Lit(ExprLit { lit: Lit::Str(_), .. })) => subject::TASK.second.to_owned(),
+        (Scope::Event, Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) | Expr::Array(_)) => {
+            subject::EVENT.second.to_owned()
         }
-        (Scope::Handler, other) => format!("`{}` is not an option; write `key = value`", other.to_token_stream()),
+        (Scope::Task | Scope::Event, other) => {
+            format!("`{}` is not an option; write `key = value`", other.to_token_stream())
+        }
         (Scope::List(owner, _), other) => {
             let (other, name) = (other.to_token_stream(), owner.name);
             format!("`{other}` is not an option of `{name}`; write `key = value`, as in `{}`", owner.usage())

@@ -2,13 +2,16 @@
 
 mod args;
 mod entry;
+mod events;
 mod expand;
 mod function;
 mod mistakes;
 mod options;
+mod patterns;
 mod payload;
 mod policies;
 mod signature;
+mod subject;
 #[cfg(test)]
 mod tests;
 
@@ -68,6 +71,47 @@ use proc_macro::TokenStream;
 #[proc_macro_attribute]
 pub fn task_handler(args: TokenStream, item: TokenStream) -> TokenStream {
     expand::task_handler(args.into(), &item.into()).into()
+}
+
+/// Makes a function a handler of events: each event that its group wants is handled once, by one of the workers with it.
+///
+/// ```ignore
+/// #[event_handler("deploy.*", group = "release-notes", retries = 5)]
+/// async fn announce(ev: Event<Deployed>, slack: Data<Slack>, ctx: EventContext) -> TaskResult { /* … */ }
+///
+/// #[event_handler(["pr.merged", "pr.reopened"], start = deploy)]
+/// fn on_merge(ev: Event<Merged>) -> Option<Deploy> { /* … */ }
+/// ```
+///
+/// The first argument says which types of events it wants, in a string or an array of strings; commas do in a string too, and
+/// there may be 100 in all. A type has two or more words of `a-z`, `0-9` and `_` with dots between them, up to 128 characters.
+/// In a pattern, `*` stands for any one word, at the end for any number of words from one on, and alone for everything:
+/// `deploy.succeeded`, `pr.*.merged`, `deploy.*`, `*`. The rest is optional:
+///
+/// | option    | value                                                      | example                    |
+/// |-----------|------------------------------------------------------------|----------------------------|
+/// | `group`   | a name, of the characters of a task type; the function's   | `group = "release-notes"`  |
+/// | `retries` | 0 to 255; what fails after that is a dead letter           | `retries = 3`              |
+/// | `backoff` | `exp(BASE, MAX)` or `fixed(DELAY)`                         | `backoff = "exp(1s, 1m)"`  |
+/// | `timeout` | how long one attempt may take, at most 7d                  | `timeout = "5m"`           |
+/// | `at_once` | how many events it handles at once, 1 to 1024              | `at_once = 16`             |
+/// | `from`    | where a new group begins: `oldest`, or `now` unless given  | `from = "oldest"`          |
+/// | `start`   | the function of the task handler whose tasks it starts     | `start = deploy`           |
+/// | `crate`   | the worker crate, where it is renamed                      | `crate = "my::worker"`     |
+///
+/// The first parameter of the function is the `Event<Payload>`, with any owned type that serde can read; `Event` alone has its
+/// payload as JSON. What else the handler needs follows in any order: `Data<T>` for shared state, `EventContext` for the
+/// attempt at hand, or your own `FromEvent` type. It returns a `TaskResult`, or a `Result<(), E>` whose error converts into a
+/// `TaskError`.
+///
+/// With `start`, the function may be without `async`. It returns an `Option<Args>`, or a `Result<Option<Args>, E>`: the payload
+/// of the task to start because of this event, if any. However often the event is handled, that is one task.
+///
+/// The function stays callable as it is. Next to it there is a type of the same name, and `announce::default()` is what
+/// `event_handler` of a worker's builder takes; the handlers that the linker finds need no such call.
+#[proc_macro_attribute]
+pub fn event_handler(args: TokenStream, item: TokenStream) -> TokenStream {
+    expand::event_handler(args.into(), &item.into()).into()
 }
 
 /// Derives what a payload or an output needs: `Debug`, `Clone` and serde's `Serialize` and

@@ -1,13 +1,18 @@
-//! The options of `#[task_handler]` and the values they take.
+//! The options of the attributes and the values they take. Those of one attribute alone are in `policies` and `events`.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, quote};
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
 
-use crate::policies;
+use crate::subject::{self, Subject};
+use crate::{events, policies};
 
 /// An option: `name = value`, `name(key = value, …)`, or either. A new one takes one row here and
-/// a field of the same name in `HandlerSpec`.
+/// a field of the same name in `HandlerSpec` or `EventSpec`.
 pub(crate) struct Opt {
     pub(crate) name: &'static str,
     /// A good value, or a good list if there is no other form; for the messages.
@@ -40,7 +45,8 @@ pub(crate) struct List {
 pub(crate) enum Scope {
     /// An attribute which has none of its own.
     Plain,
-    Handler,
+    Task,
+    Event,
     List(&'static Opt, &'static List),
 }
 
@@ -49,8 +55,18 @@ impl Scope {
     pub(crate) fn options(self) -> &'static [Opt] {
         match self {
             Scope::Plain => PLAIN,
-            Scope::Handler => HANDLER,
+            Scope::Task => TASK,
+            Scope::Event => EVENT,
             Scope::List(_, list) => list.options,
+        }
+    }
+
+    /// What the first argument is.
+    fn subject(self) -> Option<&'static Subject> {
+        match self {
+            Scope::Task => Some(&subject::TASK),
+            Scope::Event => Some(&subject::EVENT),
+            Scope::Plain | Scope::List(..) => None,
         }
     }
 }
@@ -59,7 +75,7 @@ const CRATE: Opt = opt("crate", "\"my_crate::worker\"", krate);
 
 const PLAIN: &[Opt] = &[CRATE];
 
-const HANDLER: &[Opt] = &[
+const TASK: &[Opt] = &[
     opt("queue", "\"ops\"", queue),
     opt("priority", "P1", priority),
     opt("retries", "3", retries),
@@ -67,6 +83,17 @@ const HANDLER: &[Opt] = &[
     opt("timeout", "\"15m\"", timeout),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
+    CRATE,
+];
+
+const EVENT: &[Opt] = &[
+    opt("group", "\"release-notes\"", events::group),
+    opt("retries", "3", retries),
+    opt("backoff", "\"exp(2s, 10m)\"", backoff),
+    opt("timeout", "\"15m\"", timeout),
+    opt("at_once", "16", events::at_once),
+    opt("from", "\"oldest\"", events::from),
+    opt("start", "deploy", events::start),
     CRATE,
 ];
 
@@ -109,6 +136,25 @@ impl Value<'_> {
         quote!(#krate::__private::Duration::from_millis(#millis))
     }
 
+    /// A whole number within bounds.
+    pub(crate) fn whole<T: FromStr<Err: Display> + PartialOrd + Display>(
+        &self,
+        bounds: &RangeInclusive<T>,
+    ) -> Result<T> {
+        let number = match self.expr {
+            Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().ok(),
+            _ => None,
+        };
+        let (least, most) = (bounds.start(), bounds.end());
+        let good = number.filter(|number| bounds.contains(number));
+        good.ok_or_else(|| self.wrong(&format!("takes a whole number from {least} to {most}")))
+    }
+
+    /// What is said to a word which is none of those known.
+    pub(crate) fn choose(&self, written: &str, what: &str, known: &str) -> Error {
+        Error::new_spanned(self.expr, format!("`{written}` is not {what}; choose one of {known}"))
+    }
+
     pub(crate) fn wrong(&self, what: &str) -> Error {
         Error::new_spanned(self.expr, format!("`{}` {what}: {}", self.option.name, self.option.usage()))
     }
@@ -145,20 +191,15 @@ fn priority(value: &Value<'_>) -> Result<TokenStream> {
         _ => None,
     };
     let Some(name) = name else {
-        let text =
-            format!("`{}` is not a priority; choose one of {}", value.expr.to_token_stream(), PRIORITIES.join(", "));
-        return Err(Error::new_spanned(value.expr, text));
+        let written = value.expr.to_token_stream().to_string();
+        return Err(value.choose(&written, "a priority", &PRIORITIES.join(", ")));
     };
     let krate = value.krate;
     Ok(quote!(#krate::__private::Priority::#name))
 }
 
 fn retries(value: &Value<'_>) -> Result<TokenStream> {
-    let number = match value.expr {
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse::<u8>().ok(),
-        _ => None,
-    };
-    let number = number.ok_or_else(|| value.wrong("takes a whole number from 0 to 255"))?;
+    let number: u8 = value.whole(&(0..=255))?;
     Ok(quote!(#number))
 }
 
@@ -217,7 +258,7 @@ pub(crate) fn duration(text: &str, longest: u64) -> std::result::Result<u64, Str
     }
 }
 
-/// Checks the name of a task type or a queue.
+/// Checks the name of a task type, a queue or a group.
 pub(crate) fn check_name(literal: &LitStr, what: &str) -> Result<()> {
     let name = literal.value();
     let rule = "1 to 64 characters of a-z, 0-9, `_`, `.` and `-`";
@@ -256,20 +297,14 @@ pub(crate) fn bare(expr: &Expr) -> &Expr {
     }
 }
 
-/// Whether a task type was meant by this key, for which there is none.
-pub(crate) fn means_type(key: &Ident) -> bool {
-    ["type", "task_type", "name", "kind"].iter().any(|name| key == name)
-}
-
 /// An option that there is not.
 pub(crate) fn unknown(key: &Ident, scope: Scope) -> Error {
     let names = || scope.options().iter().map(|option| option.name);
     let written = key.to_string();
+    if let Some(subject) = scope.subject().filter(|subject| subject.meant_by(key)) {
+        return subject.unknown(key);
+    }
     let owner = match scope {
-        Scope::Handler if means_type(key) => {
-            let text = format!("unknown option `{key}`; the task type is the first argument, without a name");
-            return Error::new(key.span(), text);
-        }
         Scope::List(owner, _) => format!(" of `{}`", owner.name),
         _ => String::new(),
     };

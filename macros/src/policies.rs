@@ -73,12 +73,7 @@ fn by(value: &Value<'_>) -> Result<TokenStream> {
 }
 
 fn quorum(value: &Value<'_>) -> Result<TokenStream> {
-    let number = match value.expr {
-        Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse::<u8>().ok(),
-        _ => None,
-    };
-    let number = number.filter(|number| (1..=20).contains(number));
-    let number = number.ok_or_else(|| value.wrong("takes a whole number from 1 to 20"))?;
+    let number: u8 = value.whole(&(1..=20))?;
     Ok(quote!(.quorum(#number)))
 }
 
@@ -142,7 +137,7 @@ fn pause(value: &Value<'_>) -> Result<TokenStream> {
     let pause = match value.string()?.value().as_str() {
         "human" => true,
         "never" => false,
-        other => return Err(choose(value, other, "a reason to pause", "\"human\" and \"never\"")),
+        other => return Err(value.choose(other, "a reason to pause", "\"human\" and \"never\"")),
     };
     Ok(quote!(.pause(#pause)))
 }
@@ -160,7 +155,7 @@ fn on_violation(value: &Value<'_>) -> Result<TokenStream> {
         }
         (other, None) => {
             let known = "\"announce\", \"raise\", \"cancel\" and \"escalate:WHO\"";
-            return Err(choose(value, other, "a reaction to a violation", known));
+            return Err(value.choose(other, "a reaction to a violation", known));
         }
     };
     let krate = value.krate;
@@ -186,8 +181,4 @@ fn who(name: &str, place: Span) -> Result<LitStr> {
         Some(text) => Err(Error::new(place, text)),
         None => Ok(LitStr::new(name, place)),
     }
-}
-
-fn choose(value: &Value<'_>, written: &str, what: &str, known: &str) -> Error {
-    Error::new_spanned(value.expr, format!("`{written}` is not {what}; choose one of {known}"))
 }

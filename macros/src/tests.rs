@@ -5,7 +5,9 @@ use proc_macro2::{TokenStream, TokenTree};
 use crate::expand;
 
 mod arguments;
+mod events;
 mod expansion;
+mod patterns;
 mod policies;
 mod signatures;
 
@@ -15,6 +17,10 @@ fn tokens(code: &str) -> TokenStream {
 
 fn handler(args: &str, item: &str) -> TokenStream {
     expand::task_handler(tokens(args), &tokens(item))
+}
+
+fn event_handler(args: &str, item: &str) -> TokenStream {
+    expand::event_handler(tokens(args), &tokens(item))
 }
 
 /// The messages of all `compile_error!` in an expansion.

@@ -35,7 +35,7 @@ pub use orchestrator::{
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;
-pub use orchestrator_macros::{main, payload, task_handler};
+pub use orchestrator_macros::{event_handler, main, payload, task_handler};
 pub use shutdown::Stop;
 /// The runtime, for `spawn`, `select!` and `time` without a dependency of one's own.
 pub use tokio;
@@ -55,7 +55,7 @@ pub mod __private {
     pub use crate::{FromContext, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{Backoff, Gate, NewTask, OnViolation, Priority, SlaTerms};
+    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms};
     pub use serde;
     pub use std::time::Duration;
 }

@@ -15,7 +15,7 @@ pub(super) fn contains(expansion: &TokenStream, code: &str) {
 }
 
 #[track_caller]
-fn lacks(expansion: &TokenStream, word: &str) {
+pub(super) fn lacks(expansion: &TokenStream, word: &str) {
     assert!(!expansion.to_string().contains(word), "{word}\nin {expansion}");
 }
 

@@ -1,0 +1,8 @@
+use orchestrator_worker::{Event, TaskResult, event_handler};
+
+#[event_handler("deploy.*")]
+fn announce(_ev: Event<u64>) -> TaskResult {
+    Ok(())
+}
+
+fn main() {}
