@@ -30,6 +30,12 @@ impl Alone {
         Ok(Self { id, record })
     }
 
+    /// An id for something that it tells.
+    #[must_use]
+    pub fn new_id(now_ms: u64) -> TaskId {
+        TaskId::at_moved_clock(now_ms)
+    }
+
     /// Claims it, after so many other claims and failed attempts.
     ///
     /// # Errors

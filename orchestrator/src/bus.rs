@@ -213,7 +213,8 @@ impl Orchestrator {
         }
         self.store.freshen_time().await?;
         let now_ms = self.store.now_ms();
-        let ids: Vec<TaskId> = events.iter().map(|event| event.id.unwrap_or_else(|| TaskId::at(now_ms))).collect();
+        let ids: Vec<TaskId> =
+            events.iter().map(|event| event.id.unwrap_or_else(|| self.store.new_id(now_ms))).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
             return Err(Error::invalid("two events of one call have the same id"));
         }

@@ -374,6 +374,13 @@ impl Incarnation {
         self.store.now_ms()
     }
 
+    /// An id for something that a task tells.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn new_id(&self) -> TaskId {
+        self.store.new_id(self.store.now_ms())
+    }
+
     /// Lays a task aside whose type this worker does not handle.
     ///
     /// # Errors

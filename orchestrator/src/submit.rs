@@ -78,7 +78,7 @@ pub(crate) async fn submit<T>(
         let first = handles.len();
         for task in tasks.by_ref().take(BATCH_MAX) {
             own_ids &= task.id.is_none();
-            let id = task.id.unwrap_or_else(|| new_id(orch, now_ms));
+            let id = task.id.unwrap_or_else(|| orch.store.new_id(now_ms));
             if id.created_at_ms() > now_ms + REPEAT_WINDOW_MS && task.id.is_some() {
                 return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
             }
@@ -110,15 +110,6 @@ pub(crate) async fn submit<T>(
         }
     }
     Ok(handles)
-}
-
-#[cfg_attr(not(feature = "test-clock"), allow(unused_variables))]
-fn new_id(orch: &Orchestrator, now_ms: u64) -> TaskId {
-    #[cfg(feature = "test-clock")]
-    if orch.config().test_clock {
-        return TaskId::at_moved_clock(now_ms);
-    }
-    TaskId::at(now_ms)
 }
 
 fn refuse_twins<T>(handles: &[TaskHandle<T>]) -> Result {
@@ -179,7 +170,7 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
             // Our idea of the server's clock was off, and nothing was stored: learn the time and make the ids anew.
             orch.store.learn_time().await?;
             for (_, draft) in batch.iter_mut() {
-                draft.id = new_id(orch, orch.store.now_ms());
+                draft.id = orch.store.new_id(orch.store.now_ms());
                 draft.sent_ms = draft.id.created_at_ms();
             }
             send(orch, queue, batch).await

@@ -23,12 +23,12 @@ pub struct Telling {
 }
 
 impl Telling {
-    /// Puts an event on its way; `entry` is one of the call without what came of it.
+    /// Puts an event on its way, with this id unless it has one; `entry` is one of the call without what came of it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an event that cannot be told.
-    pub fn new(event: &NewEvent, name: &str, mut entry: Entry, now_ms: u64) -> Result<Self> {
-        let id = event.id.unwrap_or_else(|| TaskId::at(now_ms));
+    pub fn new(event: &NewEvent, name: &str, mut entry: Entry, id: TaskId) -> Result<Self> {
+        let id = event.id.unwrap_or(id);
         entry.noted = Noted::Told(id);
         Ok(Self { name: name.into(), entry, id, event: event.write()?, names: event.names() })
     }

@@ -10,6 +10,7 @@ mod listing;
 mod model;
 mod races;
 mod sla;
+mod telling;
 mod testkit;
 mod transitions;
 mod worker;

@@ -323,7 +323,7 @@ async fn a_promise_that_broke_is_told_whatever_happened_since() {
         decision: orchestrator::Decision::default(),
     };
     let entry = orchestrator::Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
-    life.park(&claim, &orchestrator::Wait::Person { name: "q".into(), entry, asking }).await.unwrap();
+    life.park(&claim, &orchestrator::Wait::Person { name: "q".into(), entry, asking }, &[]).await.unwrap();
     at(&orch, 91).await;
     assert_eq!(told(&orch, id).await, ["sla.warning", "sla.violation"]);
     // A task that its clock cancels has broken its promise too.

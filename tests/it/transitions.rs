@@ -153,7 +153,7 @@ impl Scene {
             Standing::Running => {}
             Standing::Gated => {
                 let asking = Asking::at_gate(&held, &Gate::new()).unwrap().expect("a gate");
-                assert_eq!(worker.park(&held, &Wait::Gate(asking)).await.unwrap(), LetGo::Done);
+                assert_eq!(worker.park(&held, &Wait::Gate(asking), &[]).await.unwrap(), LetGo::Done);
             }
             // Never claimed: the claim is of another task.
             Standing::GatedLater => {
@@ -166,9 +166,9 @@ impl Scene {
                 let status = ApprovalStatus::Pending;
                 let entry = entry(Noted::Asked { number: 0, status, hash: [0; 32], decision: Default::default() });
                 let wait = Wait::Person { name: "question".into(), entry, asking };
-                assert_eq!(worker.park(&held, &wait).await.unwrap(), LetGo::Done);
+                assert_eq!(worker.park(&held, &wait, &[]).await.unwrap(), LetGo::Done);
             }
-            Standing::Asleep => assert_eq!(worker.park(&held, &asleep()).await.unwrap(), LetGo::Done),
+            Standing::Asleep => assert_eq!(worker.park(&held, &asleep(), &[]).await.unwrap(), LetGo::Done),
             Standing::Completed => finish(&worker, again(&worker).await.complete(&result())).await,
             Standing::Failed => finish(&worker, again(&worker).await.fail("fatal", "no")).await,
             Standing::Cancelled => {
@@ -215,7 +215,7 @@ impl Scene {
             Cause::Enqueue => drop(orch.enqueue(new()).await),
             Cause::Schedule => drop(orch.enqueue(new().delay("1h")).await),
             Cause::Ask => drop(orch.enqueue(new().policies(Some(Gate::new()), None)).await),
-            Cause::Park => drop(worker.park(claim, &asleep()).await.unwrap()),
+            Cause::Park => drop(worker.park(claim, &asleep(), &[]).await.unwrap()),
             Cause::Resume if *standing == Standing::Asleep => self.time_is_up().await,
             // What this way of waiting does not know: the yes leads elsewhere, as its own row says.
             Cause::Resume | Cause::Postpone if self.status().await.is_some_and(|(s, _)| s == Status::Blocked) => {

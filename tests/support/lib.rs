@@ -61,7 +61,7 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut fact: impl 
 }
 
 /// Waits for `fact`; fails the test with `what` when it does not come within [`PATIENCE`].
-pub async fn within<T>(what: &str, fact: impl Future<Output = T>) -> T {
+pub async fn within<T>(what: &str, fact: impl IntoFuture<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, fact).await {
         Ok(value) => value,
         Err(_) => panic!("waited {PATIENCE:?} in vain for: {what}"),

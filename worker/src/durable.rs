@@ -17,8 +17,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use orchestrator::{
-    Assignment, ENTRY_NAME_MAX, Entry, Error, EventCursor, Incarnation, NewEvent, Noted, RESULT_BYTES_MAX, Telling,
-    Ticket, Until, Wait, digest,
+    Assignment, ENTRY_NAME_MAX, Entry, Error, EventCursor, Incarnation, NewEvent, Noted, RESULT_BYTES_MAX, TaskId,
+    Telling, Ticket, Until, Wait, digest,
 };
 use serde::Serialize;
 use tokio::sync::{Notify, OnceCell};
@@ -39,6 +39,8 @@ pub(crate) trait Ledger: Send + Sync {
     async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool>;
     /// The server's clock in Unix milliseconds.
     fn now_ms(&self) -> u64;
+    /// An id for something that the task tells.
+    fn new_id(&self) -> TaskId;
     /// Hears how the durable calls go on; for tests.
     fn hear(&self, _name: &str, _moment: Moment) {}
 }
@@ -78,6 +80,10 @@ impl Ledger for (Incarnation, Ticket) {
 
     fn now_ms(&self) -> u64 {
         self.0.now_ms()
+    }
+
+    fn new_id(&self) -> TaskId {
+        self.0.new_id()
     }
 }
 
@@ -246,7 +252,7 @@ impl Durable {
             return Ok(id.to_string());
         }
         let entry = call.entry(Noted::Begun);
-        let telling = Telling::new(event, &call.name, entry, self.now_ms()).map_err(TaskError::fatal)?;
+        let telling = Telling::new(event, &call.name, entry, self.ledger.new_id()).map_err(TaskError::fatal)?;
         let mut outbox = self.outbox();
         telling.check_room(&outbox).map_err(TaskError::fatal)?;
         let id = telling.event_id().to_string();

@@ -25,7 +25,7 @@ use self::scripts::Scripts;
 pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice};
 #[cfg(feature = "gateway")]
 pub(crate) use self::webhooks::Replaced;
-use crate::{Config, Error, Result};
+use crate::{Config, Error, Result, TaskId};
 
 /// Longest wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -214,6 +214,15 @@ impl Store {
             return u64::try_from(heard).unwrap_or(0);
         }
         u64::try_from(self.shared.clock_ms.load(Ordering::Relaxed) + self.elapsed_ms()).unwrap_or(0)
+    }
+
+    /// A new id of this millisecond.
+    pub(crate) fn new_id(&self, now_ms: u64) -> TaskId {
+        #[cfg(feature = "test-clock")]
+        if self.shared.config.test_clock {
+            return TaskId::at_moved_clock(now_ms);
+        }
+        TaskId::at(now_ms)
     }
 
     /// Notes what the server's clock said just now.

@@ -80,6 +80,7 @@ pub(crate) fn entry_stored(entry: &Entry) -> Vec<u8> {
             };
             (b'a', [&number.to_be_bytes()[..], &[letter], hash].concat())
         }
+        other => panic!("the model knows no {other:?}"),
     };
     let digest = if kind == b'a' { &[][..] } else { &entry.digest };
     [&[kind, u8::from(entry.side_by_side)][..], &entry.order.to_be_bytes(), &entry.code.to_be_bytes(), digest, &rest]

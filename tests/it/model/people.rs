@@ -313,7 +313,7 @@ impl World {
         };
         let expected = self.model.park(seat, holding.ticket(), waiting);
         self.log.say(format!("w{worker} at {}: park {names} {what}: {expected:?}", seat.1));
-        let reply = life.park(&holding.claim, wait).await;
+        let reply = life.park(&holding.claim, wait, &[]).await;
         match expected {
             Some(None) => {
                 assert_eq!(kind(&reply), Err("Invalid"), "a full journal: {reply:?}");
@@ -413,7 +413,7 @@ impl World {
         let names = self.names(&[holding.ticket()]);
         let expected = self.model.note(seat, holding.ticket(), name, entry);
         self.log.say(format!("w{worker} at {}: note {name} of {names}: {expected:?}", seat.1));
-        let reply = life.note(holding.ticket(), name, entry).await;
+        let reply = life.note(holding.ticket(), name, entry, &[]).await;
         let should = match expected {
             Note::Lost | Note::Stale => Err("LeaseLost"),
             Note::Noted => Ok(()),

@@ -239,14 +239,14 @@ impl Field {
                 let entry = |noted| Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
                 if way == 3 {
                     // What became of the note shows when the lease is asked for next.
-                    match life.note(claim.ticket(), "step", &entry(Noted::Step(vec![1]))).await {
+                    match life.note(claim.ticket(), "step", &entry(Noted::Step(vec![1])), &[]).await {
                         Ok(()) | Err(Error::LeaseLost) => {}
                         Err(error) => panic!("a script broke: {error}"),
                     }
                 }
                 let until = Until::After(Duration::from_secs(5));
                 let wait = Wait::Sleep { name: "sleep".into(), entry: entry(Noted::Sleep(0)), until };
-                fine(life.park(&claim, &wait).await).map(drop)
+                fine(life.park(&claim, &wait, &[]).await).map(drop)
             }
             _ => {
                 // Together with others, which must not suffer from it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use orchestrator::{
     Alone, ApprovalStatus, Asking, Decision, Entry, Error, Event, NewEvent, NewTask, Noted, RESULT_BYTES_MAX, Status,
-    Telling, Until, Wait,
+    TaskId, Telling, Until, Wait,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -394,5 +394,9 @@ impl Ledger for Memory {
 
     fn now_ms(&self) -> u64 {
         self.0.now_ms.load(Ordering::Relaxed)
+    }
+
+    fn new_id(&self) -> TaskId {
+        Alone::new_id(self.now_ms())
     }
 }

@@ -149,6 +149,10 @@ impl<L: Ledger> Ledger for Counted<L> {
         self.ledger.now_ms()
     }
 
+    fn new_id(&self) -> TaskId {
+        self.ledger.new_id()
+    }
+
     fn hear(&self, name: &str, moment: Moment) {
         self.tally.hear(format!("{}{name}", self.prefix), moment);
     }
