@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use orchestrator::{
-    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Config, Decision, Entry, Gate, Incarnation, LEASE, NewEvent,
-    NewTask, Noted, Orchestrator, Terms, Wait, encode_value, hash_bytes,
+    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Claim, Config, Decision, Entry, Gate, Incarnation, LEASE,
+    NewEvent, NewTask, Noted, Orchestrator, Telling, Terms, Wait, encode_value, hash_bytes,
 };
 use orchestrator_worker::{Stop, TaskResult, Worker, task_handler};
 use redis::aio::MultiplexedConnection;
@@ -116,13 +116,22 @@ async fn work_off(orch: &Orchestrator, batch: usize) -> usize {
 }
 
 /// What a task may ask for beside being done.
-const EXTRAS: [&str; 6] =
-    ["nothing", "an event told", "a promise", "a durable step", "a gate, approved", "a question, approved"];
+const EXTRAS: [&str; 8] = [
+    "nothing",
+    "no events of its own",
+    "an event told",
+    "an event told with its end",
+    "a promise",
+    "a durable step",
+    "a gate, approved",
+    "a question, approved",
+];
 
 /// Enqueues in hundreds, then claims and finishes in hundreds, with one of [`EXTRAS`] for each task.
 async fn with_extra(url: &str, extra: &str) {
     let orch = Orchestrator::connect(url).await.unwrap();
     let payload = payload();
+    orch.set_queue_events("dev_agent", extra != "no events of its own").await.unwrap();
     let mut ids = Vec::new();
     for _ in (0..TASKS).step_by(100) {
         let task = || match extra {
@@ -162,7 +171,7 @@ async fn with_extra(url: &str, extra: &str) {
                     decision: Decision::default(),
                 };
                 let entry = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
-                worker.park(claim, &Wait::Person { name: "q".into(), entry, asking }).await.unwrap()
+                worker.park(claim, &Wait::Person { name: "q".into(), entry, asking }, &[]).await.unwrap()
             });
             join_all(parked).await;
         }
@@ -178,9 +187,18 @@ async fn with_extra(url: &str, extra: &str) {
         if extra == "a durable step" {
             let noted = Noted::Step(result.clone());
             let entry = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
-            join_all(stepped.claims.iter().map(|claim| worker.note(claim.ticket(), "step", &entry))).await;
+            join_all(stepped.claims.iter().map(|claim| worker.note(claim.ticket(), "step", &entry, &[]))).await;
         }
-        finishes = stepped.claims.into_iter().map(|claim| claim.complete(&result)).collect();
+        let finish = |claim: Claim| {
+            if extra != "an event told with its end" {
+                return claim.complete(&result);
+            }
+            let event = NewEvent::new("bugfix.done", &payload).task(claim.ticket().id);
+            let entry = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted: Noted::Begun };
+            let telling = Telling::new(&event, "publish#1", entry, worker.new_id()).unwrap();
+            claim.complete(&result).telling(vec![telling])
+        };
+        finishes = stepped.claims.into_iter().map(finish).collect();
     }
 }
 

@@ -12,7 +12,7 @@ use axum::body::{Bytes, HttpBody};
 use hyper::body::Frame;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 use super::cloud_event;
 use crate::{Event, EventCursor, Events, Heard};

@@ -251,14 +251,14 @@ impl Running {
         self.orch.enqueue(task).await.unwrap();
         let claim = life.step(&[], 1, &queues, None).await.unwrap().claims.pop().unwrap();
         let step = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted: Noted::Step(vec![0x2a]) };
-        life.note(claim.ticket(), "plan", &step).await.unwrap();
+        life.note(claim.ticket(), "plan", &step, &[]).await.unwrap();
         let form = form.iter().map(|field| (*field).to_owned()).collect();
         let asking = Asking::about(&claim.assignment(), shown, question, form, terms).unwrap();
         let (status, hash) = (ApprovalStatus::Pending, hash_bytes(asking.hash()));
         let noted = Noted::Asked { number: 0, status, hash, decision: Decision::default() };
         let entry = Entry { order: 2, side_by_side: false, code: 0, digest: [0; 8], noted };
         let id = ApprovalId { task: claim.ticket().id, number: 1 };
-        life.park(&claim, &Wait::Person { name: "approval#1".into(), entry, asking }).await.unwrap();
+        life.park(&claim, &Wait::Person { name: "approval#1".into(), entry, asking }, &[]).await.unwrap();
         id
     }
 
