@@ -9,6 +9,7 @@ mod dev;
 mod events;
 mod failure;
 mod get;
+mod group;
 mod handlers;
 mod journal;
 #[cfg(feature = "gateway")]
@@ -82,6 +83,9 @@ enum Command {
     /// Tell events, and read what was told
     #[command(subcommand)]
     Events(events::Events),
+    /// Show who handles events, what they gave up on, and have it handled anew
+    #[command(subcommand)]
+    Group(group::Command),
     /// Show, pause and resume queues
     #[command(subcommand)]
     Queue(queue::Queue),
@@ -181,6 +185,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,
         Command::Events(command) => events::run(&orch, command, &mut out).await,
+        Command::Group(command) => group::run(&orch, command, &mut out).await,
         Command::Queue(command) => queue::run(&orch, &command, &mut out).await,
         Command::Stats => stats::run(&orch, &mut out).await,
         Command::Handlers => handlers::run(&orch, &mut out).await,

@@ -96,7 +96,7 @@ async fn roles_forms_votes_and_delegates() {
     bench.orch.enqueue(task).await.expect("room");
     let claim = worker.claim().await;
     let step = Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted: Noted::Step(vec![0x2a]) };
-    worker.life.note(claim.ticket(), "plan", &step).await.expect("noted");
+    worker.life.note(claim.ticket(), "plan", &step, &[]).await.expect("noted");
     let terms = Terms { by: vec!["role:sre".into()], quorum: 2, ..Terms::default() };
     let asking = Asking::about(&claim.assignment(), json!({"n": 6}), "Scale?", vec!["start".into()], terms);
     let asking = asking.expect("fair");
@@ -104,7 +104,7 @@ async fn roles_forms_votes_and_delegates() {
     let noted = Noted::Asked { number: 0, status, hash, decision: Decision::default() };
     let entry = Entry { order: 2, side_by_side: false, code: 0, digest: [0; 8], noted };
     let wait = Wait::Person { name: "approval#1".into(), entry, asking };
-    worker.life.park(&claim, &wait).await.expect("parked");
+    worker.life.park(&claim, &wait, &[]).await.expect("parked");
     let task = claim.ticket().id;
     let id = ApprovalId { task, number: 1 }.to_string();
 

@@ -8,5 +8,6 @@ mod commands;
 mod events;
 mod failures;
 mod following;
+mod groups;
 #[cfg(feature = "gateway")]
 mod webhooks;
