@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orchestrator::{Backoff, Delivery, Error, EventsFrom, Group, NewEvent, NewTask, Orchestrator, Unhandled, patterns};
-use orchestrator_tests::{config, namespace, orch, until, within};
+use orchestrator::{
+    Backoff, Config, Delivery, Error, EventsFrom, Group, NewEvent, NewTask, Orchestrator, Unhandled, patterns,
+};
+use orchestrator_tests::{Proxy, config, namespace, orch, server, until, within};
 use serde_json::json;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -310,7 +312,7 @@ async fn events_that_tasks_made_are_handled_one_by_one_also_of_one_packed_entry(
 
 #[tokio::test]
 async fn a_group_out_of_its_bounds_is_refused() {
-    let orch = Orchestrator::with_config(orchestrator::Config { namespace: namespace(), ..config() }).await.unwrap();
+    let orch = Orchestrator::with_config(Config { namespace: namespace(), ..config() }).await.unwrap();
     let handle = |_| std::future::ready(Ok(()));
     for (wrong, text) in [
         (Group::new("Release Notes", &[]), "is no name for a group"),
@@ -319,4 +321,38 @@ async fn a_group_out_of_its_bounds_is_refused() {
         let error = orch.consume(&wrong, handle, std::future::pending()).await.expect_err(text);
         assert!(error.to_string().contains(text), "{error}");
     }
+}
+
+#[tokio::test]
+async fn lost_answers_lose_no_event_and_bury_none_twice() {
+    let line = Proxy::before(server::shared());
+    let orch = Orchestrator::with_config(Config { url: line.url(), ..config() }).await.unwrap();
+    let seen = Seen::default();
+    let noted = Arc::clone(&seen);
+    let member = join(&orch, group("lossy", "job.*").retries(1), move |delivery| {
+        let n = note(&noted, &delivery);
+        async move { if n % 10 == 3 { retry("never") } else { Ok(()) } }
+    });
+    served(&orch, "lossy").await;
+    line.lose_one_in(6);
+    for n in 0..4 {
+        let some: Vec<NewEvent> =
+            (0..50).map(|i| NewEvent::new("job.came", &json!({"n": 50 * n + i})).key(&format!("{}", i % 7))).collect();
+        // A send that is lost is repeated under its ids.
+        orch.publish_all(&some).await.unwrap();
+    }
+    until("all were handled", async || {
+        let mut handled: Vec<u64> = seen.lock().unwrap().iter().map(|(_, n, _)| *n).collect();
+        handled.sort_unstable();
+        handled.dedup();
+        (handled.len() == 200).then_some(())
+    })
+    .await;
+    line.lose_one_in(0);
+    let_go_of(&orch, "lossy").await;
+    let letters = orch.dead_events("lossy", None, 100).await.unwrap();
+    let mut dead: Vec<u64> = letters.iter().map(|letter| letter.event.payload["n"].as_u64().unwrap()).collect();
+    dead.sort_unstable();
+    assert_eq!(dead, (0..20).map(|n| 10 * n + 3).collect::<Vec<_>>());
+    member.leave().await;
 }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use orchestrator::{BlockedOn, Event, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Status, TaskId, patterns};
-use orchestrator_tests::{orch, raw, until, within};
+use orchestrator::{
+    BlockedOn, Config, Event, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Status, TaskId, patterns,
+};
+use orchestrator_tests::{Proxy, config, orch, raw, server, until, within};
 use orchestrator_worker::testing::{Harness, Solo};
 use orchestrator_worker::{Data, TaskContext, TaskError, TaskResult, Worker, payload, task_handler};
 use redis::AsyncCommands;
@@ -332,4 +334,52 @@ async fn the_test_kit_tells_and_hears_events() {
     harness.until_parked(&late).await;
     harness.advance("61m").await;
     assert_eq!(harness.task(&late).await.reason.as_deref(), Some("timeout"));
+}
+
+#[task_handler("sweep", queue = "sweep", retries = 3, backoff = "fixed(10ms)", crate = "orchestrator_worker")]
+async fn sweep(_: (), ctx: TaskContext) -> TaskResult<bool> {
+    ctx.publish("sweep.began", &()).await?;
+    ctx.step("work", || async { Ok::<_, TaskError>(()) }).await?;
+    ctx.publish("sweep.worked", &()).await?;
+    let smoke = ctx.wait_event::<Smoke>("smoke.done").timeout("1h").await?;
+    ctx.publish("sweep.waited", &()).await?;
+    Ok(smoke.green)
+}
+
+#[orchestrator_worker::test]
+async fn wherever_the_worker_dies_each_event_is_told_once_and_the_one_awaited_is_found(h: Harness) {
+    h.register::<sweep>();
+    let sweep = h.crash_everywhere(
+        || sweep::with(()),
+        |run| async move {
+            let (h, task) = (run.harness(), run.id());
+            h.drain().await;
+            h.orchestrator().publish(&NewEvent::new("smoke.done", &json!({"green": true})).task(task)).await.unwrap();
+            h.drain().await;
+            let told = about(h.orchestrator(), task).await;
+            let ours: Vec<&str> = types(&told).into_iter().filter(|name| name.starts_with("sweep.")).collect();
+            assert_eq!(ours, ["sweep.began", "sweep.worked", "sweep.waited"]);
+            assert_eq!(run.finish().await, Ok(true));
+        },
+    );
+    let sweep = sweep.await;
+    assert!(sweep.points >= 4, "{sweep:?}");
+}
+
+#[tokio::test]
+async fn a_lost_answer_tells_nothing_twice() {
+    let line = Proxy::before(server::shared());
+    let orch = Orchestrator::with_config(Config { url: line.url(), ..config() }).await.unwrap();
+    let (_, running) = worker(&orch);
+    for (struck, script) in ["journal", "park", "step"].into_iter().enumerate() {
+        // The step that ends the task, not one that claims.
+        line.cut(script, move |exchange| script != "step" || exchange.item(3).is_empty());
+        let task = orch.enqueue(teller::with(plan("steps", "k"))).await.unwrap();
+        within("the result", task.result()).await.unwrap();
+        within("the cut", line.struck(struck + 1)).await;
+        let events = about(&orch, task.id()).await;
+        let ours: Vec<&str> = types(&events).into_iter().filter(|name| name.starts_with("teller.")).collect();
+        assert_eq!(ours, ["teller.began", "teller.stepped", "teller.slept", "teller.ends"], "{script}");
+    }
+    running.stop().await.unwrap();
 }

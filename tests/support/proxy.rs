@@ -261,9 +261,9 @@ sources!(
 fn endings() -> Vec<(String, String)> {
     let ending = |source: &str| {
         let kept = |line: &&str| !line.trim_start().starts_with("--") && !line.trim().is_empty();
-        // Where the clock's functions are put in, only what is behind them is known.
+        // Where shared functions are put in, only what is behind them is known.
         let body = source
-            .split_once("--{{clock}}")
+            .rsplit_once("--{{")
             .map_or(source, |(_, rest)| rest)
             .lines()
             .skip(1)
