@@ -96,7 +96,8 @@ async fn run<A, B, F: Future<Output = A>, G: Future<Output = B>>(
                 let (a, b) = if (done + lane) % 2 == 0 {
                     futures::join!(left(one.clone(), id), right(other.clone(), id))
                 } else {
-                    let (b, a) = futures::join!(right(other.clone(), id), left(one.clone(), id));
+                    // And whose connection Redis reads first.
+                    let (b, a) = futures::join!(right(one.clone(), id), left(other.clone(), id));
                     (a, b)
                 };
                 (id, a, b)

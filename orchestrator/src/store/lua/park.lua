@@ -61,13 +61,12 @@ else
   local awaits = #ARGV[11] > 0
   record = with_flags(record, bit.bor(flags, ON_TIMER, awaits and ON_EVENT or 0))
   give_back(id, record, 'q')
-  entry = entry .. pack('>I6', due)
+  local stored, over = entry .. pack('>I6', due), false
   if awaits then
-    local over
-    entry, over = await(id, name, entry, ARGV[11], ARGV[12])
+    stored, over = await(id, name, stored, ARGV[11], ARGV[12])
     if over then due, woken = now, woken + 1 end
   end
-  call('HSET', journal, name, entry)
+  call('HSET', journal, name, stored)
   go('ZADD', base .. 'P', format('%.0f', due), 'p' .. id)
   announce({'b', element(id, record), 'w', worker})
 end
