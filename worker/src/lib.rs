@@ -14,6 +14,7 @@ mod registry;
 mod run;
 mod runtime;
 mod shutdown;
+mod steps;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod wait_event;
@@ -21,7 +22,6 @@ mod worker;
 
 pub use approve::{Approve, Approved, Rejected};
 pub use context::TaskContext;
-pub use durable::{Once, Step};
 pub use error::{TaskError, TaskResult};
 pub use event::{EventContext, FromEvent};
 pub use extract::{Data, FromContext, Needs};
@@ -37,6 +37,7 @@ pub use orchestrator::{
 pub use orchestrator_macros::test;
 pub use orchestrator_macros::{event_handler, main, payload, task_handler};
 pub use shutdown::Stop;
+pub use steps::{Once, Step};
 /// The runtime, for `spawn`, `select!` and `time` without a dependency of one's own.
 pub use tokio;
 pub use wait_event::{EVENT_WAIT_DEFAULT, NotTold, WaitEvent};

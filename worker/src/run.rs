@@ -42,6 +42,9 @@ struct Running {
     abort: AbortHandle,
 }
 
+/// What an attempt came to, and what it has told.
+type Ended = (Ticket, (Outcome, Vec<Telling>));
+
 /// An attempt that failed, on its way to its next one.
 struct Retry {
     claim: Claim,
@@ -88,7 +91,7 @@ pub(crate) struct Run {
     worker: Worker,
     running: HashMap<TaskId, Running>,
     slots: HashMap<Id, TaskId>,
-    attempts: JoinSet<(Ticket, (Outcome, Vec<Telling>))>,
+    attempts: JoinSet<Ended>,
     finishes: Vec<Finish>,
     retries: Vec<Retry>,
     shelving: Vec<Claim>,
@@ -335,7 +338,7 @@ impl Run {
     }
 
     /// An attempt has ended: its slot is free, its outcome waits to be sent.
-    fn note(&mut self, ended: Result<(Id, (Ticket, (Outcome, Vec<Telling>))), JoinError>) {
+    fn note(&mut self, ended: Result<(Id, Ended), JoinError>) {
         let (slot, outcome) = match ended {
             Ok((slot, (_, outcome))) => (slot, Some(outcome)),
             // Its destructor panicked after its time was over.

@@ -4,6 +4,7 @@ mod bell;
 mod fitness;
 mod groups;
 mod keys;
+mod quiet;
 mod reply;
 mod scripts;
 mod walk;
