@@ -10,6 +10,9 @@ use crate::{Error, Orchestrator, Result};
 
 /// Name of the consumer group: several gateways share the work, and each event is mirrored by one of them.
 pub(crate) const GROUP: &str = "mirror";
+/// All gateways go by one name: whose an entry is shows in how long it has been held, and none is left behind by gateways
+/// that are gone.
+const CONSUMER: &str = "gateway";
 /// Entries taken at once.
 const PAGE: usize = 32;
 /// Longest wait for entries.
@@ -25,15 +28,14 @@ impl Orchestrator {
     ///
     /// Pub/Sub keeps nothing: who is not connected misses what is told meanwhile. The stream is the truth.
     pub async fn keep_mirroring(&self) -> Infallible {
-        let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
         let bell = Bell::new(&self.store);
         let (mut looked, mut last): (Option<Instant>, Option<EntryId>) = (None, None);
         loop {
             // Now and then what a gateway has taken that died since.
             let stale = looked.is_none_or(|at| at.elapsed() > STALE);
             let taken = match stale {
-                true => self.store.claim_events(GROUP, &name, STALE, PAGE, last).await,
-                false => bell.group(GROUP, &name, PAGE, PATIENCE).await,
+                true => self.store.claim_events(GROUP, CONSUMER, STALE, PAGE, last).await,
+                false => bell.group(GROUP, CONSUMER, PAGE, PATIENCE).await,
             };
             let outcome = async {
                 let entries = taken?;
