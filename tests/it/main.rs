@@ -6,6 +6,7 @@ mod consumers;
 mod durable;
 mod events;
 mod faults;
+mod listeners;
 mod listing;
 mod model;
 mod races;
