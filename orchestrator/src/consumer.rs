@@ -115,6 +115,15 @@ impl Orchestrator {
     }
 }
 
+/// Logs what was dropped before anybody of the group looked at it.
+async fn tell_of_missed(orch: &Orchestrator, group: &str) -> Result {
+    let status = orch.store.groups().await?.into_iter().find(|status| status.name == group);
+    if let Some(missed) = status.and_then(|status| status.missed).filter(|missed| *missed > 0) {
+        tracing::warn!(group, missed, "entries of the event stream were dropped before the group looked at them");
+    }
+    Ok(())
+}
+
 /// One process's part in one group.
 struct Consumer<'c> {
     orch: &'c Orchestrator,
@@ -231,6 +240,9 @@ impl<'c> Consumer<'c> {
         Box::pin(async move {
             let outcome = async {
                 let turned = orch.store.consume(&turn, &notes).await?;
+                if !turn.has_seat && matches!(turned, Turned::Mine { .. }) {
+                    tell_of_missed(&orch, &group).await?;
+                }
                 let told = match &turned {
                     Turned::Mine { entries, .. } => {
                         untold(&orch, entries, EventCursor::default(), &wanted, Some(&group)).await?

@@ -35,6 +35,8 @@ pub struct GroupStatus {
     pub name: String,
     /// Entries of the stream that it has not looked at; `None` when Redis cannot say. One entry may hold many events.
     pub behind: Option<u64>,
+    /// Entries that were dropped before it looked at them; `None` when Redis cannot say.
+    pub missed: Option<u64>,
     /// Entries that it has looked at and not let go of.
     pub pending: u64,
     /// Events that it has given up on.

@@ -311,6 +311,29 @@ async fn events_that_tasks_made_are_handled_one_by_one_also_of_one_packed_entry(
 }
 
 #[tokio::test]
+async fn what_was_dropped_before_a_group_looked_is_counted() {
+    let orch = Orchestrator::with_config(Config { events_max: 10, ..config() }).await.unwrap();
+    let seen = Seen::default();
+    tell(&orch, "day.none", 0).await;
+    let member = join(&orch, group("slow", "day.*"), noting(&seen));
+    served(&orch, "slow").await;
+    tell(&orch, "day.one", 1).await;
+    numbers(&seen, 1).await;
+    let_go_of(&orch, "slow").await;
+    assert_eq!(orch.groups().await.unwrap()[0].missed, Some(0));
+    member.leave().await;
+    for n in 0..500 {
+        tell(&orch, "day.off", n).await;
+    }
+    let missed = orch.groups().await.unwrap()[0].missed.unwrap();
+    assert!(missed > 300, "{missed}");
+    let member = join(&orch, group("slow", "day.*"), noting(&seen));
+    let_go_of(&orch, "slow").await;
+    assert_eq!(seen.lock().unwrap().len() as u64, 501 - missed, "the rest was handled");
+    member.leave().await;
+}
+
+#[tokio::test]
 async fn a_group_out_of_its_bounds_is_refused() {
     let orch = Orchestrator::with_config(Config { namespace: namespace(), ..config() }).await.unwrap();
     let handle = |_| std::future::ready(Ok(()));

@@ -5,15 +5,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use orchestrator::{
-    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Claim, Config, Decision, Entry, Gate, Incarnation, LEASE,
-    NewEvent, NewTask, Noted, Orchestrator, Telling, Terms, Wait, encode_value, hash_bytes,
+    ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Claim, Config, Decision, Delivery, Entry, EventsFrom, Gate,
+    Group, Incarnation, LEASE, NewEvent, NewTask, Noted, Orchestrator, Telling, Terms, Wait, encode_value, hash_bytes,
+    patterns,
 };
 use orchestrator_worker::{Stop, TaskResult, Worker, task_handler};
 use redis::aio::MultiplexedConnection;
+use tokio::sync::Notify;
 
 const ROUNDS: usize = 7;
 const TASKS: usize = 5_000;
@@ -116,10 +120,11 @@ async fn work_off(orch: &Orchestrator, batch: usize) -> usize {
 }
 
 /// What a task may ask for beside being done.
-const EXTRAS: [&str; 8] = [
+const EXTRAS: [&str; 9] = [
     "nothing",
     "no events of its own",
     "an event told",
+    "an event told and handled by a group",
     "an event told with its end",
     "a promise",
     "a durable step",
@@ -139,7 +144,7 @@ async fn with_extra(url: &str, extra: &str) {
             "a gate, approved" => NewTask::new("bugfix", &payload).policies(Some(Gate::new()), None),
             _ => NewTask::new("bugfix", &payload),
         };
-        if extra == "an event told" {
+        if extra.starts_with("an event told") && extra != "an event told with its end" {
             let events: Vec<NewEvent> = (0..100).map(|_| NewEvent::new("bugfix.asked", &payload)).collect();
             orch.publish_all(&events).await.unwrap();
         }
@@ -156,6 +161,20 @@ async fn with_extra(url: &str, extra: &str) {
     };
     if extra == "a gate, approved" {
         approve(0).await;
+    }
+    if extra == "an event told and handled by a group" {
+        let (left, done) = (Arc::new(AtomicUsize::new(TASKS)), Arc::new(Notify::new()));
+        let finished = Arc::clone(&done);
+        let handle = move |delivery: Delivery| {
+            let is_last = delivery.event.event_type == "bugfix.asked" && left.fetch_sub(1, Ordering::Relaxed) == 1;
+            if is_last {
+                done.notify_one();
+            }
+            std::future::ready(Ok(()))
+        };
+        let wanted = patterns("bugfix.*").unwrap();
+        let group = Group::new("bench", &wanted).from(EventsFrom::Oldest).at_once(100);
+        orch.consume(&group, handle, finished.notified()).await.unwrap();
     }
     let queues = ["dev_agent".to_owned()];
     let worker = Incarnation::join(&orch, &queues, &[], LEASE).await.unwrap();

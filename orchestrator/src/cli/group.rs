@@ -95,12 +95,13 @@ fn list(groups: &[GroupStatus], out: &mut Output) -> Result<(), Failure> {
         vec![
             cell(&group.name, 64),
             Cell::new(group.behind.map_or_else(|| "?".into(), |n| n.to_string())),
+            Cell::new(group.missed.unwrap_or(0)),
             Cell::new(group.pending),
             Cell::new(group.dead),
             cell(group.consumer.as_deref().unwrap_or("nobody"), 40),
         ]
     };
-    out.table(&["GROUP", "BEHIND", "PENDING", "DEAD", "SERVED BY"], groups.iter().map(row).collect())
+    out.table(&["GROUP", "BEHIND", "MISSED", "PENDING", "DEAD", "SERVED BY"], groups.iter().map(row).collect())
 }
 
 async fn dead(orch: &Orchestrator, command: &Dead, out: &mut Output) -> Result<(), Failure> {

@@ -101,6 +101,7 @@ impl Store {
             Err(Error::Corrupt { what }) if what.contains("no such key") => return Ok(Vec::new()),
             told => read(told?)?,
         };
+        let dropped = self.events_span().await?.map_or(0, |span| span.dropped);
         let mut groups = Vec::new();
         for fields in told {
             let find = |name: &str| {
@@ -115,9 +116,12 @@ impl Store {
             let (mut dead, mut seat) = (redis::cmd("XLEN"), redis::cmd("GET"));
             dead.arg(self.keys().dead_events(&name));
             seat.arg(self.keys().seat(&name));
+            // What it has read is counted from the first entry that there ever was.
+            let missed = number("entries-read").map(|read| dropped.saturating_sub(read));
             let entry = text("last-delivered-id").and_then(|id| entry_id(&id)).unwrap_or_default();
             groups.push(GroupStatus {
                 behind: number("lag"),
+                missed,
                 pending: number("pending").unwrap_or(0),
                 dead: read(self.repeat(|_| Call::plain(dead.clone())).await?)?,
                 consumer: read(self.repeat(|_| Call::plain(seat.clone())).await?)?,

@@ -71,6 +71,8 @@ for _, entry in ipairs(claimed[2]) do
     known[#found] = go('HGET', marks, entry[1]) or ''
   end
 end
+-- Entries that were dropped while they were pending: nothing is left to handle.
+if claimed[3] and #claimed[3] > 0 then go('HDEL', marks, unpack(claimed[3])) end
 if claimed[1] == '0-0' then
   -- Consumers that hold nothing have gone; one that holds something is never dropped.
   for _, one in ipairs(on_group('XINFO', 'CONSUMERS', events, group)) do
