@@ -1,6 +1,7 @@
 //! Shows agents at work: a private Redis, a worker in this process, a repository with a planted bug, and tasks of all
-//! nine types. A threshold that every machine crosses raises an alert, and that ends in a repair; a function is added
-//! and another renamed; the result is deployed, a broken build is rolled back, and a question is answered.
+//! nine types. A threshold that every machine crosses raises an alert. From there on events lead: `alert.triggered` to a
+//! repair, `pr.merged` to its deployment, `deploy.succeeded` to what is known of it; each is shown as it is told. Then a
+//! function is added and another renamed, a broken build is rolled back, and a question is answered.
 //!
 //! The deployment that stays is for production, so somebody else has to agree: that it may start at all, and to what was
 //! built. On a terminal that is whoever sits there; else a second identity decides. And one task is too slow on purpose:
@@ -30,10 +31,13 @@ mod summary;
 mod survey;
 #[path = "demo/timeline.rs"]
 mod timeline;
+#[path = "demo/told.rs"]
+mod told;
 
 use options::{Asked, Options};
 use record::Record;
 use scenario::Scenario;
+use told::Told;
 
 /// Whatever keeps the demo from its end; it is printed and nothing else is done with it.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -100,10 +104,12 @@ async fn run(options: &Options) -> Result<(), Failure> {
     let stop = Stop::new();
     let worker = Worker::builder(orch.clone()).slots(8).expect(TYPES);
     let mut worker = tokio::spawn(worker.drain_grace("5s").build()?.run_until(stop.clone()));
-    let mut scenario = Scenario::new(&orch, &dir, &say);
+    let told = Told::default();
+    let mut scenario = Scenario::new(&orch, &told, &dir, &say);
     let played = tokio::select! {
         played = scenario.play(options.seed, &planted) => played,
-        gone = person::decide(&orch, &say) => return gone,
+        gone = person::decide(&orch, &told) => return gone,
+        deaf = told.listen(&orch) => return deaf,
         ended = &mut worker => return Err(format!("the worker stopped: {ended:?}").into()),
     };
     stop.drain();

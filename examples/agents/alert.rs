@@ -1,23 +1,14 @@
-//! `alert`: something is beyond its threshold; somebody has to look at the service that runs there.
+//! `alert`: something is beyond its threshold. The service that runs there is looked into; when it is broken, that is told.
 
-use std::path::PathBuf;
-
-use orchestrator_worker::{TaskContext, TaskError, TaskId, TaskResult, task_handler};
+use orchestrator_worker::{TaskContext, TaskError, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::{Investigated, Triggered};
 use crate::children;
 use crate::figures::Finding;
 use crate::investigate::{Investigate, Question, investigate};
 use crate::search::Bounds;
-
-/// A service, and where its source is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Service {
-    /// What it is called.
-    pub name: String,
-    /// Its repository: Python, with a suite that `python3 -m unittest` runs.
-    pub repo: PathBuf,
-}
+use crate::service::Service;
 
 /// What is wrong, and with what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,11 +26,12 @@ pub struct Raised {
     pub service: String,
     /// The alert in one line.
     pub summary: String,
-    /// The child task that looks for the cause; it has a child of its own when there is something to repair.
-    pub investigation: TaskId,
+    /// How many of its tests fail, as the child task has found that looks for the cause.
+    pub failing: usize,
 }
 
-/// Has the service looked into: figures say that something is wrong, its tests may say what.
+/// Has the service looked into: figures say that something is wrong, its tests may say what. Until that is done it waits
+/// and holds nothing; when some tests fail, it tells `alert.triggered`.
 #[task_handler("alert", queue = "ops_agent", retries = 3, backoff = "exp(1s, 30s)", timeout = "30s")]
 pub async fn alert(args: Alert, ctx: TaskContext) -> TaskResult<Raised> {
     let Alert { service, findings } = args;
@@ -51,7 +43,14 @@ pub async fn alert(args: Alert, ctx: TaskContext) -> TaskResult<Raised> {
     }
     let words: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
     let summary = format!("{}: {}", service.name, words.join("; "));
-    let look = Investigate { root: service.repo, question: Question::FailingTests, bounds: Bounds::default() };
-    let investigation = children::once(&ctx, "investigate", investigate::with(look)).await?;
-    Ok(Raised { service: service.name, summary, investigation })
+    let (root, name) = (service.repo.clone(), service.name.clone());
+    let look = Investigate { root, question: Question::FailingTests, bounds: Bounds::default() };
+    let ask = || children::once(&ctx, "investigate", investigate::with(look));
+    let investigation = ctx.step("investigate", ask).await?;
+    let wait = ctx.wait_event("investigation.done").key(investigation).timeout("15m");
+    let Investigated { failing, suspects } = wait.await?;
+    if failing > 0 {
+        ctx.publish("alert.triggered", &Triggered { service, summary: summary.clone(), suspects }).await?;
+    }
+    Ok(Raised { service: name, summary, failing })
 }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use orchestrator_worker::{TaskContext, TaskError, TaskId, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Merged;
 use crate::repair::{Plan, Repair, repair};
 use crate::scratch;
+use crate::service::Target;
 
 /// What to repair.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,9 +20,12 @@ pub struct Bugfix {
     /// Files that are suspected already, relative to the repository.
     #[serde(default)]
     pub suspects: Vec<PathBuf>,
+    /// Where the repair goes from there, if anywhere.
+    #[serde(default)]
+    pub target: Option<Target>,
 }
 
-/// Tries small changes until every test passes, and commits the right one on a branch of its own.
+/// Tries small changes until every test passes, commits the right one on a branch of its own, and tells `pr.merged`.
 #[task_handler("bugfix", queue = "dev_agent", retries = 2, backoff = "exp(1s, 30s)", timeout = "5m")]
 pub async fn bugfix(args: Bugfix, ctx: TaskContext) -> TaskResult<Repair> {
     let repo = if args.repo.as_os_str().is_empty() { practice(ctx.task_id()).await? } else { args.repo };
@@ -31,7 +36,11 @@ pub async fn bugfix(args: Bugfix, ctx: TaskContext) -> TaskResult<Repair> {
         // Dropping the repair ends its test runs; the repository is as it was.
         () = ctx.cancelled() => return Err(TaskError::fatal("called off")),
     };
-    done.map_err(|error| if error.is_final() { TaskError::fatal(error) } else { TaskError::from(error) })
+    let done = done.map_err(|error| if error.is_final() { TaskError::fatal(error) } else { TaskError::from(error) })?;
+    let Repair { commit, file, line, .. } = &done;
+    let summary = format!("line {line} of {} repaired by commit {commit:.10}", file.display());
+    ctx.publish("pr.merged", &Merged { repo, commit: commit.clone(), summary, target: args.target }).await?;
+    Ok(done)
 }
 
 /// The scratch repository of a task that names none; a second attempt finds the one of the first.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use orchestrator_worker::{TaskContext, TaskError, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Succeeded;
 use crate::rollout::{Live, Plan, RolloutError, prepare};
 use crate::site::Health;
 
@@ -20,11 +21,14 @@ pub struct Deploy {
     /// The folder of the site; it is made when there is none.
     pub site: PathBuf,
     /// Where the site is served, on this machine; a server for the check alone is started when nothing is said.
-    #[serde(default)]
+    #[serde(default, with = "crate::service::written")]
     pub address: Option<SocketAddr>,
     /// Who the readers are; production when nothing is said. The policy for new tasks reads it too.
     #[serde(default = "production")]
     pub environment: String,
+    /// The folder of the knowledge base that is to know of it, if any.
+    #[serde(default)]
+    pub kb: Option<PathBuf>,
 }
 
 /// The environment of whoever names none.
@@ -60,13 +64,14 @@ pub struct Deployed {
 }
 
 /// Builds the site of a commit, asks people when it is for production, switches to it, and switches back when its health
-/// check fails: then the task fails. What was built is not built again, however long people take.
+/// check fails: then the task fails. What was built is not built again, however long people take. When it is live, it tells
+/// `deploy.succeeded`.
 #[task_handler("deploy", queue = "ops_agent", retries = 2, backoff = "exp(1s, 30s)", timeout = "5m")]
 pub async fn deploy(args: Deploy, ctx: TaskContext) -> TaskResult<Deployed> {
-    let Deploy { repo, rev, site, address, environment } = args;
+    let Deploy { repo, rev, site, address, environment, kb } = args;
     // The release has the id of the task, not of the attempt: nothing is published twice.
     let task = ctx.task_id().to_string();
-    let plan = Plan { task, repo, rev, site, environment: environment.clone(), address };
+    let plan = Plan { task, repo: repo.clone(), rev, site, environment: environment.clone(), address };
     let build = async || {
         tokio::select! {
             prepared = prepare(plan.clone()) => prepared.map(|prepared| prepared.health().clone()).map_err(task_error),
@@ -82,6 +87,14 @@ pub async fn deploy(args: Deploy, ctx: TaskContext) -> TaskResult<Deployed> {
     // From here on it is seconds, and half a switch is worse than a whole one: it is not called off any more.
     let switch = async || prepare(plan.clone()).await.map_err(task_error)?.go_live().await.map_err(task_error);
     let live = ctx.step("switch", switch).await?;
+    let told = Succeeded {
+        environment: environment.clone(),
+        repo,
+        summary: format!("commit {:.10} is live in {environment}", live.commit),
+        live: live.clone(),
+        kb,
+    };
+    ctx.publish("deploy.succeeded", &told).await?;
     Ok(Deployed { environment, live })
 }
 

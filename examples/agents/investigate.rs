@@ -1,12 +1,11 @@
-//! `investigate`: what the source says about a term, or about the tests that fail; then who repairs it.
+//! `investigate`: what the source says about a term, or about the tests that fail.
 
 use std::path::{Path, PathBuf};
 
-use orchestrator_worker::{TaskContext, TaskError, TaskId, TaskResult, task_handler};
+use orchestrator_worker::{TaskContext, TaskError, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
-use crate::bugfix::{Bugfix, bugfix};
-use crate::children;
+use crate::chain::Investigated;
 use crate::evidence::{self, Clue};
 use crate::search::{Bounds, SearchError};
 use crate::suite::{self, Failure, Outcome};
@@ -29,7 +28,7 @@ pub struct Investigate {
 pub enum Question {
     /// Where this term is defined and used.
     Term(String),
-    /// Why the tests of this Python repository fail. When some do, a `bugfix` is asked for.
+    /// Why the tests of this Python repository fail, if they do.
     FailingTests,
 }
 
@@ -42,24 +41,22 @@ pub struct Report {
     pub failing: Vec<Failure>,
     /// The files that the failing tests lead to, the likeliest first.
     pub suspects: Vec<PathBuf>,
-    /// The child task that is to repair it.
-    pub bugfix: Option<TaskId>,
 }
 
-/// Searches a code tree for a term, or for what its failing tests call, and hands the repair on.
+/// Searches a code tree for a term, or for what its failing tests call, and tells `investigation.done`.
 #[task_handler("investigate", queue = "dev_agent", retries = 2, timeout = "3m")]
 pub async fn investigate(args: Investigate, ctx: TaskContext) -> TaskResult<Report> {
     let Investigate { root, question, bounds } = args;
-    match question {
-        Question::Term(term) => {
-            let clues = clues(&root, vec![term], bounds).await?;
-            Ok(Report { clues, ..Report::default() })
-        }
-        Question::FailingTests => failing_tests(&root, bounds, &ctx).await,
-    }
+    let report = match question {
+        Question::Term(term) => Report { clues: clues(&root, vec![term], bounds).await?, ..Report::default() },
+        Question::FailingTests => failing_tests(&root, bounds).await?,
+    };
+    let told = Investigated { failing: report.failing.len(), suspects: report.suspects.clone() };
+    ctx.publish("investigation.done", &told).await?;
+    Ok(report)
 }
 
-async fn failing_tests(root: &Path, bounds: Bounds, ctx: &TaskContext) -> TaskResult<Report> {
+async fn failing_tests(root: &Path, bounds: Bounds) -> TaskResult<Report> {
     let outcome = suite::run(root, &[], false, suite::PATIENCE).await?;
     let Outcome { failures, passed, timed_out, last_words, .. } = outcome;
     if passed {
@@ -70,9 +67,7 @@ async fn failing_tests(root: &Path, bounds: Bounds, ctx: &TaskContext) -> TaskRe
     }
     let clues = clues(root, evidence::names(&failures), bounds).await?;
     let suspects = evidence::suspects(&clues);
-    let repair = Bugfix { repo: root.to_owned(), suspects: suspects.clone() };
-    let bugfix = children::once(ctx, "bugfix", bugfix::with(repair)).await?;
-    Ok(Report { clues, failing: failures, suspects, bugfix: Some(bugfix) })
+    Ok(Report { clues, failing: failures, suspects })
 }
 
 /// Searches on a thread that may block.

@@ -2,13 +2,15 @@
 //! questions about it.
 //!
 //! Nine modules are task handlers and nothing else, one for each built-in type: [`monitor`], [`alert`], [`investigate`],
-//! [`bugfix`], [`refactor`], [`feature`], [`deploy`], [`kb_update`] and [`faq`]. The others are what they do, as plain
-//! Rust that knows of no task, but for [`children`], by which one agent hands work on to the next.
+//! [`bugfix`], [`refactor`], [`feature`], [`deploy`], [`kb_update`] and [`faq`]. [`chain`] says which of them follows from
+//! which event, [`children`] how one hands work on to another. The others are what they do, as plain Rust that knows of no
+//! task.
 
 pub mod alert;
 pub mod branch;
 pub mod bugfix;
 pub mod candidates;
+pub mod chain;
 pub mod children;
 pub mod deploy;
 pub mod evidence;
@@ -34,6 +36,7 @@ pub mod rollout;
 pub mod scratch;
 pub mod search;
 pub mod server;
+pub mod service;
 pub mod site;
 pub mod suite;
 pub mod suspects;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use orchestrator_worker::{TaskContext, TaskError, TaskId, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
-use crate::alert::{Alert, Service, alert};
+use crate::alert::{Alert, alert};
 use crate::children;
 use crate::figures::{self, Figures, FiguresError, Finding, Thresholds};
+use crate::service::Service;
 
 /// What to look at.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -14,11 +14,20 @@ use orchestrator_worker::{ApprovalStatus, Priority, Status};
 
 use crate::Failure;
 use crate::record::{Approved, FILE, KB, REPO, Ran, Record, SITE};
-use crate::scenario::PRODUCTION;
+use crate::scenario::{PRODUCTION, SUBMITTER};
 
 /// The types that take part, each at least once.
 const TYPES: [&str; 9] =
     ["alert", "bugfix", "deploy", "faq", "feature", "investigate", "kb_update", "monitor", "refactor"];
+
+/// What the agents tell, each once and in this order: its type, the type of the task that it is about, and that of the
+/// task that it starts.
+const CHAIN: [(&str, &str, Option<&str>); 4] = [
+    ("investigation.done", "investigate", None),
+    ("alert.triggered", "alert", Some("bugfix")),
+    ("pr.merged", "bugfix", Some("deploy")),
+    ("deploy.succeeded", "deploy", Some("kb_update")),
+];
 
 /// What was looked at, and how much of it was not as it should be.
 struct Verdicts<'a> {
@@ -38,6 +47,7 @@ pub(crate) async fn check(dir: &Path, tell: &(dyn Fn(&str) + Sync)) -> Result<()
     let record = Record::read(dir)?;
     let mut verdicts = Verdicts { tell, wrong: 0 };
     tasks(&record, &mut verdicts);
+    events(&record, &mut verdicts);
     commits(&record, &dir.join(REPO), &mut verdicts).await?;
     served(&record, dir, &mut verdicts).await?;
     known(&record, &dir.join(KB), &mut verdicts)?;
@@ -61,7 +71,8 @@ fn tasks(record: &Record, verdicts: &mut Verdicts<'_>) {
     let production = |task: &Ran| task.environment.as_deref() == Some(PRODUCTION);
     let only = record.tasks.iter().all(|task| production(task) == (task.id == live));
     verdicts.note(only, "only the deployment that is live was for production");
-    let decided = |of: &Approved| of.task == live && of.status == ApprovalStatus::Approved && of.by != of.requested_by;
+    let others = |of: &Approved| of.by != of.requested_by && of.requested_by.as_deref() == Some(SUBMITTER);
+    let decided = |of: &Approved| of.task == live && of.status == ApprovalStatus::Approved && others(of);
     let asked = record.approvals.len() == 2 && record.approvals.iter().all(decided);
     verdicts.note(asked, "somebody else approved it twice: that it may start, and what was built");
     let parent = |task: &Ran| record.tasks.iter().find(|other| Some(other.id) == task.parent);
@@ -75,8 +86,28 @@ fn tasks(record: &Record, verdicts: &mut Verdicts<'_>) {
         chain.push(task.task_type.as_str());
         at = parent(task);
     }
-    let wanted = ["kb_update", "bugfix", "investigate", "alert", "monitor"];
-    verdicts.note(chain == wanted, "monitor led to alert, investigate, bugfix and kb_update");
+    let wanted = ["kb_update", "deploy", "bugfix", "alert", "monitor"];
+    verdicts.note(chain == wanted, "monitor led to alert, bugfix, deploy and kb_update");
+}
+
+/// The chain, by what was told and by what ran.
+fn events(record: &Record, verdicts: &mut Verdicts<'_>) {
+    let told: Vec<&str> = record.events.iter().map(|event| event.event_type.as_str()).collect();
+    let wanted = CHAIN.map(|(event, ..)| event);
+    verdicts.note(told == wanted, &format!("{} were told, each once, in this order", wanted.join(", ")));
+    let traces: BTreeSet<&str> = record.events.iter().map(|event| event.trace.as_str()).collect();
+    verdicts.note(traces.len() == 1, "they are all of one trace");
+    for (event, (name, about, starts)) in record.events.iter().zip(CHAIN) {
+        let teller = record.tasks.iter().find(|task| Some(task.id) == event.task);
+        let own = teller.is_some_and(|task| task.task_type == about && task.trace == event.trace);
+        verdicts.note(own, &format!("{name} was told by the task {about} of that trace"));
+        let Some(starts) = starts else { continue };
+        let children = record.tasks.iter().filter(|task| task.parent.is_some() && task.parent == event.task);
+        let started: Vec<&Ran> =
+            children.filter(|task| task.task_type == starts && task.trace == event.trace).collect();
+        let fine = matches!(&started[..], [task] if task.status == Status::Completed);
+        verdicts.note(fine, &format!("{name} started one {starts}, which completed"));
+    }
 }
 
 /// Runs the tests of every commit in a clone.
@@ -134,9 +165,10 @@ fn known(record: &Record, kb: &Path, verdicts: &mut Verdicts<'_>) -> Result<(), 
     let answered = &record.answered;
     let found = knowledge.ask(&answered.question)?;
     let fine = found.is_some_and(|found| {
-        found.text == answered.answer && found.source == answered.source && found.text.contains(&record.token)
+        let release = record.deployed.release.to_string();
+        found.text == answered.answer && found.source == answered.source && found.text.contains(&release)
     });
-    verdicts.note(fine, &format!("\"{}\" is answered with the token, from the same source", answered.question));
+    verdicts.note(fine, &format!("\"{}\" is answered with the release, from the same source", answered.question));
     let none = knowledge.ask(&record.unanswered)?.is_none();
     verdicts.note(none, &format!("\"{}\" has no answer there", record.unanswered));
     Ok(())

@@ -6,23 +6,29 @@ use std::time::Duration;
 use orchestrator_worker::{Approval, Approver, Ballot, Error, Orchestrator};
 
 use crate::Failure;
+use crate::told::Told;
 
 /// Who decides when nobody sits there.
 const REVIEWER: &str = "reviewer";
 
 /// Time between two looks at what waits.
-const BEAT: Duration = Duration::from_millis(50);
+const BEAT: Duration = Duration::from_millis(30);
 
-/// Decides on whatever is asked, as long as the demo lasts.
-pub(crate) async fn decide(orch: &Orchestrator, tell: &(dyn Fn(&str) + Sync)) -> Result<(), Failure> {
+/// Decides on whatever is asked, as long as the demo lasts: at the second look, so that whoever watches has seen it wait.
+pub(crate) async fn decide(orch: &Orchestrator, told: &Told) -> Result<(), Failure> {
     let terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let mut seen = Vec::new();
     loop {
         for approval in orch.approvals_pending(0, 10).await?.approvals {
+            if !seen.contains(&approval.approval_id) {
+                seen.push(approval.approval_id);
+                continue;
+            }
             let ballot =
                 if terminal { ask(approval.clone()).await? } else { Ballot::approve(Approver::named(REVIEWER)) };
             match orch.decide(approval.approval_id, &ballot.shown(&approval.payload_hash)).await {
                 Ok(_) if terminal => {}
-                Ok(_) => tell(&format!("            {REVIEWER} approves: {}", words(&approval))),
+                Ok(_) => told.note(format!("            {REVIEWER} approves: {}", words(&approval))),
                 // Somebody was quicker, or it was called off.
                 Err(Error::Conflict { .. } | Error::NotFound { .. }) => {}
                 Err(error) => return Err(error.into()),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use orchestrator_examples::children::ENVIRONMENT;
 use orchestrator_examples::knowledge::Source;
-use orchestrator_worker::{Approval, ApprovalId, ApprovalStatus, Priority, Status, Task, TaskId};
+use orchestrator_worker::{Approval, ApprovalId, ApprovalStatus, Event, Priority, Status, Task, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
@@ -22,10 +22,10 @@ pub(crate) const KB: &str = "kb";
 pub(crate) struct Record {
     /// Which bug was planted.
     pub(crate) seed: u64,
-    /// What only the knowledge base of this run can know.
-    pub(crate) token: String,
     /// Every task, in the order in which they became known.
     pub(crate) tasks: Vec<Ran>,
+    /// What the agents told, in that order.
+    pub(crate) events: Vec<Told>,
     /// What people were asked and said, newest first.
     pub(crate) approvals: Vec<Approved>,
     /// The commits of the repository, each the child of the one before it.
@@ -55,6 +55,31 @@ pub(crate) struct Ran {
     pub(crate) parent: Option<TaskId>,
     pub(crate) children: Vec<TaskId>,
     pub(crate) error: Option<String>,
+}
+
+/// One event that an agent told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Told {
+    pub(crate) id: String,
+    #[serde(rename = "type")]
+    pub(crate) event_type: String,
+    pub(crate) at: String,
+    pub(crate) by: String,
+    pub(crate) task: Option<TaskId>,
+    pub(crate) trace: String,
+}
+
+impl From<&Event> for Told {
+    fn from(event: &Event) -> Self {
+        Self {
+            id: event.event_id.clone(),
+            event_type: event.event_type.clone(),
+            at: event.timestamp.to_rfc3339(),
+            by: event.source_agent.clone(),
+            task: event.task_id,
+            trace: event.trace_id.clone(),
+        }
+    }
 }
 
 /// One decision.

@@ -3,15 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use orchestrator_examples::alert::Service;
 use orchestrator_examples::children::ENVIRONMENT;
 use orchestrator_examples::deploy::{Deploy, Deployed, deploy};
 use orchestrator_examples::faq::{Faq, Reply, faq};
 use orchestrator_examples::feature::{Added, Feature, feature};
 use orchestrator_examples::figures::Thresholds;
 use orchestrator_examples::http;
-use orchestrator_examples::kb_update::{KbUpdate, kb_update};
-use orchestrator_examples::knowledge::Document;
 use orchestrator_examples::monitor::{Monitor, monitor};
 use orchestrator_examples::refactor::{Refactor, Refactored, refactor};
 use orchestrator_examples::rename::Rename;
@@ -19,15 +16,17 @@ use orchestrator_examples::repair::Repair;
 use orchestrator_examples::rollout::sha256;
 use orchestrator_examples::scratch::Scratch;
 use orchestrator_examples::server::Server;
+use orchestrator_examples::service::{Service, Target};
 use orchestrator_examples::synthesis::{Example, Spec};
 use orchestrator_worker::{NewTask, Orchestrator, Priority, SlaState, Status, Task, TaskHandle};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::Failure;
-use crate::record::{Answered, Approved, Commit, KB, REPO, Ran, Record, Release, SITE};
+use crate::record::{self, Answered, Approved, Commit, KB, REPO, Ran, Record, Release, SITE};
 use crate::survey::survey;
 use crate::timeline::Timeline;
+use crate::told::Told;
 
 /// The environments of the story.
 pub(crate) const STAGING: &str = "staging";
@@ -38,12 +37,13 @@ pub(crate) const SUBMITTER: &str = "demo";
 /// No step takes longer than this unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-const QUESTION: &str = "What is the release token?";
+const QUESTION: &str = "Which release is live in production?";
 const STRANGE_QUESTION: &str = "How tall is the lighthouse?";
 
 /// One run of the story.
 pub(crate) struct Scenario<'a> {
     orch: &'a Orchestrator,
+    told: &'a Told,
     timeline: Timeline<'a>,
     repo: PathBuf,
     site: PathBuf,
@@ -51,9 +51,9 @@ pub(crate) struct Scenario<'a> {
 }
 
 impl<'a> Scenario<'a> {
-    pub(crate) fn new(orch: &'a Orchestrator, dir: &Path, tell: &'a (dyn Fn(&str) + Sync)) -> Self {
-        let timeline = Timeline::new(orch, tell);
-        Self { orch, timeline, repo: dir.join(REPO), site: dir.join(SITE), kb: dir.join(KB) }
+    pub(crate) fn new(orch: &'a Orchestrator, told: &'a Told, dir: &Path, tell: &'a (dyn Fn(&str) + Sync)) -> Self {
+        let timeline = Timeline::new(orch, told, tell);
+        Self { orch, told, timeline, repo: dir.join(REPO), site: dir.join(SITE), kb: dir.join(KB) }
     }
 
     /// Every task so far.
@@ -63,31 +63,24 @@ impl<'a> Scenario<'a> {
 
     /// Plays it to its end.
     pub(crate) async fn play(&mut self, seed: u64, planted: &Scratch) -> Result<Record, Failure> {
-        let (cause, repair) = self.watch().await?;
-        let added = self.done(feature::with(self.wanted()), None).await?.1;
+        let server = Server::start(&self.site).await?;
+        let (repair, Deployed { live, .. }) = self.watch(&server).await?;
+        let deployed = release(live.release.parse()?, live.commit, &server).await?;
+        let added = self.done(feature::with(self.wanted())).await?.1;
         let rename = Rename { function: "clashes".into(), parameter: None, to: "conflicts".into() };
         let wish = Refactor { repo: self.repo.clone(), rename, environment: STAGING.into() };
-        let (refactoring, renamed) = self.done(refactor::with(wish), None).await?;
+        let renamed = self.done(refactor::with(wish)).await?.1;
 
-        let token = format!("{:012x}", rand::random::<u64>() >> 16);
-        let update = KbUpdate { kb: self.kb.clone(), document: learned(&repair, &token) };
-        self.done(kb_update::with(update), Some(&cause)).await?;
-
-        let server = Server::start(&self.site).await?;
-        let rev = renamed.commit.clone();
-        // For production: the policy asks before it may start, and the agent asks about what it has built.
-        let (_, Deployed { live, .. }) = self.done(self.release(&rev, &server, PRODUCTION), Some(&refactoring)).await?;
-        let deployed = release(live.release.parse()?, rev, &server).await?;
-        let broken = self.failed(self.release(&planted.commit, &server, STAGING)).await?;
+        let broken = self.failed(self.broken(&planted.commit, &server)).await?;
         let rolled_back = release(broken.task_id, planted.commit.clone(), &server).await?;
 
-        let slow = self.done(survey::with(()), None).await?.0;
+        let slow = self.done(survey::with(())).await?.0;
         if slow.sla_clock.map(|clock| clock.state) != Some(SlaState::Violated) {
             return Err("the slow task kept its promise".into());
         }
-        let (_, reply) = self.done(faq::with(self.question(QUESTION)), None).await?;
+        let (_, reply) = self.done(faq::with(self.question(QUESTION))).await?;
         let answered = answered(reply)?;
-        let (_, Reply { passage, words, .. }) = self.done(faq::with(self.question(STRANGE_QUESTION)), None).await?;
+        let (_, Reply { passage, words, .. }) = self.done(faq::with(self.question(STRANGE_QUESTION))).await?;
         if passage.is_some() {
             return Err(format!("the knowledge base cannot know this: {words}").into());
         }
@@ -95,21 +88,30 @@ impl<'a> Scenario<'a> {
         let approvals = self.orch.approvals_history(0, 10).await?.approvals;
         let approvals = approvals.iter().map(Approved::from).collect();
         let tasks = self.tasks().iter().map(Ran::from).collect();
+        let events = self.told.since(0).iter().map(record::Told::from).collect();
         let commits = commits(planted, &repair, &added, &renamed);
         let unanswered = STRANGE_QUESTION.to_owned();
-        Ok(Record { seed, token, tasks, approvals, commits, deployed, rolled_back, answered, unanswered })
+        Ok(Record { seed, tasks, events, approvals, commits, deployed, rolled_back, answered, unanswered })
     }
 
-    /// Has the machine looked at. Nobody asks for the repair that follows: the threshold of one process is crossed on
-    /// every machine, so that there is an alert.
-    async fn watch(&mut self) -> Result<(Task, Repair), Failure> {
-        let service = Service { name: "shop".into(), repo: self.repo.clone() };
+    /// Has the machine looked at, and nothing else: the threshold of one process is crossed on every machine, so that there
+    /// is an alert, and the repair, its deployment to production and what is known of that follow by events.
+    async fn watch(&mut self, server: &Server) -> Result<(Repair, Deployed), Failure> {
+        let (site, address, kb) = (self.site.clone(), Some(server.address()), Some(self.kb.clone()));
+        let target = Some(Target { site, address, environment: PRODUCTION.into(), kb });
+        let service = Service { name: "shop".into(), repo: self.repo.clone(), target };
         let thresholds = Thresholds { processes: 1, ..Thresholds::default() };
         let look = Monitor { disk: self.repo.clone(), thresholds, service: Some(service) };
-        self.done(monitor::with(look), None).await?;
-        let bugfix = self.tasks().iter().find(|task| task.task_type == "bugfix").ok_or("no bugfix was asked for")?;
-        let result = bugfix.result.clone().ok_or_else(|| bugfix.error.clone().unwrap_or_default())?;
-        Ok((bugfix.clone(), serde_json::from_value(result)?))
+        self.follow(monitor::with(look), Some("kb_update")).await?;
+        Ok((self.result_of("bugfix")?, self.result_of("deploy")?))
+    }
+
+    /// What the first task of this type returned.
+    fn result_of<T: DeserializeOwned>(&self, task_type: &str) -> Result<T, Failure> {
+        let task = self.tasks().iter().find(|task| task.task_type == task_type);
+        let task = task.ok_or_else(|| format!("there is no {task_type}: the chain ended before it"))?;
+        let why = || format!("{task_type} ended as {}: {}", task.status, task.error.clone().unwrap_or_default());
+        Ok(serde_json::from_value(task.result.clone().ok_or_else(why)?)?)
     }
 
     fn wanted(&self) -> Feature {
@@ -131,31 +133,30 @@ impl<'a> Scenario<'a> {
         Feature { repo: self.repo.clone(), module: "shop/stock.py".into(), spec, environment: STAGING.into() }
     }
 
-    fn release(&self, rev: &str, server: &Server, environment: &str) -> NewTask<Deployed> {
+    /// The deployment of a commit whose tests do not pass.
+    fn broken(&self, rev: &str, server: &Server) -> NewTask<Deployed> {
         let (repo, site, address) = (self.repo.clone(), self.site.clone(), Some(server.address()));
-        let wish = Deploy { repo, rev: rev.to_owned(), site, address, environment: environment.to_owned() };
-        deploy::with(wish).metadata(ENVIRONMENT, environment)
+        let wish = Deploy { repo, rev: rev.to_owned(), site, address, environment: STAGING.into(), kb: None };
+        deploy::with(wish).metadata(ENVIRONMENT, STAGING)
     }
 
     fn question(&self, question: &str) -> Faq {
         Faq { kb: self.kb.clone(), question: question.to_owned() }
     }
 
-    /// Submits a task for staging, as the child of another if need be, and follows it and its children to the end.
-    async fn follow<T>(&mut self, task: NewTask<T>, parent: Option<&Task>) -> Result<TaskHandle<T>, Failure> {
-        let task = task.priority(Priority::P2).requested_by(SUBMITTER);
-        let task = if let Some(parent) = parent { task.child_of(parent) } else { task };
-        let handle = self.orch.enqueue(task).await?;
-        self.timeline.follow(&[handle.id()], PATIENCE).await?;
+    /// Submits a task, and follows it and its children to the end; that of one of type `last`, if it is to come to that.
+    async fn follow<T>(&mut self, task: NewTask<T>, last: Option<&str>) -> Result<TaskHandle<T>, Failure> {
+        let handle = self.orch.enqueue(task.priority(Priority::P2).requested_by(SUBMITTER)).await?;
+        self.timeline.follow(handle.id(), last, PATIENCE).await?;
         Ok(handle)
     }
 
     /// Has a task done; gives it and what it returned.
-    async fn done<T>(&mut self, task: NewTask<T>, parent: Option<&Task>) -> Result<(Task, T), Failure>
+    async fn done<T>(&mut self, task: NewTask<T>) -> Result<(Task, T), Failure>
     where
         T: DeserializeOwned + 'static,
     {
-        let handle = self.follow(task, parent).await?;
+        let handle = self.follow(task, None).await?;
         Ok((handle.task().await?, handle.result().await?))
     }
 
@@ -166,18 +167,6 @@ impl<'a> Scenario<'a> {
     }
 }
 
-/// What is known after the repair.
-fn learned(repair: &Repair, token: &str) -> Document {
-    let Repair { file, line, before, after, commit, tests_passed, .. } = repair;
-    let (file, before, after) = (file.display(), before.trim(), after.trim());
-    let text = format!(
-        "Line {line} of {file} was wrong: it said `{before}` and says `{after}` now.\n\
-         The repair is commit {commit}; all {tests_passed} tests pass with it.\n\n\
-         The release token of this repair is {token}."
-    );
-    Document { id: format!("repair-{commit:.10}"), title: format!("Repair of {file}"), text }
-}
-
 /// What readers are served now.
 async fn release(release: orchestrator_worker::TaskId, commit: String, server: &Server) -> Result<Release, Failure> {
     let page = http::get(server.address(), "/").await?;
@@ -185,7 +174,7 @@ async fn release(release: orchestrator_worker::TaskId, commit: String, server: &
 }
 
 fn answered(reply: Reply) -> Result<Answered, Failure> {
-    let passage = reply.passage.ok_or("the knowledge base does not know the token")?;
+    let passage = reply.passage.ok_or("the knowledge base does not know the release")?;
     Ok(Answered { question: QUESTION.to_owned(), answer: passage.text, source: passage.source })
 }
 

@@ -88,7 +88,7 @@ fn health_words(health: &Health) -> String {
 }
 
 fn report_words(report: &Report) -> String {
-    if report.bugfix.is_some() {
+    if !report.failing.is_empty() {
         let suspect = report.suspects.first();
         let suspect = suspect.map_or_else(|| "no file".to_owned(), |file| file.display().to_string());
         return match report.failing.len() {
@@ -117,16 +117,16 @@ pub(crate) fn story(tasks: &[Task], planted: &Scratch, record: &Record, dir: &Pa
     let (live, broken) = (&record.deployed, &record.rolled_back);
     let Answered { question, source, .. } = &record.answered;
     Ok(format!(
-        "\nmonitor, alert, investigate, bugfix, kb_update: one trace, {trace}\n\n\
+        "\nmonitor, alert, investigate, bugfix, deploy, kb_update: one trace, {trace}\n\n\
          {file}, line {line}\n  - {before}\n  + {after}\n\n\
          {candidates_tried} changes tried until all {tests_passed} tests passed; on branch {branch}\n\
          what had been planted, and no agent was told: `{}` instead of `{}`\n\n\
          {:.10} went live; {:.10}, the commit with the bug, was switched to, failed its health check, and was rolled back\n\
-         \"{question}\" was answered from {}; the token is {}\n\n\
+         \"{question}\" was answered from {}, which names release {}\n\n\
          look at it:     git -C {repo} log --graph --stat; {dir}/site/current/index.html\n\
          run its tests:  cd {repo} && python3 -m unittest\n\
          check it all:   demo --check {dir}    (scripts/demo --check {dir})",
-        plant.after, plant.before, live.commit, broken.commit, source.id, record.token,
+        plant.after, plant.before, live.commit, broken.commit, source.id, live.release,
     ))
 }
 

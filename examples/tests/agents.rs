@@ -16,6 +16,8 @@ use orchestrator_worker::{Error, Orchestrator, Status, Stop, Worker};
 mod chain;
 #[path = "agents/development.rs"]
 mod development;
+#[path = "agents/events.rs"]
+mod events;
 #[path = "agents/knowledge.rs"]
 mod knowledge;
 #[path = "agents/operations.rs"]
@@ -40,7 +42,7 @@ async fn what_no_further_attempt_can_mend_is_not_tried_again() {
     let dir = TempDir::new("orchestrator-unclean").expect("made");
     scratch::make(dir.path(), 1).await.expect("made");
     std::fs::write(dir.path().join("mine"), "x").expect("written");
-    let args = Bugfix { repo: dir.path().to_owned(), suspects: vec![] };
+    let args = Bugfix { repo: dir.path().to_owned(), suspects: vec![], target: None };
     let handle = orch.enqueue(bugfix::with(args)).await.expect("submitted");
     let error = handle.result().timeout("60s").await.expect_err("somebody works there");
     assert!(matches!(&error, Error::TaskEnded { status: Status::Failed, .. }), "{error}");
@@ -57,7 +59,7 @@ async fn a_repair_that_is_cancelled_leaves_the_repository_alone() {
     // One that takes some dozens of changes.
     let slow = CATALOGUE.iter().find(|plant| plant.before == "SHIPPING = 495").expect("in the catalogue");
     let head = scratch::make_with(dir.path(), *slow).await.expect("made").commit;
-    let args = Bugfix { repo: dir.path().to_owned(), suspects: vec![] };
+    let args = Bugfix { repo: dir.path().to_owned(), suspects: vec![], target: None };
     let handle = orch.enqueue(bugfix::with(args)).await.expect("submitted");
     while handle.task().await.expect("known").status != Status::InProgress {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -85,6 +87,6 @@ async fn the_machine_and_the_source_are_looked_at() {
     let report = report.result().await.expect("searched");
     let best = &report.clues[0].found.hits[0];
     assert_eq!(best.path, Path::new("agents/figures.rs"));
-    assert!(report.bugfix.is_none());
+    assert!(report.failing.is_empty());
     stop.drain();
 }

@@ -39,6 +39,11 @@ fn the_story_is_told_and_holds_when_it_is_checked() {
         "all 61 tests passed",
         "on branch fix/",
         "rolled back to",
+        "waits for an event",
+        "  * event      ",
+        "alert.triggered, told by ops_agent: shop: ",
+        "pr.merged, told by dev_agent: line ",
+        "deploy.succeeded, told by ops_agent: commit ",
         "reviewer approves",
         "sla.warning",
         "sla.violation",
@@ -48,7 +53,12 @@ fn the_story_is_told_and_holds_when_it_is_checked() {
         assert!(out.contains(words), "`{words}` is missing in:\n{out}");
     }
     let live = |status: &str| out.lines().filter(|line| line.contains(" s  ") && line.contains(status)).count();
-    assert_eq!((live("  completed "), live("  failed "), live("  blocked ")), (11, 1, 2), "{out}");
+    assert_eq!((live("  completed "), live("  failed "), live("  blocked ")), (11, 1, 3), "{out}");
+    let place = |words: &str| out.find(words);
+    assert!(
+        place("alert.triggered,") < place("pr.merged,") && place("pr.merged,") < place("deploy.succeeded,"),
+        "{out}"
+    );
     assert!(passes(&run.join("shop")));
 
     let check = || demo(&["--check", path], None);
@@ -62,6 +72,11 @@ fn the_story_is_told_and_holds_when_it_is_checked() {
     assert_eq!(wrong.status.code(), Some(1));
     assert!(text(&wrong.stdout).contains("WRONG  the page that is served is the one that was deployed"));
     assert!(text(&wrong.stderr).starts_with("demo: one thing is not as "), "{}", text(&wrong.stderr));
+    let record = run.join("demo.json");
+    let said = std::fs::read_to_string(&record).expect("read");
+    std::fs::write(&record, said.replace("\"pr.merged\"", "\"pr.closed\"")).expect("written");
+    let out = text(&check().stdout);
+    assert!(out.contains("WRONG  investigation.done, alert.triggered, pr.merged, deploy.succeeded were told"), "{out}");
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! From a figure beyond its threshold to the repair, each task the child of the one before.
+//! From a figure beyond its threshold to the repair: who tells what, and who is whose child.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use orchestrator_examples::alert::{Alert, Raised, Service, alert};
+use orchestrator_examples::alert::{Alert, Raised, alert};
 use orchestrator_examples::children::{self, ENVIRONMENT};
 use orchestrator_examples::figures::{Finding, Thresholds};
 use orchestrator_examples::git::git;
@@ -12,13 +13,14 @@ use orchestrator_examples::knowledge::Document;
 use orchestrator_examples::monitor::{Monitor, monitor};
 use orchestrator_examples::repair::Repair;
 use orchestrator_examples::scratch;
+use orchestrator_examples::service::Service;
 use orchestrator_examples::tempdir::TempDir;
 use orchestrator_worker::{Error, Priority, Status, TaskContext, TaskError, TaskId, TaskResult, task_handler};
 
 use crate::begin;
 
 fn shop(repo: PathBuf) -> Service {
-    Service { name: "shop".into(), repo }
+    Service { name: "shop".into(), repo, target: None }
 }
 
 fn finding() -> Finding {
@@ -32,28 +34,40 @@ async fn a_crossed_threshold_ends_in_a_repair() {
     let planted = scratch::make(dir.path(), 4).await.expect("made");
     let thresholds = Thresholds { processes: 1, ..Thresholds::default() };
     let look = Monitor { disk: "/".into(), thresholds, service: Some(shop(dir.path().to_owned())) };
-    let look = monitor::with(look).priority(Priority::P3).metadata(ENVIRONMENT, "staging");
+    let look = monitor::with(look).priority(Priority::P3).metadata(ENVIRONMENT, "staging").requested_by("ann");
     let first = orch.enqueue(look).await.expect("submitted");
     let health = first.result().await.expect("measured");
     let second = orch.handle::<Raised>(health.alert.expect("raised"));
     let raised = second.result().await.expect("raised");
     assert!(raised.summary.starts_with("shop: ") && raised.summary.contains("processes"), "{}", raised.summary);
-    let third = orch.handle::<Report>(raised.investigation);
+    let investigation = second.task().await.expect("known").child_task_ids[0];
+    let third = orch.handle::<Report>(investigation);
     let report = third.result().await.expect("investigated");
-    let fourth = orch.handle::<Repair>(report.bugfix.expect("something to repair"));
+    assert!(raised.failing > 0 && raised.failing == report.failing.len());
+    // What the event has started is a child of the task that told it.
+    let fourth = loop {
+        match orch.get(second.id()).await.expect("known").child_task_ids[..] {
+            [_, bugfix] => break orch.handle::<Repair>(bugfix),
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
     let repair = fourth.result().timeout("120s").await.expect("repaired");
     assert_eq!(repair.file.as_os_str(), planted.plant.file);
     assert_eq!(report.suspects.first(), Some(&repair.file));
     assert_eq!(repair.branch, format!("fix/{}", fourth.id()));
     assert_eq!(git(dir.path(), &["rev-parse", "HEAD"]).await.expect("git"), repair.commit);
-    let mut parent = first.task().await.expect("known");
-    for (id, kind) in [(second.id(), "alert"), (third.id(), "investigate"), (fourth.id(), "bugfix")] {
+    let root = first.task().await.expect("known");
+    assert_eq!(root.child_task_ids, [second.id()]);
+    assert_eq!(orch.get(second.id()).await.expect("known").child_task_ids, [third.id(), fourth.id()]);
+    for (id, kind, parent) in [
+        (second.id(), "alert", first.id()),
+        (third.id(), "investigate", second.id()),
+        (fourth.id(), "bugfix", second.id()),
+    ] {
         let task = orch.get(id).await.expect("known");
-        assert_eq!((task.task_type.as_str(), task.parent_task_id), (kind, Some(parent.task_id)));
-        assert_eq!((&task.trace_id, task.priority), (&parent.trace_id, Priority::P3));
-        assert_eq!(task.metadata[ENVIRONMENT], "staging");
-        assert_eq!(parent.child_task_ids, [id]);
-        parent = task;
+        assert_eq!((task.task_type.as_str(), task.parent_task_id), (kind, Some(parent)));
+        assert_eq!((&task.trace_id, task.priority), (&root.trace_id, Priority::P3));
+        assert_eq!((&task.metadata[ENVIRONMENT], task.requested_by.as_deref()), (&"staging".into(), Some("ann")));
     }
     stop.drain();
 }
@@ -75,9 +89,13 @@ async fn nothing_is_raised_or_repaired_without_a_reason() {
     assert!(health.findings.is_empty() && health.alert.is_none());
     // Something is wrong with the machine, and nothing with the service: its tests pass.
     let args = Alert { service: shop(dir.path().to_owned()), findings: vec![finding()] };
-    let raised = orch.enqueue(alert::with(args)).await.expect("submitted").result().await.expect("raised");
-    let report = orch.handle::<Report>(raised.investigation).result().await.expect("investigated");
-    assert_eq!(report.bugfix, None);
+    let asked = orch.enqueue(alert::with(args)).await.expect("submitted");
+    let raised = asked.result().await.expect("raised");
+    let [investigation] = asked.task().await.expect("known").child_task_ids[..] else {
+        panic!("one child, and no repair")
+    };
+    let report = orch.handle::<Report>(investigation).result().await.expect("investigated");
+    assert!(report.failing.is_empty() && raised.failing == 0);
     for args in [
         Alert { service: shop(dir.path().to_owned()), findings: vec![] },
         Alert { service: shop("/nowhere/at-all".into()), findings: vec![finding()] },

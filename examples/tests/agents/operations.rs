@@ -16,7 +16,7 @@ use crate::begin;
 
 fn release(dir: &Path, rev: &str, server: &Server) -> Deploy {
     let (repo, site, address) = (dir.join("repo"), dir.join("site"), Some(server.address()));
-    Deploy { repo, rev: rev.to_owned(), site, address, environment: "staging".into() }
+    Deploy { repo, rev: rev.to_owned(), site, address, environment: "staging".into(), kb: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
