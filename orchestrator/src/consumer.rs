@@ -3,7 +3,10 @@
 //! **Invariant:** an event is let go of only when it was handled or is a dead letter, and only by the consumer that has the
 //! group's seat. What it had in hand when it died is handled by the next one, before anything newer.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::future::ready;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
@@ -18,6 +21,11 @@ use crate::{BEAT, ERROR_BYTES_MAX, EVENT_BYTES_MAX, Orchestrator, Result, codec}
 
 /// Entries read at once.
 const PAGE: usize = 32;
+/// Events that are held at most, and their bytes.
+const HELD_MAX: usize = 4096;
+const HELD_BYTES_MAX: usize = 64 << 20;
+/// Longest wait between two attempts.
+const WAIT_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Notes of one turn at most.
 const NOTES_MAX: usize = 200;
 /// Pause after a fault.
@@ -72,7 +80,10 @@ impl Orchestrator {
                 Some(ended) = handlers.join_next_with_id(), if !handlers.is_empty() => consumer.note(ended),
                 (notes, outcome) = exchanged => {
                     exchange = None;
-                    consumer.turned(notes, outcome);
+                    if consumer.turned(notes, outcome) {
+                        // Another process may have begun with the same events.
+                        handlers.abort_all();
+                    }
                 }
                 changed = newest.changed() => match changed {
                     Ok(()) => consumer.hungry = true,
@@ -93,12 +104,7 @@ impl Orchestrator {
     /// [`Error::Invalid`](crate::Error::Invalid) for a group out of its bounds; [`Error::Unavailable`](crate::Error::Unavailable).
     pub async fn make_group(&self, group: &Group) -> Result {
         group.check()?;
-        let behind = match group.from {
-            EventsFrom::Behind(place) => Some(place.entry),
-            EventsFrom::Oldest => Some((0, 0)),
-            EventsFrom::Now => None,
-        };
-        self.store.make_group(group.name(), behind).await
+        self.store.make_group(group.name(), group.begin()).await
     }
 
     /// Notes the intent of an effect under a key, for a week. What was noted of it before: nothing, its intent (empty), or its
@@ -178,7 +184,11 @@ impl<'c> Consumer<'c> {
             let Some(job) = self.window.begin(Instant::now()) else { return };
             match job.event.event() {
                 Some(event) => {
-                    let id = handlers.spawn(handle(Delivery { event, attempt: job.mark.attempt() })).id();
+                    let delivery = Delivery { event, attempt: job.mark.attempt() };
+                    let id = match catch_unwind(AssertUnwindSafe(|| handle(delivery))) {
+                        Ok(work) => handlers.spawn(work).id(),
+                        Err(panic) => handlers.spawn(ready(Err(panicked(&*panic)))).id(),
+                    };
                     self.jobs.insert(id, job);
                 }
                 // It was not written by us.
@@ -187,9 +197,11 @@ impl<'c> Consumer<'c> {
         }
     }
 
-    /// Room for another page. Twice as many events as are handled at once, so that their handling never waits for Redis.
+    /// Room for another page: until twice as many events can go on as are handled at once, so that none waits for Redis. Those
+    /// whose line is held up do not count, but for the bound of all.
     fn has_room(&self) -> bool {
-        self.window.events() < 2 * self.group.at_once.max(PAGE)
+        let (events, bytes) = self.window.held();
+        self.window.going_on() < 2 * self.group.at_once.max(PAGE) && events < HELD_MAX && bytes < HELD_BYTES_MAX
     }
 
     fn wants_turn(&self, stopping: bool, idle: bool) -> bool {
@@ -215,13 +227,8 @@ impl<'c> Consumer<'c> {
 
     fn turn(&mut self, stopping: bool) -> Exchange {
         let notes = if self.seat.is_some() { self.window.notes(NOTES_MAX) } else { Notes::default() };
-        let begin = match (self.last, self.group.from) {
-            (Some((ms, seq)), _) | (None, EventsFrom::Behind(EventCursor { entry: (ms, seq), .. })) => {
-                format!("{ms}-{seq}")
-            }
-            (None, EventsFrom::Oldest) => "0-0".into(),
-            (None, EventsFrom::Now) => "$".into(),
-        };
+        let begin =
+            self.last.or_else(|| self.group.begin()).map_or_else(|| "$".into(), |(ms, seq)| format!("{ms}-{seq}"));
         let has_seat = self.seat.is_some();
         let turn = Turn {
             group: self.group.name.clone(),
@@ -256,7 +263,8 @@ impl<'c> Consumer<'c> {
         })
     }
 
-    fn turned(&mut self, notes: Notes, outcome: Result<(Turned, Vec<Untold>)>) {
+    /// Takes in what a turn brought; whether the seat was lost.
+    fn turned(&mut self, notes: Notes, outcome: Result<(Turned, Vec<Untold>)>) -> bool {
         let (turned, told) = match outcome {
             Ok(turned) => turned,
             Err(error) => {
@@ -268,11 +276,11 @@ impl<'c> Consumer<'c> {
                 }
                 self.next_turn = Instant::now() + PAUSE;
                 (self.hungry, self.resting) = (true, true);
-                return;
+                return false;
             }
         };
         match turned {
-            Turned::Mine { pending, entries, marks } => {
+            Turned::Mine { pending, entries, marks, died } => {
                 let was_pending = match self.seat {
                     Some(_) => self.pending,
                     None => {
@@ -281,13 +289,13 @@ impl<'c> Consumer<'c> {
                             consumer = self.name,
                             "handles the events of the group"
                         );
-                        Some(((0, 0), true))
+                        Some(((0, 0), died))
                     }
                 };
                 self.seat = Some(self.sent + self.group.lease);
                 self.window.noted(notes);
                 self.hungry |= was_pending.is_some() || entries.len() >= PAGE;
-                self.add(entries, &marks, was_pending.map(|(_, died)| died), told);
+                self.add(entries, &marks, was_pending.is_some_and(|(_, died)| died), told);
                 self.pending = was_pending.and_then(|(_, died)| Some((pending?, died)));
             }
             Turned::Taken(left) => {
@@ -302,29 +310,30 @@ impl<'c> Consumer<'c> {
                 self.jobs.clear();
                 (self.seat, self.pending) = (None, None);
                 self.next_turn = Instant::now() + PAUSE;
+                return true;
             }
         }
+        false
     }
 
     /// Takes in what was read; `died` says of pending entries whether a process died with them.
-    fn add(
-        &mut self,
-        entries: Vec<(EntryId, crate::store::Fields)>,
-        marks: &[Vec<u8>],
-        died: Option<bool>,
-        told: Vec<Untold>,
-    ) {
+    fn add(&mut self, entries: Vec<(EntryId, crate::store::Fields)>, marks: &[Vec<u8>], died: bool, told: Vec<Untold>) {
         let mut told = told.into_iter().peekable();
         for (place, (entry, _)) in entries.into_iter().enumerate() {
             let mut events = Vec::new();
             while let Some(one) = told.next_if(|one| one.at().entry == entry) {
-                events.push((one.at().index, one.line(), one));
+                // A group that begins behind a place within an entry.
+                if !matches!(self.group.from, EventsFrom::Behind(place) if one.at() <= place) {
+                    events.push((one.at().index, one.line(), one.weight(), one));
+                }
             }
-            let marks = marks.get(place).map(Vec::as_slice).filter(|_| died == Some(true));
-            for job in self.window.add(entry, events, marks) {
+            let marks = marks.get(place).map(Vec::as_slice).unwrap_or_default();
+            let backoff = self.group.backoff;
+            for job in self.window.add(entry, events, marks, died, |mark| backoff.draw(mark.failures.into())) {
                 let error = format!("{EVENT_CRASHES_MAX} processes died or fell silent while they handled it");
-                self.bury(&job, error);
-                self.window.settle(job.at);
+                if let Some((event, error)) = letter(&job, error) {
+                    self.window.poison(&job, event, error);
+                }
             }
             self.last = self.last.max(Some(entry));
         }
@@ -336,13 +345,7 @@ impl<'c> Consumer<'c> {
             Ok(ended) => ended,
             Err(error) if error.is_panic() => {
                 let id = error.id();
-                let panic = error.into_panic();
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .copied()
-                    .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-                let error = format!("the handler panicked: {}", text.unwrap_or("(without a text)"));
-                (id, Err(Unhandled::Retry { error, delay: None }))
+                (id, Err(panicked(&*error.into_panic())))
             }
             Err(error) => (error.id(), Err(Unhandled::Retry { error: error.to_string(), delay: None })),
         };
@@ -351,26 +354,19 @@ impl<'c> Consumer<'c> {
         let failures = job.mark.failures.saturating_add(1);
         match outcome {
             Ok(()) => self.window.done(&job),
-            Err(Unhandled::Retry { error, delay }) if failures <= self.group.retries => {
-                let delay = delay.unwrap_or_else(|| self.group.backoff.draw(failures.into()));
+            // What is kept counts no further than this.
+            Err(Unhandled::Retry { error, delay }) if failures <= self.group.retries && failures < 255 => {
+                let delay = delay.unwrap_or_else(|| self.group.backoff.draw(failures.into())).min(WAIT_MAX);
                 tracing::info!(event = ?job.at, group = self.group.name, error, ?delay, "an event was not handled; another attempt follows");
                 self.window.again(job, Instant::now() + delay);
             }
             Err(Unhandled::Retry { error, .. } | Unhandled::Never { error }) => {
                 tracing::warn!(event = ?job.at, group = self.group.name, error, "an event is a dead letter");
-                self.bury(&job, error);
-                self.window.done(&job);
+                match letter(&job, error) {
+                    Some((event, error)) => self.window.dead(&job, event, error),
+                    None => self.window.done(&job),
+                }
             }
-        }
-    }
-
-    fn bury(&mut self, job: &Job<Untold>, mut error: String) {
-        let Some(event) = job.event.event() else { return };
-        let cut = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|at| error.is_char_boundary(*at));
-        error.truncate(cut.unwrap_or(0));
-        match codec::encode("dead letter", &event, LETTER_BYTES_MAX) {
-            Ok(event) => self.window.bury(job, event, error),
-            Err(fault) => tracing::error!(event = event.event_id, error, %fault, "a dead letter cannot be kept"),
         }
     }
 
@@ -397,6 +393,27 @@ impl<'c> Consumer<'c> {
             if !self.window.has_notes() {
                 return;
             }
+        }
+    }
+}
+
+/// A panic is a failed attempt.
+fn panicked(panic: &(dyn Any + Send)) -> Unhandled {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let error = format!("the handler panicked: {}", text.unwrap_or("(without a text)"));
+    Unhandled::Retry { error, delay: None }
+}
+
+/// What is kept of an event that is given up on: its bytes, and why.
+fn letter(job: &Job<Untold>, mut error: String) -> Option<(Vec<u8>, String)> {
+    let event = job.event.event()?;
+    let cut = (0..=ERROR_BYTES_MAX.min(error.len())).rev().find(|at| error.is_char_boundary(*at));
+    error.truncate(cut.unwrap_or(0));
+    match codec::encode("dead letter", &event, LETTER_BYTES_MAX) {
+        Ok(event) => Some((event, error)),
+        Err(fault) => {
+            tracing::error!(event = event.event_id, error, %fault, "a dead letter cannot be kept");
+            None
         }
     }
 }

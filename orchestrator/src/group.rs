@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
-use crate::bus::{Event, EventsFrom};
+use crate::bus::{Event, EventCursor, EventsFrom};
 use crate::pattern::{EventPattern, PATTERNS_MAX};
+use crate::store::EntryId;
 use crate::{Backoff, Error, LEASE, Result, check_name};
 
 /// Attempts that may follow the first one, unless the group says otherwise.
@@ -72,6 +73,20 @@ impl Group {
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease.max(Duration::from_millis(100));
         self
+    }
+
+    /// The entry behind which it begins when it is new; `None` for the end of the stream.
+    pub(crate) fn begin(&self) -> Option<EntryId> {
+        match self.from {
+            EventsFrom::Oldest => Some((0, 0)),
+            EventsFrom::Now => None,
+            // An instant has no entry of its own.
+            EventsFrom::Behind(EventCursor { entry, index: u32::MAX }) => Some(entry),
+            // Some of that entry may lie behind the place.
+            EventsFrom::Behind(EventCursor { entry: (ms, seq), .. }) => {
+                Some(seq.checked_sub(1).map_or((ms.saturating_sub(1), u64::MAX), |seq| (ms, seq)))
+            }
+        }
     }
 
     /// Its name.

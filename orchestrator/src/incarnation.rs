@@ -23,7 +23,7 @@ pub const CLAIM_MAX: usize = 256;
 /// Finishes sent by one step at most.
 pub const FINISH_MAX: usize = 500;
 /// Events told by one step at most: one with more finishes is cut by its sender.
-pub const TELLS_MAX: usize = 255;
+pub const TELLS_MAX: usize = 2000;
 /// Queues of one worker at most.
 pub const QUEUES_MAX: usize = 8;
 /// Crashes after which a task is poison.
@@ -219,7 +219,8 @@ impl Incarnation {
             finishes.iter().take(FINISH_MAX).filter(|finish| sent.insert(finish.ticket)).collect();
         let tells: usize = finishes.iter().map(|finish| finish.tells()).sum();
         // Both are at most 8, as checked when the worker joined.
-        let plan = [high, low, queues.len() as u8, woken as u8, u8::try_from(tells).unwrap_or(u8::MAX)];
+        let [many, few] = u16::try_from(tells.min(TELLS_MAX)).unwrap_or(u16::MAX).to_be_bytes();
+        let plan = [high, low, queues.len() as u8, woken as u8, many, few];
         let call = call.arg(if tells > 0 { &plan[..] } else { &plan[..4] }).args(queues);
         let call =
             finishes.iter().fold(call, |call, finish| call.arg(&finish.ticket.to_bytes()).arg(finish.tail.as_slice()));

@@ -169,8 +169,17 @@ impl NewEvent {
         self
     }
 
+    /// Its type.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.told.event_type
+    }
+
     /// The names by which it is waited for: a line for each thing that it is about.
-    pub(crate) fn names(&self) -> String {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn names(&self) -> String {
         let task = self.told.task_id.map(|task| task.to_string());
         let keys: Vec<&String> = self.told.key.iter().chain(&task).collect();
         keys.iter().map(|key| event_name(&self.told.event_type, key)).collect::<Vec<_>>().join("\n")

@@ -193,6 +193,16 @@ impl Untold {
         self.cursor
     }
 
+    /// Bytes that it takes, about.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.one {
+            One::Task { .. } => 256,
+            One::Told { body, .. } => body.len() + 256,
+            // JSON in pieces takes many times its text.
+            One::Anew(_) => crate::EVENT_BYTES_MAX,
+        }
+    }
+
     /// The events that it has to be handled behind.
     pub(crate) fn line(&self) -> Line {
         let (task, key) = match &self.one {

@@ -8,7 +8,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::bus::EventCursor;
 use crate::store::EntryId;
@@ -67,6 +67,10 @@ pub(crate) struct Job<E> {
     pub(crate) event: E,
     pub(crate) mark: Mark,
     line: Line,
+    /// Bytes that it takes.
+    weight: usize,
+    /// When it may begin, if it is to wait.
+    due: Option<Instant>,
     /// A process died with it.
     suspect: bool,
 }
@@ -109,7 +113,9 @@ pub(crate) struct Window<E> {
     delayed: BinaryHeap<Reverse<(Instant, Line)>>,
     /// Suspects of one crash that may begin, or have begun. Those behind another in their line wait for that one.
     first_suspects: usize,
+    under_way: usize,
     events: usize,
+    bytes: usize,
     /// To be noted.
     notes: Notes,
 }
@@ -145,6 +151,8 @@ impl<E> Default for Window<E> {
             solo: None,
             delayed: BinaryHeap::new(),
             events: 0,
+            bytes: 0,
+            under_way: 0,
             first_suspects: 0,
             notes: Notes::default(),
         }
@@ -152,19 +160,32 @@ impl<E> Default for Window<E> {
 }
 
 impl<E> Window<E> {
-    /// Events that are not done with.
-    pub(crate) fn events(&self) -> usize {
-        self.events
+    /// Events that are not done with, and the bytes that they take.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.events, self.bytes)
     }
 
-    /// Adds an entry and the events of it that are wanted, in their order. `marks` is what was known of a pending one;
-    /// `None` for one that nobody had before. Returns those that are poison.
-    pub(crate) fn add(&mut self, entry: EntryId, events: Vec<(u32, Line, E)>, marks: Option<&[u8]>) -> Vec<Job<E>> {
+    /// Events that have begun or may begin.
+    pub(crate) fn going_on(&self) -> usize {
+        self.ready.len() + self.under_way
+    }
+
+    /// Adds an entry and the events of it that are wanted, in their order, each with the bytes that it takes. `marks` is what
+    /// was known of a pending one, `died` whether a process died with it, and `wait` how long one that failed has to wait.
+    /// Returns those that are poison.
+    pub(crate) fn add(
+        &mut self,
+        entry: EntryId,
+        events: Vec<(u32, Line, usize, E)>,
+        marks: &[u8],
+        died: bool,
+        wait: impl Fn(Mark) -> Duration,
+    ) -> Vec<Job<E>> {
         if self.entries.contains_key(&entry) {
             // Read again after a lost answer.
             return Vec::new();
         }
-        let known = marks.map(Mark::read).unwrap_or_default();
+        let known = Mark::read(marks);
         let many = events.len() > 1;
         let open: Vec<_> = events.into_iter().filter(|(index, ..)| known.get(index) != Some(&None)).collect();
         if open.is_empty() {
@@ -174,9 +195,12 @@ impl<E> Window<E> {
         self.entries.insert(entry, Open { left: open.len(), many });
         self.events += open.len();
         let mut poison = Vec::new();
-        for (index, line, event) in open {
+        for (index, line, weight, event) in open {
             let mark = known.get(&index).copied().flatten().unwrap_or_default();
-            let mut job = Job { at: EventCursor { entry, index }, event, mark, line, suspect: marks.is_some() };
+            let due = (mark.failures > 0).then(|| Instant::now() + wait(mark));
+            let at = EventCursor { entry, index };
+            let mut job = Job { at, event, mark, line, weight, due, suspect: died };
+            self.bytes += weight;
             if job.suspect && job.mark.crashes + 1 >= EVENT_CRASHES_MAX {
                 poison.push(job);
                 continue;
@@ -202,8 +226,7 @@ impl<E> Window<E> {
         };
         let Some(job) = &slot.job else { return };
         if !job.suspect {
-            slot.stage = Stage::Ready;
-            self.ready.push_back(line.clone());
+            self.may_begin(line);
         } else {
             slot.stage = Stage::Marking;
             if job.mark.crashes > 1 {
@@ -214,6 +237,21 @@ impl<E> Window<E> {
             }
         }
         self.next_solo();
+    }
+
+    /// The first of a line may begin, now or when its time has come.
+    fn may_begin(&mut self, line: &Line) {
+        let Some(slot) = self.lines.get_mut(line).and_then(VecDeque::front_mut) else { return };
+        match slot.job.as_mut().and_then(|job| job.due.take()) {
+            Some(due) => {
+                slot.stage = Stage::Delayed;
+                self.delayed.push(Reverse((due, line.clone())));
+            }
+            None => {
+                slot.stage = Stage::Ready;
+                self.ready.push_back(line.clone());
+            }
+        }
     }
 
     /// Lets the next suspect of several crashes have its turn, when there is no other.
@@ -249,11 +287,9 @@ impl<E> Window<E> {
     /// Redis has these notes: what waited for one may begin.
     pub(crate) fn noted(&mut self, notes: Notes) {
         for line in notes.marks.into_iter().filter_map(|(.., line)| line) {
-            if let Some(slot) = self.lines.get_mut(&line).and_then(VecDeque::front_mut)
-                && matches!(slot.stage, Stage::Marking)
-            {
-                slot.stage = Stage::Ready;
-                self.ready.push_back(line);
+            let slot = self.lines.get(&line).and_then(VecDeque::front);
+            if slot.is_some_and(|slot| matches!(slot.stage, Stage::Marking)) {
+                self.may_begin(&line);
             }
         }
     }
@@ -281,6 +317,7 @@ impl<E> Window<E> {
         let slot = self.lines.get_mut(&line)?.front_mut()?;
         slot.stage = Stage::UnderWay;
         let job = slot.job.take()?;
+        self.under_way += 1;
         Some(job)
     }
 
@@ -308,39 +345,57 @@ impl<E> Window<E> {
         self.next_solo();
     }
 
-    /// An event becomes a dead letter; it is done with besides.
-    pub(crate) fn bury(&mut self, job: &Job<E>, event: Vec<u8>, error: String) {
+    fn bury(&mut self, job: &Job<E>, event: Vec<u8>, error: String) {
         let attempts = u8::try_from(job.mark.attempt()).unwrap_or(u8::MAX);
         self.notes.letters.push(Letter { at: job.at, attempts, event, error });
     }
 
     /// An event that had begun is done with.
     pub(crate) fn done(&mut self, job: &Job<E>) {
+        self.over(job, true);
+    }
+
+    /// An event that had begun is a dead letter.
+    pub(crate) fn dead(&mut self, job: &Job<E>, event: Vec<u8>, error: String) {
+        self.bury(job, event, error);
+        self.over(job, false);
+    }
+
+    fn over(&mut self, job: &Job<E>, mark: bool) {
         self.stopped(job);
         if let Some(slots) = self.lines.get_mut(&job.line) {
             slots.pop_front();
         }
-        self.settle(job.at);
+        self.settle(job, mark);
         self.head(&job.line.clone());
         self.next_solo();
     }
 
+    /// One that never began is a dead letter.
+    pub(crate) fn poison(&mut self, job: &Job<E>, event: Vec<u8>, error: String) {
+        self.bury(job, event, error);
+        self.settle(job, false);
+    }
+
     fn stopped(&mut self, job: &Job<E>) {
+        self.under_way -= 1;
         self.first_suspects -= usize::from(job.suspect && job.mark.crashes == 1);
         if self.solo.as_ref() == Some(&job.line) {
             self.solo = None;
         }
     }
 
-    /// An event is done with: its entry too, when it was the last one.
-    pub(crate) fn settle(&mut self, at: EventCursor) {
+    /// An event is done with: its entry too, when it was the last one. A letter is a mark itself.
+    fn settle(&mut self, job: &Job<E>, mark: bool) {
+        let at = job.at;
         let Some(open) = self.entries.get_mut(&at.entry) else { return };
         open.left -= 1;
         self.events -= 1;
+        self.bytes -= job.weight;
         if open.left == 0 {
             self.entries.remove(&at.entry);
             self.notes.acks.push(at.entry);
-        } else if open.many {
+        } else if open.many && mark {
             self.notes.marks.push((at, None, None));
         }
     }
@@ -348,9 +403,17 @@ impl<E> Window<E> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    fn add(
+        window: &mut Window<char>,
+        entry: EntryId,
+        events: Vec<(u32, Line, char)>,
+        marks: Option<&[u8]>,
+    ) -> Vec<Job<char>> {
+        let events = events.into_iter().map(|(index, line, event)| (index, line, 1, event)).collect();
+        window.add(entry, events, marks.unwrap_or_default(), marks.is_some(), |_| Duration::ZERO)
+    }
 
     fn about(task: u8) -> Line {
         Line::About(vec![task])
@@ -375,7 +438,7 @@ mod tests {
     #[test]
     fn events_of_one_task_come_one_after_the_other_and_an_entry_goes_with_its_last() {
         let mut window = Window::default();
-        window.add((1, 0), vec![(0, about(1), 'a'), (1, about(2), 'b'), (2, about(1), 'c')], None);
+        add(&mut window, (1, 0), vec![(0, about(1), 'a'), (1, about(2), 'b'), (2, about(1), 'c')], None);
         let jobs = begun(&mut window);
         assert_eq!(jobs.iter().map(|job| job.event).collect::<String>(), "ab");
         window.done(&jobs[0]);
@@ -384,15 +447,15 @@ mod tests {
         assert_eq!(note(&mut window), []);
         window.done(&jobs[1]);
         window.done(&next[0]);
-        assert_eq!((note(&mut window), window.events()), (vec![(1, 0)], 0));
+        assert_eq!((note(&mut window), window.held()), (vec![(1, 0)], (0, 0)));
     }
 
     #[test]
     fn an_event_that_waits_for_another_attempt_holds_its_task_up_and_nobody_else() {
         let mut window = Window::default();
-        window.add((1, 0), vec![(0, about(1), 'a')], None);
-        window.add((1, 1), vec![(0, about(1), 'b')], None);
-        window.add((1, 2), vec![(0, about(2), 'c')], None);
+        add(&mut window, (1, 0), vec![(0, about(1), 'a')], None);
+        add(&mut window, (1, 1), vec![(0, about(1), 'b')], None);
+        add(&mut window, (1, 2), vec![(0, about(2), 'c')], None);
         let mut jobs = begun(&mut window);
         let due = Instant::now() + Duration::from_secs(60);
         window.again(jobs.remove(0), due);
@@ -409,7 +472,7 @@ mod tests {
     fn what_a_process_died_with_is_noted_before_it_begins_and_handled_events_are_not_handled_again() {
         let mut window = Window::default();
         let marks = Mark::write(None, 1);
-        window.add((1, 0), vec![(0, alone(0), 'a'), (1, alone(1), 'b')], Some(&marks));
+        add(&mut window, (1, 0), vec![(0, alone(0), 'a'), (1, alone(1), 'b')], Some(&marks));
         assert!(begun(&mut window).is_empty());
         let notes = window.notes(10);
         assert_eq!(notes.marks[0].1, Some(Mark { failures: 0, crashes: 1 }));
@@ -426,13 +489,14 @@ mod tests {
     fn suspects_of_several_crashes_run_alone_and_one_of_too_many_is_poison() {
         let mut window = Window::default();
         let crashed = |crashes| Mark::write(Some(Mark { failures: 0, crashes }), 0);
-        let poison = window.add((1, 0), vec![(0, alone(0), 'p')], Some(&crashed(EVENT_CRASHES_MAX - 1)));
+        let poison = add(&mut window, (1, 0), vec![(0, alone(0), 'p')], Some(&crashed(EVENT_CRASHES_MAX - 1)));
         assert_eq!(poison.iter().map(|job| job.event).collect::<String>(), "p");
-        window.settle(poison[0].at);
-        window.add((1, 1), vec![(0, alone(1), 'a')], Some(&[]));
-        window.add((1, 2), vec![(0, alone(2), 'b')], Some(&crashed(1)));
-        window.add((1, 3), vec![(0, alone(3), 'c')], Some(&crashed(1)));
-        window.add((1, 4), vec![(0, alone(4), 'd')], None);
+        window.poison(&poison[0], Vec::new(), String::new());
+        note(&mut window);
+        add(&mut window, (1, 1), vec![(0, alone(1), 'a')], Some(&[]));
+        add(&mut window, (1, 2), vec![(0, alone(2), 'b')], Some(&crashed(1)));
+        add(&mut window, (1, 3), vec![(0, alone(3), 'c')], Some(&crashed(1)));
+        add(&mut window, (1, 4), vec![(0, alone(4), 'd')], None);
         let mut order = String::new();
         loop {
             note(&mut window);
@@ -470,11 +534,12 @@ mod tests {
                     let crashes = random.random_range(0..EVENT_CRASHES_MAX);
                     let marks: Vec<u8> = events
                         .iter()
-                        .flat_map(|(i, ..)| Mark::write(Some(Mark { failures: 0, crashes }), *i))
+                        .flat_map(|(i, ..)| Mark::write(Some(Mark { failures: (crashes % 2), crashes }), *i))
                         .collect();
-                    for job in window.add((1, entries), events, random.random_bool(0.5).then_some(&marks)) {
+                    let events = events.into_iter().map(|(index, line, event)| (index, line, 3, event)).collect();
+                    for job in window.add((1, entries), events, &marks, random.random_bool(0.5), |_| Duration::ZERO) {
                         ended += 1;
-                        window.settle(job.at);
+                        window.poison(&job, Vec::new(), String::new());
                     }
                     entries += 1;
                 }
@@ -487,7 +552,7 @@ mod tests {
                         window.noted(notes);
                     }
                 }
-                if let Some(job) = window.begin(now) {
+                if let Some(job) = window.begin(now + Duration::from_secs(60)) {
                     assert!(last.get(&job.line).is_none_or(|before| *before <= job.at), "seed {seed}");
                     last.insert(job.line.clone(), job.at);
                     running.push(job);
@@ -509,7 +574,7 @@ mod tests {
                     break;
                 }
             }
-            assert_eq!((ended, window.events()), (told, 0), "seed {seed}");
+            assert_eq!((ended, window.held(), window.going_on()), (told, (0, 0), 0), "seed {seed}");
             acked.sort_unstable();
             assert_eq!(
                 acked,

@@ -9,6 +9,7 @@
 //! were noted. Calls made side by side have no place.
 
 use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -98,6 +99,8 @@ pub(crate) enum Leaving {
 /// The durable calls of one attempt.
 pub(crate) struct Durable {
     ledger: Box<dyn Ledger>,
+    /// The id of the task.
+    task: String,
     /// Fingerprint of the handler.
     code: u32,
     entries: OnceCell<HashMap<String, Entry>>,
@@ -106,6 +109,24 @@ pub(crate) struct Durable {
     outbox: Mutex<Vec<Telling>>,
     leaving: Mutex<Option<Leaving>>,
     left: Notify,
+}
+
+/// A call that waits for the attempt to be left.
+struct Waiting<'d>(&'d Durable);
+
+impl<'d> Waiting<'d> {
+    fn new(durable: &'d Durable) -> Self {
+        durable.calls().waiting += 1;
+        Self(durable)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        // What it asked for stays asked; but it is none of those any more that may be cut off.
+        self.0.calls().waiting -= 1;
+        self.0.left.notify_one();
+    }
 }
 
 /// What was taken out of the outbox to be sent along; back in it unless Redis has it.
@@ -130,7 +151,31 @@ struct Calls {
     waiting: usize,
     side_by_side: bool,
     used: HashSet<String>,
-    unnamed: HashMap<&'static str, u32>,
+    unnamed: HashMap<String, u32>,
+}
+
+impl Calls {
+    /// The next name of its kind.
+    fn number(&mut self, kind: &str) -> String {
+        let n = self.unnamed.entry(kind.to_owned()).or_default();
+        *n += 1;
+        format!("{kind}#{n}")
+    }
+}
+
+tokio::task_local! {
+    /// The step whose work runs.
+    static WITHIN: String;
+}
+
+/// Runs the work of a step.
+pub(crate) async fn within<W: Future>(step: &str, work: W) -> W::Output {
+    WITHIN.scope(step.to_owned(), work).await
+}
+
+/// The step whose work runs here, if any does.
+fn enclosing() -> Option<String> {
+    WITHIN.try_with(Clone::clone).ok()
 }
 
 /// One durable call; over when dropped.
@@ -230,7 +275,8 @@ impl Durable {
             let _ = entries.set(HashMap::new());
         }
         let (calls, leaving, left) = (Mutex::default(), Mutex::new(None), Notify::new());
-        Self { ledger: Box::new(ledger), code, entries, calls, outbox: Mutex::default(), leaving, left }
+        let task = task.ticket().id.to_string();
+        Self { ledger: Box::new(ledger), task, code, entries, calls, outbox: Mutex::default(), leaving, left }
     }
 
     fn outbox(&self) -> MutexGuard<'_, Vec<Telling>> {
@@ -242,9 +288,12 @@ impl Durable {
         std::mem::take(&mut *self.outbox())
     }
 
-    /// Tells an event with the next note, or with the end.
+    /// Tells an event with the next note, or with the end. It is known again by its type and what it is about, and by the step
+    /// within which it was told: that one's work does not run again.
     pub(crate) async fn tell(&self, event: &NewEvent) -> TaskResult<String> {
-        let call = self.begin("publish", None, None).await;
+        let about = format!("{} within {}", event.names(), enclosing().unwrap_or_default());
+        let name = self.name_for("publish", event.event_type(), &about);
+        let call = self.begin("publish", Some(&name), None).await;
         if let Some(Noted::Told(id)) = &call.noted {
             return Ok(id.to_string());
         }
@@ -256,6 +305,14 @@ impl Durable {
         outbox.push(telling);
         call.kept.store(true, Ordering::Relaxed);
         Ok(id)
+    }
+
+    /// The next name for a call about this: a type, and what tells it from others of the type.
+    pub(crate) fn name_for(&self, kind: &str, event_type: &str, about: &str) -> String {
+        let short: String = event_type.chars().take(64).collect();
+        // The task's own id tells nothing within it.
+        let [a, b, c, d, ..] = digest(about.replace(&self.task, "this task").as_bytes());
+        self.calls().number(&format!("{kind} {short} {a:02x}{b:02x}{c:02x}{d:02x}"))
     }
 
     /// Where the last event that was found by a name with this digest stands.
@@ -303,7 +360,14 @@ impl Durable {
 
     /// Ends the attempt. The first wait counts, and what ends it for good goes before.
     pub(crate) async fn leave<T>(&self, leaving: Leaving) -> T {
-        self.calls().waiting += 1;
+        let leaving = match (leaving, enclosing()) {
+            (Leaving::Park(_), Some(step)) => {
+                let error = format!("within the step `{step}` nothing can be waited for: wait before it or after it");
+                Leaving::Fatal { reason: "step", error }
+            }
+            (leaving, _) => leaving,
+        };
+        let _waiting = Waiting::new(self);
         {
             let mut asked = self.leaving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             if asked.is_none() || matches!(&*asked, Some(Leaving::Park(_))) && !matches!(leaving, Leaving::Park(_)) {
@@ -335,11 +399,7 @@ impl Durable {
             calls.under_way += 1;
             let name = match name {
                 Some(name) => name.to_owned(),
-                None => {
-                    let n = calls.unnamed.entry(kind).or_default();
-                    *n += 1;
-                    format!("{kind}#{n}")
-                }
+                None => calls.number(kind),
             };
             let twice = !calls.used.insert(name.clone());
             (name, calls.order, calls.side_by_side, twice)

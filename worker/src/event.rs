@@ -73,12 +73,23 @@ impl EventContext {
     }
 
     /// Submits a task because of this event: however often the event is handled, it is one task of its type, for as long as
-    /// that is kept. It joins the event's trace and, if the event is about a task, becomes its child.
+    /// that is kept. It joins the event's trace and, if the event is about a task, becomes its child. Unless it says otherwise it
+    /// was asked for by whoever asked for that task, or else by whoever told the event: they may not approve it.
     ///
     /// # Errors
     /// As [`Orchestrator::enqueue`].
     pub async fn start<T>(&self, task: NewTask<T>) -> orchestrator::Result<TaskHandle<T>> {
-        self.0.orch.enqueue(task.because_of(&self.0.event, self.0.group)).await
+        let Inner { orch, event, group, .. } = &*self.0;
+        let cause = match event.task_id {
+            Some(cause) => orch.get(cause).await.map(Some).or_else(|error| match error {
+                orchestrator::Error::NotFound { .. } => Ok(None),
+                error => Err(error),
+            })?,
+            None => None,
+        };
+        let asked_for = cause.and_then(|cause| cause.requested_by).unwrap_or_else(|| event.source_agent.clone());
+        let asked_for = Some(asked_for.as_str()).filter(|who| !who.is_empty());
+        orch.enqueue(task.because_of(event, group).requested_by_default(asked_for)).await
     }
 
     /// Does an effect once for this event, by its id, however often it is handled in this group within a week. The intent is

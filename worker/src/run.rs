@@ -260,7 +260,7 @@ impl Run {
             tells += finish.tells();
             tells <= TELLS_MAX
         });
-        fits.count()
+        fits.count().max(self.finishes.len().min(1))
     }
 
     /// Sends retries and shelved tasks, all at once.

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use orchestrator::{Error, Noted, RESULT_BYTES_MAX, Until, Wait};
 use serde::Serialize;
 
-use crate::durable::{Leaving, Moment};
+use crate::durable::{Leaving, Moment, within};
 use crate::handler::Payload;
 use crate::{Span, TaskContext, TaskError, TaskResult};
 
@@ -52,7 +52,7 @@ where
                 return Ok(value);
             }
             call.tell(Moment::Begins);
-            let value = (self.work)().await.map_err(Into::into)?;
+            let value = within(self.name, (self.work)()).await.map_err(Into::into)?;
             call.tell(Moment::Ended);
             let value = call.keep(&value, Noted::Step).await;
             call.tell(Moment::Returned);
@@ -126,7 +126,7 @@ impl TaskContext {
             None => call.note(Noted::Begun).await,
         }
         call.tell(Moment::Begins);
-        let value = work(key).await.map_err(Into::into)?;
+        let value = within(name, work(key)).await.map_err(Into::into)?;
         call.tell(Moment::Ended);
         let value = call.keep(&value, Noted::Done).await;
         call.tell(Moment::Returned);

@@ -57,7 +57,7 @@ impl<'c, T: DeserializeOwned> WaitEvent<'c, T> {
         self
     }
 
-    /// The call's name in the journal; its place among the waits for events unless called.
+    /// The call's name in the journal; its place among the waits for this event unless called.
     pub fn name(mut self, name: &'c str) -> Self {
         self.name = Some(name);
         self
@@ -79,7 +79,8 @@ impl<'c, T: DeserializeOwned> WaitEvent<'c, T> {
             Ok(timeout) => timeout,
             Err(error) => return durable.fatal("event", format!("ctx.wait_event: {error}")).await,
         };
-        let call = durable.begin("event", name, Some(awaited.as_bytes())).await;
+        let name = name.map_or_else(|| durable.name_for("event", event_type, &awaited), str::to_owned);
+        let call = durable.begin("event", Some(&name), Some(awaited.as_bytes())).await;
         let until = match &call.noted {
             Some(Noted::Found(event)) => match (**event).clone().typed() {
                 Ok(event) => return Ok(event),
@@ -123,7 +124,8 @@ impl TaskContext {
     /// Waits for an event of a type about something, without holding anything: the handler is left here, and entered anew
     /// when the event is told or the time is over. One that was told before counts too, if it was told since this task was
     /// created, within the last day, and if the task has not found it before; of several the newest is found. At most 1,000
-    /// tasks wait for one type and key.
+    /// tasks wait for one type and key. One thing is waited for at a time: under `select!` the first wait counts, and a
+    /// `tokio::time::timeout` around it comes too late; use [`WaitEvent::timeout`].
     ///
     /// ```
     /// use orchestrator_worker::{TaskContext, TaskError, TaskResult, payload, task_handler};

@@ -34,8 +34,8 @@ pub(crate) struct Turn {
 /// What a turn brought.
 #[derive(Debug)]
 pub(crate) enum Turned {
-    /// Entries, and what was known of each that was pending.
-    Mine { pending: Option<EntryId>, entries: Vec<(EntryId, Fields)>, marks: Vec<Vec<u8>> },
+    /// Entries, what was known of each that was pending, and whether another process died with them.
+    Mine { pending: Option<EntryId>, entries: Vec<(EntryId, Fields)>, marks: Vec<Vec<u8>>, died: bool },
     /// Another consumer has the seat for so long.
     Taken(Duration),
     /// It was not renewed in time.
@@ -66,7 +66,7 @@ impl Store {
                 let told: Told = items.next()?;
                 let marks: Vec<Vec<u8>> = items.next()?;
                 let pending = entry_id(&next).filter(|id| *id != (0, 0));
-                Turned::Mine { pending, entries: entries(told), marks }
+                Turned::Mine { pending, entries: entries(told), marks, died: items.next::<u8>()? == 1 }
             }
             "taken" => Turned::Taken(Duration::from_millis(items.next::<i64>()?.max(0) as u64)),
             _ => Turned::Lost,

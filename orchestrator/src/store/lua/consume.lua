@@ -8,15 +8,20 @@
 --       5 most entries to read (0..100) · 6 '' = new ones, else those pending from this id on, whoever had them
 --       7 where the group begins if it is new · 8 most dead letters kept · 9 number of entries that are done with · their ids
 --       n × (entry, index u16 ‖ failures u8 ‖ crashes u8, event of a dead letter or '', its error)
--- Reply: {'mine', next id among the pending ones or '0-0', entries, marks of each pending entry}
+-- Reply: {'mine', next id among the pending ones or '0-0', entries, marks of each pending entry, 1 = somebody died with them}
 --         or {'taken', ms} or {'lost', 0}
--- `m:` holds, by entry, what is known of single events in it: items of 4 bytes, as above; failures 255 = done with.
+-- `m:` holds, by entry, what is known of single events in it: items of 4 bytes, as above; failures 255 = done with. And
+-- under \0by the last consumer with the seat, '' when it left in order.
 local group, consumer, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local seat, marks, letters, events = base .. 'G:' .. group, base .. 'm:' .. group, base .. 'd:' .. group, base .. 'e'
 local holder = go('GET', seat)
 if ARGV[4] == '1' and holder ~= consumer then return {'lost', 0} end
 if holder and holder ~= consumer then return {'taken', call('PTTL', seat)} end
 if lease > 0 then call('SET', seat, consumer, 'PX', lease) end
+-- Whether somebody else died with what is pending: nobody did who left in order, or who lost his seat and takes it again.
+local before = go('HGET', marks, '\0by')
+local died = before and before ~= '' and before ~= consumer
+if before ~= consumer then call('HSET', marks, '\0by', consumer) end
 
 -- Runs a command on the stream; a group that is not there is made.
 local function on_group(...)
@@ -53,14 +58,15 @@ if done > 0 then
 end
 if lease == 0 then
   call('DEL', seat)
-  return {'mine', '0-0', {}, {}}
+  call('HSET', marks, '\0by', '')
+  return {'mine', '0-0', {}, {}, 0}
 end
 
 local most = tonumber(ARGV[5])
-if most == 0 then return {'mine', ARGV[6] == '' and '0-0' or ARGV[6], {}, {}} end
+if most == 0 then return {'mine', ARGV[6] == '' and '0-0' or ARGV[6], {}, {}, died and 1 or 0} end
 if ARGV[6] == '' then
   local read = on_group('XREADGROUP', 'GROUP', group, consumer, 'COUNT', most, 'STREAMS', events, '>')
-  return {'mine', '0-0', read and read[1] and read[1][2] or {}, {}}
+  return {'mine', '0-0', read and read[1] and read[1][2] or {}, {}, 0}
 end
 local claimed = on_group('XAUTOCLAIM', events, group, consumer, 0, ARGV[6], 'COUNT', most)
 local found, known = {}, {}
@@ -81,4 +87,4 @@ if claimed[1] == '0-0' then
     if fields.name ~= consumer and fields.pending == 0 then call('XGROUP', 'DELCONSUMER', events, group, fields.name) end
   end
 end
-return {'mine', claimed[1], found, known}
+return {'mine', claimed[1], found, known, died and 1 or 0}

@@ -26,8 +26,7 @@ local outcome = 'noted'
 if #ARGV > 8 then
   --{{tell}}
   for i = 9, #ARGV, 5 do
-    call('HSET', journal, ARGV[i], ARGV[i + 1])
-    tell_event(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+    if call('HSETNX', journal, ARGV[i], ARGV[i + 1]) == 1 then tell_event(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]) end
   end
   if woken > 0 then outcome = 'woke' end
 end

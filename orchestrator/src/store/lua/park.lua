@@ -27,18 +27,19 @@ local record = workable(id)
 go('SREM', base .. 'w:' .. worker, member)
 if not record then return 'stale' end
 record = raise(record, 1, 2, 0, 0)
+--{{tell}}
+for i = 13, #ARGV, 5 do
+  if call('HSETNX', journal, ARGV[i], ARGV[i + 1]) == 1 then
+    call('HINCRBY', journal, '\0b', #ARGV[i] + #ARGV[i + 1])
+    tell_event(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
+  end
+end
 if bit.band(flags_of(record), CANCEL) ~= 0 then
   local ended, late = finish(id, record, ARGV[4])
   announce({'e', ended, 'V', late, 'w', worker})
   return 'cancelled'
 end
 local flags = bit.bor(flags_of(record), #entry > 0 and JOURNAL or GATED)
---{{tell}}
-for i = 13, #ARGV, 5 do
-  call('HSET', journal, ARGV[i], ARGV[i + 1])
-  call('HINCRBY', journal, '\0b', #ARGV[i] + #ARGV[i + 1])
-  tell_event(ARGV[i + 2], ARGV[i + 3], ARGV[i + 4])
-end
 if #ARGV[7] > 0 then
   record = with_flags(record, bit.bor(flags, ON_APPROVAL))
   give_back(id, record, 'h')

@@ -7,13 +7,14 @@
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id>
 --                       x v<hour> O Q
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
---       was taken (from 1, 0 = none), or five: k (0..255) too · queues in order of preference
+--       was taken (from 1, 0 = none), or six: k (u16) too · queues in order of preference
 --       n × (id ‖ epoch, letter ‖ ending), no id twice · k × (id ‖ epoch, event's id, event, its names) told by them
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
 --         claimed, or something with a clock, or an event was waited for, d is the ms until the next timer, -1 for none; -3 when unsound things were
 --         cleared away: look again.
 local worker = ARGV[1]
-local high, low, queues, token_of, told = byte(ARGV[3], 1, 5)
+local high, low, queues, token_of, told, few = byte(ARGV[3], 1, 6)
+told = told and told * 256 + few
 local want = high * 256 + low
 local seat
 if queues == 1 then

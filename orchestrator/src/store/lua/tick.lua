@@ -120,6 +120,12 @@ announce_all(event)
 
 -- By the clock that made their ids: the server's, also where tests move `now`.
 go('XTRIM', base .. 'e', 'MINID', string.format('%.0f', call('TIME')[1] * 1000 - {{events_age_ms}}))
+local first = go('XRANGE', base .. 'e', '-', '+', 'COUNT', 1)[1]
+if first then
+  -- Names of events that are not kept any more.
+  local hour = math.floor(string.match(first[1], '^%d+') / 3600000)
+  redis.call('UNLINK', base .. 'v' .. hour - 1, base .. 'v' .. hour - 2)
+end
 local old = go('ZRANGEBYSCORE', base .. 'B', '-inf', now, 'LIMIT', 0, 1)
 if old[1] then
   go('ZREM', base .. 'B', old[1])
