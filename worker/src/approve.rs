@@ -190,7 +190,7 @@ where
             if let Some(error) = fault {
                 return durable.fatal("approval", format!("ctx.approve: {error}")).await;
             }
-            let call = durable.begin("approval", name, None).await;
+            let call = durable.begin("approval", name.into(), None).await;
             let shown = match serde_json::to_value(&value) {
                 Ok(shown) => shown,
                 Err(error) => {

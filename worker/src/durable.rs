@@ -99,8 +99,6 @@ pub(crate) enum Leaving {
 /// The durable calls of one attempt.
 pub(crate) struct Durable {
     ledger: Box<dyn Ledger>,
-    /// The id of the task.
-    task: String,
     /// Fingerprint of the handler.
     code: u32,
     entries: OnceCell<HashMap<String, Entry>>,
@@ -160,6 +158,31 @@ impl Calls {
         let n = self.unnamed.entry(kind.to_owned()).or_default();
         *n += 1;
         format!("{kind}#{n}")
+    }
+
+    /// The first name of calls about `what` that this attempt has not used and that `fits`.
+    fn number_of(&self, kind: &str, what: &str, fits: impl Fn(&str) -> bool) -> String {
+        // A type may be as long as a name, and is checked later.
+        let what: String = what.chars().filter(char::is_ascii_graphic).take(100).collect();
+        let names = (1_u32..).map(|n| format!("{kind} {what}#{n}"));
+        names.into_iter().find(|name| !self.used.contains(name) && fits(name)).unwrap_or_default()
+    }
+}
+
+/// What a durable call goes by in the journal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Name<'n> {
+    /// Its own name.
+    Own(&'n str),
+    /// Its kind, and its number among those.
+    Number,
+    /// Its kind and this, and its number among those with the same input: the order of others means nothing.
+    Of(&'n str),
+}
+
+impl<'n> From<Option<&'n str>> for Name<'n> {
+    fn from(name: Option<&'n str>) -> Self {
+        name.map_or(Self::Number, Self::Own)
     }
 }
 
@@ -275,8 +298,7 @@ impl Durable {
             let _ = entries.set(HashMap::new());
         }
         let (calls, leaving, left) = (Mutex::default(), Mutex::new(None), Notify::new());
-        let task = task.ticket().id.to_string();
-        Self { ledger: Box::new(ledger), task, code, entries, calls, outbox: Mutex::default(), leaving, left }
+        Self { ledger: Box::new(ledger), code, entries, calls, outbox: Mutex::default(), leaving, left }
     }
 
     fn outbox(&self) -> MutexGuard<'_, Vec<Telling>> {
@@ -292,8 +314,7 @@ impl Durable {
     /// within which it was told: that one's work does not run again.
     pub(crate) async fn tell(&self, event: &NewEvent) -> TaskResult<String> {
         let about = format!("{} within {}", event.names(), enclosing().unwrap_or_default());
-        let name = self.name_for("publish", event.event_type(), &about);
-        let call = self.begin("publish", Some(&name), None).await;
+        let call = self.begin("publish", Name::Of(event.event_type()), Some(about.as_bytes())).await;
         if let Some(Noted::Told(id)) = &call.noted {
             return Ok(id.to_string());
         }
@@ -305,14 +326,6 @@ impl Durable {
         outbox.push(telling);
         call.kept.store(true, Ordering::Relaxed);
         Ok(id)
-    }
-
-    /// The next name for a call about this: a type, and what tells it from others of the type.
-    pub(crate) fn name_for(&self, kind: &str, event_type: &str, about: &str) -> String {
-        let short: String = event_type.chars().take(64).collect();
-        // The task's own id tells nothing within it.
-        let [a, b, c, d, ..] = digest(about.replace(&self.task, "this task").as_bytes());
-        self.calls().number(&format!("{kind} {short} {a:02x}{b:02x}{c:02x}{d:02x}"))
     }
 
     /// Where the last event that was found by a name with this digest stands.
@@ -390,21 +403,25 @@ impl Durable {
         self.fatal("changed", error).await
     }
 
-    /// Begins a durable call: `name` is its own, or the kind's word with a number.
-    pub(crate) async fn begin(&self, kind: &'static str, name: Option<&str>, input: Option<&[u8]>) -> Call<'_> {
+    /// Begins a durable call.
+    pub(crate) async fn begin(&self, kind: &'static str, name: Name<'_>, input: Option<&[u8]>) -> Call<'_> {
+        let entries = self.entries().await;
+        let digest = input.map(digest).unwrap_or_default();
         let (name, order, side_by_side, twice) = {
             let mut calls = self.calls();
             calls.order = calls.order.saturating_add(1);
             calls.side_by_side |= calls.under_way > 0;
             calls.under_way += 1;
             let name = match name {
-                Some(name) => name.to_owned(),
-                None => calls.number(kind),
+                Name::Own(name) => name.to_owned(),
+                Name::Number => calls.number(kind),
+                Name::Of(what) => {
+                    calls.number_of(kind, what, |name| entries.get(name).is_none_or(|e| e.digest == digest))
+                }
             };
             let twice = !calls.used.insert(name.clone());
             (name, calls.order, calls.side_by_side, twice)
         };
-        let digest = input.map(digest).unwrap_or_default();
         let mut call =
             Call { durable: self, name, order, side_by_side, digest, noted: None, kept: AtomicBool::new(true) };
         if twice {
@@ -417,7 +434,6 @@ impl Durable {
             return self.fatal("journal", error).await;
         }
         call.tell(Moment::Called(kind));
-        let entries = self.entries().await;
         let found = entries.get(&call.name);
         if let Some(entry) = found {
             let known = match entry.noted {

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use orchestrator::{Error, Noted, RESULT_BYTES_MAX, Until, Wait};
 use serde::Serialize;
 
-use crate::durable::{Leaving, Moment, within};
+use crate::durable::{Leaving, Moment, Name, within};
 use crate::handler::Payload;
 use crate::{Span, TaskContext, TaskError, TaskResult};
 
@@ -45,7 +45,7 @@ where
                 Ok(input) => input,
                 Err(error) => return durable.fatal("journal", error).await,
             };
-            let call = durable.begin("step", Some(self.name), input.as_deref()).await;
+            let call = durable.begin("step", Name::Own(self.name), input.as_deref()).await;
             if let Some(Noted::Step(output)) = &call.noted {
                 let value = call.output(output).await;
                 call.tell(Moment::Returned);
@@ -112,7 +112,7 @@ impl TaskContext {
     {
         let durable = self.durable();
         let key = format!("{}:{name}", self.task_id());
-        let call = durable.begin("once", Some(name), None).await;
+        let call = durable.begin("once", Name::Own(name), None).await;
         match &call.noted {
             Some(Noted::Done(output)) => {
                 let value = call.output(output).await;
@@ -155,7 +155,7 @@ impl TaskContext {
     }
 
     async fn sleep_to(&self, until: Until) {
-        let call = self.durable().begin("sleep", None, None).await;
+        let call = self.durable().begin("sleep", Name::Number, None).await;
         let until = match call.noted {
             // Exact when the task was claimed after its time; nearly so else, and then the wait goes on.
             Some(Noted::Sleep(at)) if at <= self.durable().now_ms().max(self.assignment().claimed_at_ms()) => {

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use orchestrator::{Event, Noted, Until, Wait, check_event_type, digest};
 use serde::de::DeserializeOwned;
 
-use crate::durable::Leaving;
+use crate::durable::{Leaving, Name};
 use crate::{Span, TaskContext};
 
 /// How long an event is waited for unless the call says otherwise.
@@ -79,8 +79,8 @@ impl<'c, T: DeserializeOwned> WaitEvent<'c, T> {
             Ok(timeout) => timeout,
             Err(error) => return durable.fatal("event", format!("ctx.wait_event: {error}")).await,
         };
-        let name = name.map_or_else(|| durable.name_for("event", event_type, &awaited), str::to_owned);
-        let call = durable.begin("event", Some(&name), Some(awaited.as_bytes())).await;
+        let name = name.map_or(Name::Of(event_type), Name::Own);
+        let call = durable.begin("event", name, Some(awaited.as_bytes())).await;
         let until = match &call.noted {
             Some(Noted::Found(event)) => match (**event).clone().typed() {
                 Ok(event) => return Ok(event),

@@ -123,7 +123,8 @@ mod tests {
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");
             assert!(header.contains("Reply:"), "{name}: the header tells no reply");
-            let body = &source[source.find("\nlocal").unwrap_or(0)..];
+            let body: String =
+                source.lines().skip(1).skip_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             let highest = (1..=9).rev().find(|n| body.contains(&format!("ARGV[{n}]"))).unwrap_or(0);
             assert!(highest == 0 || header.contains("ARGV: 1 "), "{name}: the header tells no arguments");
             assert!(!body.contains("KEYS["), "{name}: the base comes from the prelude");
