@@ -27,6 +27,8 @@ local record = workable(id)
 go('SREM', base .. 'w:' .. worker, member)
 if not record then return 'stale' end
 record = raise(record, 1, 2, 0, 0)
+-- What it told is noted, also when it ends here.
+if #ARGV > 12 then record = with_flags(record, bit.bor(flags_of(record), JOURNAL)) end
 --{{tell}}
 for i = 13, #ARGV, 5 do
   if call('HSETNX', journal, ARGV[i], ARGV[i + 1]) == 1 then

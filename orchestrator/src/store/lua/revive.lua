@@ -28,7 +28,9 @@ if bit.band(flags, JOURNAL) ~= 0 then
   redis.call('PERSIST', journal)
   local entries = go('HGETALL', journal)
   for i = 1, #entries, 2 do
-    if byte(entries[i + 1]) == 97 and sub(entries[i + 1], 11, 11) ~= 'a' then call('HDEL', journal, entries[i]) end
+    -- Questions that were not approved are asked anew, events that did not come are waited for anew.
+    local kind = byte(entries[i]) ~= 0 and byte(entries[i + 1])
+    if kind == 97 and sub(entries[i + 1], 11, 11) ~= 'a' or kind == 101 then call('HDEL', journal, entries[i]) end
   end
 end
 audit('retried', id, 0, ARGV[2], '', '')

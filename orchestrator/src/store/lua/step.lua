@@ -31,6 +31,7 @@ local held, stale = base .. 'w:' .. worker, nil
 local members, ids, tails, n = {}, {}, {}, 0
 local values, dead, waiters, unsound, ended, special, clocked, late = {}, nil, nil, nil, {}, nil, nil, nil
 local first, last = 4 + queues, #ARGV - 4 * (told or 0)
+local counts = told and {}
 if last < first then
   call('SCARD', held)
 else
@@ -62,6 +63,7 @@ else
         local epoch, changes, attempts = unpack_bytes('>I4I4B', record, 2)
         if attempts == 255 then attempts = 254 end
         local tag = pack('>I4I4', epoch + 1, changes + 2)
+        if counts then counts[members[x]] = true end
         local letter = sub(tail, 1, 1)
         local value = sub(record, 1, 1) .. tag .. char(attempts + 1) .. sub(record, 11) .. stamp .. tail .. pack('>I4', #record)
         if letter == 'f' then
@@ -177,8 +179,6 @@ if #taken > 0 and room == 0 and token_of > 0 then call('ZADD', base .. 'k:' .. A
 local wakes = 0
 if told then
   --{{tell}}
-  local counts = {}
-  for i = 1, #members do counts[members[i]] = true end
   call('ZCARD', base .. 'P')
   for i = last + 1, #ARGV, 4 do
     if counts[ARGV[i]] then tell_event(ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]) end
