@@ -55,7 +55,7 @@ impl World {
             962..992 => self.jot(worker).await,
             992..1022 => self.publish().await,
             1022..1034 => self.hush().await,
-            1034..1036 => self.cut_stream().await,
+            1034..1038 => self.cut_stream().await,
             500..512 => {
                 let queue = QUEUES[self.rng.random_range(0..3)];
                 self.pause(queue, true).await;

@@ -171,8 +171,9 @@ impl World {
         set.query_async::<()>(&mut self.raw).await.expect("a reply");
     }
 
-    /// The stream is cut, as it is when it holds too much.
+    /// The stream is cut, as it is when it holds too much: what was told just now has left it before anybody looks.
     pub(crate) async fn cut_stream(&mut self) {
+        self.publish().await;
         self.check().await;
         self.log.say("the stream is cut".into());
         let mut cut = redis::cmd("XTRIM");
