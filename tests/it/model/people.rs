@@ -264,7 +264,7 @@ impl World {
         let terms = self.terms();
         let order = self.rng.random_range(1..9);
         let entry = |noted| Entry { order, side_by_side: false, code: 0, digest: digest(b"in"), noted };
-        let kind = self.rng.random_range(0..16);
+        let kind = self.rng.random_range(0..18);
         if let (0 | 1, Some(asked)) = (kind, &asked) {
             let mut gate = Gate::new();
             gate.terms = terms.clone();
@@ -386,6 +386,9 @@ impl World {
         }
         self.get(id).await;
         self.hands[worker].dismiss(holding);
+        if parked && matches!(wait.1, Waiting::Event(..)) && self.rng.random_bool(0.05) {
+            self.cut_stream().await;
+        }
         if self.rng.random_bool(0.1) {
             self.cancel(id).await;
             if self.rng.random_bool(0.5) {

@@ -15,6 +15,8 @@ use super::world::{QUEUES, World, kind};
 
 const TYPES: [&str; 2] = ["smoke.done", "deploy.done"];
 const KEYS: [&str; 2] = ["k1", "k2"];
+/// Longer than a walk lasts, in milliseconds.
+const LONG_AGO: u64 = 600_000;
 
 /// What the model knows of an event's bytes.
 #[derive(serde::Deserialize)]
@@ -38,11 +40,22 @@ fn place(text: &str) -> At {
 impl World {
     /// An event, and how the library tells it.
     fn event(&mut self) -> (NewEvent, Tell) {
-        let event_type = TYPES[self.rng.random_range(0..2)];
-        let (key, task) = match self.rng.random_range(0..6) {
-            0 => (None, None),
-            1 => (None, Some(self.any_task())),
-            2 => (Some(KEYS[0]), Some(self.any_task())),
+        let mut event_type = TYPES[self.rng.random_range(0..2)];
+        let waiting: Vec<(&String, TaskId)> =
+            self.model.voices.waiting.iter().map(|(name, waiting)| (name, waiting[0])).collect();
+        let awaited = waiting.choose(&mut self.rng).copied();
+        let (key, task) = match (self.rng.random_range(0..8), awaited) {
+            // What somebody waits for.
+            (6.., Some((name, id))) => {
+                event_type = TYPES[usize::from(!name.starts_with(TYPES[0]))];
+                match KEYS.iter().find(|key| name.ends_with(*key)) {
+                    Some(key) => (Some(*key), None),
+                    None => (None, Some(id)),
+                }
+            }
+            (0, _) => (None, None),
+            (1, _) => (None, Some(self.any_task())),
+            (2, _) => (Some(KEYS[0]), Some(self.any_task())),
             _ => (Some(KEYS[self.rng.random_range(0..2)]), None),
         };
         let payload = self.rng.random_range(0..1 << 40);
@@ -120,13 +133,21 @@ impl World {
         }
     }
 
-    /// Behind which place a task looks on: where it found the last of that name, or anywhere.
+    /// Behind which place a task looks on: where it found the last of that name, anywhere, or since it was created. The
+    /// last is told by a real clock, and a seed must do the same again: not where that could go either way.
     pub(crate) fn behind(&mut self, id: TaskId, awaited: &str) -> Option<At> {
+        let last = self.model.voices.last(awaited);
         let found = self.model.journals.get(&id).and_then(|journal| {
             let waits = journal.waits.values().filter(|wait| wait.awaited == awaited);
             waits.filter_map(|wait| Some(wait.found.as_ref()?.0)).max()
         });
-        found.or_else(|| self.model.voices.last(awaited)).filter(|_| self.rng.random_bool(0.5))
+        let clear = last.is_none() || self.model.now > id.created_at_ms() + LONG_AGO;
+        match self.rng.random_range(0..4) {
+            0 | 1 if clear => None,
+            0 => found.or(last),
+            1 | 2 => Some(found.unwrap_or((0, 0))),
+            _ => found.or(last),
+        }
     }
 
     /// Learns behind which place a wait looks that began between two instants of the server's clock: what was told since
