@@ -375,6 +375,7 @@ impl World {
         for queue in &all {
             self.pause(queue, false).await;
         }
+        self.first_sends().await;
         while self.model.live().next().is_some()
             || self.model.workers.iter().filter(|life| life.lease.is_some()).count() > 1
         {
