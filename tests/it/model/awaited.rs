@@ -145,14 +145,22 @@ impl Reference {
         tells.iter().map(Tell::length).sum()
     }
 
-    /// Notes what a handler has told, and tells it.
-    pub(crate) fn pass_on(&mut self, id: TaskId, tells: &[Tell]) {
+    /// Notes what a handler has told, and tells it, unless it is noted already. Returns the bytes that it took.
+    pub(crate) fn pass_on(&mut self, id: TaskId, tells: &[Tell]) -> u64 {
+        let mut bytes = 0;
         for tell in tells {
             let (name, entry, _) = tell.by.clone().expect("a handler's event");
-            self.journals.entry(id).or_default().entries.insert(name, entry);
+            let journal = self.journals.entry(id).or_default();
+            if journal.entries.contains_key(&name) {
+                self.meet("what was told was noted already", ());
+                continue;
+            }
+            journal.entries.insert(name, entry);
+            bytes += tell.length();
             self.tell_event(tell);
             self.meet("a handler told of an event", ());
         }
+        bytes
     }
 
     /// A wait begins, behind this place: it may be over already.

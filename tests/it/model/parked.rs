@@ -452,7 +452,16 @@ impl Reference {
         if matches!(wait, Waiting::Event(.., name, _) if self.voices.crowded.as_ref() == Some(name)) {
             return Some(self.meet("too many waited for an event", None));
         }
+        let told = self.pass_on(t.id, tells);
+        if told > 0 {
+            *self.journals.entry(t.id).or_default().bytes.get_or_insert(0) += told;
+            // Else nobody would know of it when the task ends.
+            self.tasks.get_mut(&t.id).expect("a task").journal = true;
+        }
         if self.cancelled(t.id) {
+            if told > 0 {
+                self.meet("a task that told was cancelled", ());
+            }
             return Some(Some(LetGo::Cancelled));
         }
         let now = self.now;
@@ -461,7 +470,6 @@ impl Reference {
             Waiting::Gate(_) => task.gated = true,
             _ => task.journal = true,
         }
-        self.pass_on(t.id, tells);
         let (number, over) = match wait {
             Waiting::Gate(question) => (Some(0), now + question.terms.expires_ms.unwrap_or(APPROVAL_TIMEOUT)),
             Waiting::Person(name, entry, question) => {
@@ -495,8 +503,8 @@ impl Reference {
         self.walk(t.id, Cause::Park, Place::Parked { approval: number, over, event });
         self.slices.insert(slice(t.id));
         if let Some((name, entry)) = wait.noted() {
-            let length = (name.len() + entry_sent(entry).len()) as u64 + Self::length_of(tells);
-            *self.journals.entry(t.id).or_default().bytes.get_or_insert(0) += length;
+            let length = name.len() + entry_sent(entry).len();
+            *self.journals.entry(t.id).or_default().bytes.get_or_insert(0) += length as u64;
         }
         match wait {
             Waiting::Gate(question) => self.ask(t.id, 0, question, ""),

@@ -70,6 +70,8 @@ pub(crate) const RARE: &[&str] = &[
     "an event was told again",
     "an event came too late",
     "a handler told of an event",
+    "what was told was noted already",
+    "a task that told was cancelled",
     "an end told of an event",
     "a wait found what was told before",
     "a wait found its event",

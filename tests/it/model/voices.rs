@@ -117,7 +117,7 @@ impl World {
 
     fn telling(&mut self, task: TaskId) -> (Telling, Tell) {
         let (event, tell) = self.event();
-        let name = format!("p{}", self.rng.random_range(0..3));
+        let name = format!("p{}", self.rng.random_range(0..9));
         let noted = Noted::Told(tell.id);
         let entry = Entry { order: 1, side_by_side: false, code: 7, digest: digest(b"event"), noted };
         let telling = Telling::new(&event, &name, entry.clone(), tell.id).expect("a fair event");
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// Learns behind which place a wait looks that began between two instants of the server's clock: what was told since
-    /// the task's creation counts, and that is known by a clock of whole seconds.
+    /// the task's creation counts, as far as its maker knew the time.
     pub(crate) async fn begin_wait(&mut self, id: TaskId, behind: Option<At>, (from, to): (u64, u64)) {
         let call = self.model.journals[&id].awaiting.clone().expect("a wait");
         let key = [self.base.as_bytes(), b"j:", &id_bytes(id)].concat();
@@ -163,7 +163,7 @@ impl World {
             None => {
                 // An id may lie ahead of the clock; what is told from now on counts all the same.
                 let age = self.model.now.saturating_sub(id.created_at_ms()) as i64;
-                let began = |real: u64| (real / 1000 * 1000) as i64 - age - 1000;
+                let began = |real: u64| real as i64 - age - 50;
                 let bounds = began(from - 10).max(0)..=began(to + 10).max(0);
                 assert!(bounds.contains(&(ms as i64)) && seq == 0, "events count from {ms}, not within {bounds:?}");
             }
