@@ -246,7 +246,7 @@ pub(crate) fn expected(model: &Reference, mut put: impl FnMut(&str, Vec<u8>, Vec
 }
 
 /// Who waits by `O` is who waits for an event by its record, counted on Redis alone.
-pub(crate) fn no_orphans(waiting: Vec<&Vec<u8>>, flags: &BTreeMap<&[u8], u16>) {
+pub(crate) fn no_orphans(waiting: &[&Vec<u8>], flags: &BTreeMap<&[u8], u16>) {
     let named: Vec<&[u8]> = waiting.iter().flat_map(|ids| ids.chunks(14)).collect();
     let once: BTreeSet<&[u8]> = named.iter().copied().collect();
     assert_eq!(named.len(), once.len(), "somebody waits twice for an event");

@@ -162,8 +162,8 @@ pub(crate) fn no_orphans(dump: &super::state::Dump) {
     let records = dump.iter().filter(|(key, _)| key[0] == b't').flat_map(|(_, records)| records);
     let flags: BTreeMap<&[u8], u16> =
         records.map(|(id, record)| (id.as_slice(), u16::from_be_bytes([record[13], record[14]]))).collect();
-    let waiting = dump.get(b"O".as_slice()).map(|names| names.values().collect()).unwrap_or_default();
-    awaited::no_orphans(waiting, &flags);
+    let waiting: Vec<&Vec<u8>> = dump.get(b"O".as_slice()).map(|names| names.values().collect()).unwrap_or_default();
+    awaited::no_orphans(&waiting, &flags);
     let asking: BTreeSet<&[u8]> = members("A").into_iter().map(|asked| &asked[..14]).collect();
     let all = &flags;
     let flags = |id: &[u8]| all.get(id).copied().unwrap_or(0);
