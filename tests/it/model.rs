@@ -2,6 +2,7 @@
 //!
 //! `MODEL_SEED` runs one seed again; `MODEL_SEEDS` and `MODEL_STEPS` say how many seeds and how many steps each.
 
+mod awaited;
 mod bytes;
 mod clock;
 mod hands;
@@ -14,6 +15,7 @@ mod pokes;
 mod random;
 mod reference;
 mod state;
+mod voices;
 mod waits;
 mod world;
 

@@ -42,8 +42,10 @@ pub(crate) fn header(entry: &reference::Entry) -> Vec<u8> {
         (entry.gated, 3),
         (entry.journal, 4),
         (entry.clock.is_some(), 5),
+        (matches!(entry.place, Place::Parked { event: true, .. }), 6),
         (matches!(entry.place, Place::Shelf { .. }), 7),
         (entry.passed, 9),
+        (entry.quiet, 10),
     ];
     let flags: u16 = flags.into_iter().map(|(set, bit)| u16::from(set) << bit).sum();
     let mut out = vec![1];
@@ -56,10 +58,10 @@ pub(crate) fn header(entry: &reference::Entry) -> Vec<u8> {
     out
 }
 
-/// An entry of a journal as it is sent: a sleep without its end, and a question without what was decided.
+/// An entry of a journal as it is sent: a wait without its end, and a question without what was decided.
 pub(crate) fn entry_sent(entry: &Entry) -> Vec<u8> {
     let stored = entry_stored(entry);
-    let length = if matches!(entry.noted, Noted::Sleep(_)) { 16 } else { stored.len() };
+    let length = if matches!(entry.noted, Noted::Sleep(_) | Noted::Waiting(_)) { 16 } else { stored.len() };
     stored[..length].to_vec()
 }
 
@@ -80,6 +82,9 @@ pub(crate) fn entry_stored(entry: &Entry) -> Vec<u8> {
             };
             (b'a', [&number.to_be_bytes()[..], &[letter], hash].concat())
         }
+        Noted::Told(id) => (b'p', id_bytes(*id)),
+        // What it waits for stands behind it.
+        Noted::Waiting(until) => (b'e', until.to_be_bytes()[2..].to_vec()),
         other => panic!("the model knows no {other:?}"),
     };
     let digest = if kind == b'a' { &[][..] } else { &entry.digest };

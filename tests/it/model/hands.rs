@@ -130,6 +130,7 @@ impl World {
         let ticket = holding.ticket();
         let started_after = Some(holding.at.saturating_sub(ticket.id.created_at_ms()));
         let n = self.rng.random_range(0..1000);
+        let (tellings, tells) = self.tells(&holding);
         let (finish, cause, ending) = match self.rng.random_range(0..12) {
             10 | 11 => {
                 let (reason, cause) = match n % 2 {
@@ -151,7 +152,7 @@ impl World {
                 (finish, Cause::Complete, Ending { result: Some(n), ..Ending::default() })
             }
         };
-        (finish, Fin { ticket, cause, ending: Ending { started_after, ..ending } })
+        (finish.telling(tellings), Fin { ticket, cause, ending: Ending { started_after, ..ending }, tells })
     }
 
     pub(crate) async fn step(
@@ -170,6 +171,7 @@ impl World {
         self.log.say(format!("w{worker} at {}: step {names}, wants {want} of {queues:?}, woken {woken:?}", seat.1));
         let expected = self.model.step(seat, &fins, want, queues, woken);
         let reply = life.step(&finishes, want, queues, woken).await;
+        self.hear().await;
         assert_eq!(kind(&reply).is_ok(), expected.is_some(), "reply to a step: {reply:?}");
         let (Ok(stepped), Some(expected)) = (reply, expected) else {
             self.lost(worker, generation);

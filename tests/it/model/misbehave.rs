@@ -67,7 +67,8 @@ impl World {
                     }
                     6 => {
                         let (name, entry) = self.noted();
-                        self.note(actor, None, &holding, &name, &entry).await;
+                        let tells = self.tells(&holding);
+                        self.note(actor, None, &holding, (&name, &entry), &tells).await;
                     }
                     0 => self.retry(actor, None, &holding, 5).await,
                     1 => self.shelve(actor, None, &holding).await,
@@ -103,7 +104,8 @@ impl World {
                     }
                     (6, Some(holding)) => {
                         let (name, entry) = self.noted();
-                        self.note(worker, Some(generation), &holding, &name, &entry).await;
+                        let tells = self.tells(&holding);
+                        self.note(worker, Some(generation), &holding, (&name, &entry), &tells).await;
                         self.give(worker, Some(vec![holding]));
                     }
                     (0, Some(holding)) => {

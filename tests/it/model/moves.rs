@@ -39,6 +39,14 @@ impl Reference {
         });
     }
 
+    /// One change of a task's state is told, unless the task is quiet.
+    fn tell_change(&mut self, id: TaskId, event: &'static str, number: u32) {
+        if self.tasks[&id].quiet {
+            return self.meet("a quiet task changed", ());
+        }
+        self.told.push((id, event, number, None));
+    }
+
     // Moving, by the table.
 
     /// Counts a move, which the table must allow.
@@ -60,7 +68,7 @@ impl Reference {
         match cause {
             Cause::Claim => {
                 let number = entry.changes + 1;
-                self.told.push((id, "task.started", number, None));
+                self.tell_change(id, "task.started", number);
                 return self.turn(id, b'm');
             }
             Cause::Promote | Cause::Unshelve | Cause::Resume | Cause::Postpone => entry.changes += 1,
@@ -87,7 +95,7 @@ impl Reference {
             other => panic!("{other:?} moves no task that is there"),
         };
         let (number, person) = (entry.changes, matches!(entry.place, Place::Parked { approval: Some(_), .. }));
-        self.told.push((id, event, number, None));
+        self.tell_change(id, event, number);
         match (cause, to) {
             (Cause::Promote | Cause::Unshelve | Cause::Revive, _) => {}
             (_, Status::Completed) => self.stop(id, b'c'),
@@ -155,7 +163,7 @@ impl Reference {
             let (cause, place) = match (&question, asked.due) {
                 (Some(question), _) => {
                     let wait = question.terms.expires_ms.unwrap_or(APPROVAL_TIMEOUT);
-                    (Cause::Ask, Place::Parked { approval: Some(0), over: self.now + wait })
+                    (Cause::Ask, Place::Parked { approval: Some(0), over: self.now + wait, event: false })
                 }
                 (None, 0) => (Cause::Enqueue, Place::Ready { at: self.now }),
                 (None, due) => (Cause::Schedule, Place::Timer { due }),
@@ -168,6 +176,7 @@ impl Reference {
                 priority: asked.priority,
                 gated: question.is_some(),
                 passed: false,
+                quiet: self.quiet.get(queue).copied().unwrap_or(false),
                 journal: false,
                 clock,
                 asked,
@@ -183,10 +192,10 @@ impl Reference {
             self.count(None, cause, entry.status());
             self.tasks.insert(id, entry);
             self.slices.insert(slice(id));
-            self.told.push((id, "task.created", 1, None));
+            self.tell_change(id, "task.created", 1);
             if let Some(question) = question {
                 self.tasks.get_mut(&id).expect("a task").changes = 2;
-                self.told.push((id, "task.blocked", 2, None));
+                self.tell_change(id, "task.blocked", 2);
                 self.ask(id, 0, &question, "");
             }
             let parent = self.tasks[&id].asked.parent;
@@ -228,6 +237,10 @@ impl Reference {
                 return Off::Asked;
             }
             Place::Parked { approval: Some(number), .. } => self.withdraw(id, number),
+            Place::Parked { event: true, .. } => {
+                self.unwait(id);
+                self.meet("a wait for an event was called off", ());
+            }
             _ => {}
         }
         self.end(id, Cause::Cancel, ending);
@@ -265,6 +278,15 @@ impl Reference {
         self.paused.remove(queue)
     }
 
+    /// Whether that was a change.
+    pub(crate) fn hush(&mut self, queue: &str, quiet: bool) -> bool {
+        let before = self.quiet.get(queue).copied().unwrap_or(false);
+        if before != quiet {
+            self.quiet.insert(queue.to_owned(), quiet);
+        }
+        before != quiet
+    }
+
     // What workers do. `None` is a lost lease.
 
     pub(crate) fn join(&mut self, name: &str, length: u64, queues: &[String]) -> usize {
@@ -298,11 +320,16 @@ impl Reference {
     ) -> Option<StepReply> {
         self.present(worker, generation)?;
         let mut reply = StepReply { stale: Vec::new(), claims: Vec::new(), due: None };
+        let mut woken_by = 0;
         for (n, fin) in finishes.iter().enumerate() {
             if finishes[..n].iter().any(|before| before.ticket == fin.ticket) {
                 // Twice in one step: the first counts.
             } else if self.holds(worker, fin.ticket) {
                 self.attempted(fin.ticket.id);
+                for tell in &fin.tells {
+                    woken_by += self.tell_event(tell);
+                    self.meet("an end told of an event", ());
+                }
                 self.end(fin.ticket.id, fin.cause, fin.ending.clone());
             } else {
                 reply.stale.push(self.meet("a finish was stale", fin.ticket));
@@ -319,7 +346,9 @@ impl Reference {
             }
         }
         let clocked = reply.claims.iter().any(|ticket| self.tasks[&ticket.id].clock.is_some());
-        if reply.claims.is_empty() && want > 0 || clocked {
+        if woken_by > 0 {
+            reply.due = Some(0);
+        } else if reply.claims.is_empty() && want > 0 || clocked {
             reply.due = self.next_due();
         }
         self.owed.retain(|(debtor, queue)| *debtor != worker || Some(queue.as_str()) != woken);

@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use super::bytes::{id_bytes, make_id, read_id, split_record};
 use super::pokes::{Field, LIVES, QUEUES, TYPES};
 use super::reference::BUCKET;
+use super::voices::real_ms;
 
 /// Ordered sets, and scores that something may trip over.
 const SCORED: [(&str, &str); 9] = [
@@ -139,7 +140,11 @@ impl Field {
         let id = read_id(&waited).expect("an id");
         let (queue, shelf) = (QUEUES[self.rng.random_range(0..2)], TYPES[self.rng.random_range(0..2)]);
         let names = ["e", "g", "W", "q", "z", "B", "X", "T", "U", "s", "h", "n", "Q", "P", "y", "C", "A", "H", "audit"];
-        let key = match self.rng.random_range(0..31) {
+        let key = match self.rng.random_range(0..37) {
+            31..33 => self.key("x"),
+            33 => self.key("O"),
+            34..36 => self.key(&format!("v{}", real_ms() / 3_600_000)),
+            36 => self.key("quiet"),
             n @ 24..30 => self.key(names[n - 11]),
             n @ 0..13 => self.key(names[n]),
             13 => self.key(&format!("r:{queue}")),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator::{ApprovalStatus, Cause, Decision, Entry, LetGo, Noted, TaskId, Terms, Ticket, hash_bytes};
 
+use super::awaited::{At, Await, Tell};
 use super::bytes::{entry_sent, slice};
 use super::reference::{Ending, Place, Reference};
 
@@ -54,6 +55,10 @@ impl Approval {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) entries: BTreeMap<String, Entry>,
+    /// What the waits for events among them are about.
+    pub(crate) waits: BTreeMap<String, Await>,
+    /// Which of them was the last that began.
+    pub(crate) awaiting: Option<String>,
     /// Questions asked so far; 0 = none.
     pub(crate) asked: u16,
     pub(crate) bytes: Option<u64>,
@@ -63,7 +68,8 @@ pub(crate) struct Journal {
 
 impl Journal {
     fn fields(&self) -> usize {
-        self.entries.len() + usize::from(self.asked > 0) + usize::from(self.bytes.is_some())
+        let counters = [self.asked > 0, self.bytes.is_some(), self.awaiting.is_some()];
+        self.entries.len() + counters.into_iter().filter(|there| *there).count()
     }
 }
 
@@ -76,6 +82,20 @@ pub(crate) enum Waiting {
     Gate(Question),
     Person(String, Entry, Question),
     Sleep(String, Entry, Result<u64, u64>),
+    /// With the event's name, and the place behind which it counts.
+    Event(String, Entry, Result<u64, u64>, String, Option<At>),
+}
+
+impl Waiting {
+    /// Its entry in the journal.
+    fn noted(&self) -> Option<(&String, &Entry)> {
+        match self {
+            Self::Gate(_) => None,
+            Self::Person(name, entry, _) | Self::Sleep(name, entry, _) | Self::Event(name, entry, ..) => {
+                Some((name, entry))
+            }
+        }
+    }
 }
 
 /// What became of a note.
@@ -233,6 +253,11 @@ impl Reference {
     pub(crate) fn wait_is_over(&mut self, id: TaskId) {
         match self.tasks[&id].place {
             Place::Parked { approval: Some(number), .. } => self.expire(id, number),
+            Place::Parked { event: true, .. } => {
+                if self.event_or_end(id) {
+                    self.go_on(id, 0);
+                }
+            }
             _ => self.go_on(id, 0),
         }
     }
@@ -401,30 +426,42 @@ impl Reference {
 
     // What workers do.
 
-    /// Whether one more entry of this name has no room.
-    fn is_full(&self, id: TaskId, name: &str, length: usize) -> bool {
+    /// Whether one more entry of this name has no room, beside what was told.
+    fn is_full(&self, id: TaskId, (name, entry): (&String, &Entry), tells: &[Tell]) -> bool {
         let Some(journal) = self.journals.get(&id) else { return false };
+        let length = entry_sent(entry).len() as u64 + Self::length_of(tells);
         !journal.entries.contains_key(name)
-            && (journal.fields() >= ENTRIES_MAX || journal.bytes.unwrap_or(0) + length as u64 > BYTES_MAX)
+            && (journal.fields() + tells.len() >= ENTRIES_MAX || journal.bytes.unwrap_or(0) + length > BYTES_MAX)
     }
 
-    /// `None` is a lost lease, `Some(None)` a journal without room.
+    /// `None` is a lost lease, `Some(None)` a journal without room, or too many who wait for the same event.
     pub(crate) fn park(
         &mut self,
         (worker, generation): (usize, u64),
         t: Ticket,
         wait: &Waiting,
+        tells: &[Tell],
     ) -> Option<Option<LetGo>> {
         self.present(worker, generation)?;
         if !self.holds(worker, t) {
             return Some(Some(self.meet("a ticket was stale", LetGo::Stale)));
         }
-        if let Waiting::Person(name, entry, _) | Waiting::Sleep(name, entry, _) = wait
-            && self.is_full(t.id, name, entry_sent(entry).len())
-        {
+        if wait.noted().is_some_and(|noted| self.is_full(t.id, noted, tells)) {
             return Some(self.meet("a journal was full", None));
         }
+        if matches!(wait, Waiting::Event(.., name, _) if self.voices.crowded.as_ref() == Some(name)) {
+            return Some(self.meet("too many waited for an event", None));
+        }
+        let told = self.pass_on(t.id, tells);
+        if told > 0 {
+            *self.journals.entry(t.id).or_default().bytes.get_or_insert(0) += told;
+            // Else nobody would know of it when the task ends.
+            self.tasks.get_mut(&t.id).expect("a task").journal = true;
+        }
         if self.cancelled(t.id) {
+            if told > 0 {
+                self.meet("a task that told was cancelled", ());
+            }
             return Some(Some(LetGo::Cancelled));
         }
         let now = self.now;
@@ -450,22 +487,40 @@ impl Reference {
                 self.journals.entry(t.id).or_default().entries.insert(name.clone(), entry);
                 (None, until)
             }
+            Waiting::Event(name, entry, until, awaited, _) => {
+                let until = until.map_or_else(|at| at, |delay| now + delay);
+                let entry = Entry { noted: Noted::Waiting(until), ..entry.clone() };
+                let journal = self.journals.entry(t.id).or_default();
+                journal.entries.insert(name.clone(), entry);
+                // The place is learnt from the script.
+                let wait = Await { awaited: awaited.clone(), behind: (0, 0), found: None };
+                journal.waits.insert(name.clone(), wait);
+                journal.awaiting = Some(name.clone());
+                (None, until)
+            }
         };
-        self.walk(t.id, Cause::Park, Place::Parked { approval: number, over });
+        let event = matches!(wait, Waiting::Event(..));
+        self.walk(t.id, Cause::Park, Place::Parked { approval: number, over, event });
         self.slices.insert(slice(t.id));
-        if let Waiting::Person(name, entry, _) | Waiting::Sleep(name, entry, _) = wait {
+        if let Some((name, entry)) = wait.noted() {
             let length = name.len() + entry_sent(entry).len();
             *self.journals.entry(t.id).or_default().bytes.get_or_insert(0) += length as u64;
         }
         match wait {
             Waiting::Gate(question) => self.ask(t.id, 0, question, ""),
             Waiting::Person(name, _, question) => self.ask(t.id, number.expect("a number"), question, name),
-            Waiting::Sleep(..) => {}
+            Waiting::Sleep(..) | Waiting::Event(..) => {}
         }
         Some(Some(LetGo::Done))
     }
 
-    pub(crate) fn note(&mut self, (worker, generation): (usize, u64), t: Ticket, name: &str, entry: &Entry) -> Note {
+    pub(crate) fn note(
+        &mut self,
+        (worker, generation): (usize, u64),
+        t: Ticket,
+        (name, entry): (&str, &Entry),
+        tells: &[Tell],
+    ) -> Note {
         if self.present(worker, generation).is_none() {
             return Note::Lost;
         }
@@ -473,7 +528,7 @@ impl Reference {
             return self.meet("a ticket was stale", Note::Stale);
         }
         let present = self.journals.get(&t.id).and_then(|journal| journal.entries.get(name));
-        let length = entry_sent(entry).len() as u64;
+        let (length, fresh) = (entry_sent(entry).len() as u64 + Self::length_of(tells), present.is_none());
         let more = match present {
             Some(present) if present == entry => return self.meet("a note was sent twice", Note::Noted),
             Some(Entry { noted: Noted::Begun, .. }) if matches!(entry.noted, Noted::Done(_)) => {
@@ -483,7 +538,7 @@ impl Reference {
             None => length + name.len() as u64,
         };
         let (fields, bytes) = self.journals.get(&t.id).map_or((0, 0), |j| (j.fields(), j.bytes.unwrap_or(0)));
-        if more == length + name.len() as u64 && fields >= ENTRIES_MAX || bytes + more > BYTES_MAX {
+        if fresh && fields + tells.len() >= ENTRIES_MAX || bytes + more > BYTES_MAX {
             return self.meet("a journal was full", Note::Full);
         }
         let life = &mut self.workers[worker];
@@ -491,6 +546,7 @@ impl Reference {
         let journal = self.journals.entry(t.id).or_default();
         journal.entries.insert(name.into(), entry.clone());
         journal.bytes = Some(bytes + more);
+        self.pass_on(t.id, tells);
         self.tasks.get_mut(&t.id).expect("a task").journal = true;
         Note::Noted
     }

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use orchestrator::{
     ApprovalId, ApprovalStatus, Approver, Asking, Ballot, Decided, Entry, Gate, LetGo, Noted, OnViolation, TaskId,
-    Terms, Until, Wait, digest, encode_value, hash_bytes,
+    Telling, Terms, Until, Wait, digest, encode_value, hash_bytes,
 };
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
+use super::awaited::Tell;
 use super::bytes::{id_bytes, make_id};
 use super::clock::Promise;
 use super::hands::Holding;
 use super::parked::{Heard, Note, Question, Waiting, Word};
 use super::reference::{Ending, Place};
+use super::voices::{patience, real_ms};
 use super::waits;
 use super::world::{World, aside, kind};
 
@@ -25,8 +27,10 @@ const SRE: [&str; 2] = ["cid", "dan"];
 /// Bytes that a journal may have.
 const JOURNAL_MAX: u64 = 8 << 20;
 
-/// How the library waits, and how the model does.
-pub(crate) type Waits = (Wait, Waiting);
+/// How the library waits and the model does, and what was told before.
+pub(crate) type Waits = (Wait, Waiting, Tellings);
+/// What a handler tells, for the library and for the model.
+pub(crate) type Tellings = (Vec<Telling>, Vec<Tell>);
 
 impl World {
     // What is asked for.
@@ -260,15 +264,17 @@ impl World {
         let terms = self.terms();
         let order = self.rng.random_range(1..9);
         let entry = |noted| Entry { order, side_by_side: false, code: 0, digest: digest(b"in"), noted };
-        let kind = self.rng.random_range(0..10);
+        let kind = self.rng.random_range(0..18);
         if let (0 | 1, Some(asked)) = (kind, &asked) {
             let mut gate = Gate::new();
             gate.terms = terms.clone();
             let passed = holding.claim.has_passed_its_gate();
             if let Some(asking) = Asking::at_gate(&holding.claim, &gate).expect("terms").filter(|_| !passed) {
-                return (Wait::Gate(asking), Waiting::Gate(asked.question(&terms, 0)));
+                let told = (Vec::new(), Vec::new());
+                return (Wait::Gate(asking), Waiting::Gate(asked.question(&terms, 0)), told);
             }
         }
+        let told = self.tells(holding);
         if kind < 6 {
             let name = ["q1", "q2"][self.rng.random_range(0..2)].to_owned();
             let form = if self.rng.random_bool(0.3) { vec!["n".to_owned()] } else { Vec::new() };
@@ -285,7 +291,21 @@ impl World {
             let question = Question { terms, own, hash, due: 0, form };
             let entry = entry(noted);
             let waiting = Waiting::Person(name.clone(), entry.clone(), question);
-            return (Wait::Person { name, entry, asking }, waiting);
+            return (Wait::Person { name, entry, asking }, waiting, told);
+        }
+        if kind >= 10 {
+            let name = ["e1", "e2"][self.rng.random_range(0..2)].to_owned();
+            let (id, entry) = (holding.ticket().id, entry(Noted::Waiting(0)));
+            let awaited = self.awaited(id);
+            let (behind, wait) = (self.behind(id, &awaited), patience(&mut self.rng));
+            let cursor = behind.map(|(ms, seq)| format!("{ms}-{seq}.0").parse().expect("a place"));
+            let at = self.model.now + wait.as_millis() as u64;
+            let (until, should) = match self.rng.random_bool(0.5) {
+                true => (Until::After(wait), Ok(wait.as_millis() as u64)),
+                false => (Until::Instant(at), Err(at)),
+            };
+            let waiting = Waiting::Event(name.clone(), entry.clone(), should, awaited.clone(), behind);
+            return (Wait::Event { name, entry, until, awaited, behind: cursor }, waiting, told);
         }
         let (name, entry) = (["z1", "z2"][self.rng.random_range(0..2)].to_owned(), entry(Noted::Sleep(0)));
         let ms = [0, 1, 2_000, 40_000][self.rng.random_range(0..4)];
@@ -293,7 +313,7 @@ impl World {
             true => (Until::After(Duration::from_millis(ms)), Ok(ms)),
             false => (Until::Instant(self.model.now + ms), Err(self.model.now + ms)),
         };
-        (Wait::Sleep { name: name.clone(), entry: entry.clone(), until }, Waiting::Sleep(name, entry, should))
+        (Wait::Sleep { name: name.clone(), entry: entry.clone(), until }, Waiting::Sleep(name, entry, should), told)
     }
 
     /// Parks; tells whether the task was let go of.
@@ -302,7 +322,7 @@ impl World {
         worker: usize,
         generation: Option<u64>,
         holding: &Holding,
-        (wait, waiting): &Waits,
+        (wait, waiting, (tellings, tells)): &Waits,
     ) -> bool {
         let (life, seat) = self.seat(worker, generation);
         let names = self.names(&[holding.ticket()]);
@@ -310,10 +330,16 @@ impl World {
             Waiting::Gate(_) => "at its gate".to_owned(),
             Waiting::Person(name, ..) => format!("for a person at {name}"),
             Waiting::Sleep(name, _, until) => format!("asleep at {name} until {until:?}"),
+            Waiting::Event(name, _, until, awaited, behind) => {
+                format!("for {awaited} behind {behind:?} at {name} until {until:?}")
+            }
         };
-        let expected = self.model.park(seat, holding.ticket(), waiting);
+        let expected = self.model.park(seat, holding.ticket(), waiting, tells);
         self.log.say(format!("w{worker} at {}: park {names} {what}: {expected:?}", seat.1));
-        let reply = life.park(&holding.claim, wait, &[]).await;
+        let from = real_ms();
+        let reply = life.park(&holding.claim, wait, tellings).await;
+        let to = real_ms();
+        self.hear().await;
         match expected {
             Some(None) => {
                 assert_eq!(kind(&reply), Err("Invalid"), "a full journal: {reply:?}");
@@ -321,6 +347,9 @@ impl World {
             }
             expected => {
                 self.let_go(worker, generation, &reply, expected.flatten());
+                if let (Some(Some(LetGo::Done)), Waiting::Event(.., behind)) = (expected, waiting) {
+                    self.begin_wait(holding.ticket().id, *behind, (from, to)).await;
+                }
                 expected.flatten() != Some(LetGo::Stale)
             }
         }
@@ -335,9 +364,16 @@ impl World {
             // Asked for just before it lets go.
             self.cancel(id).await;
         }
-        let full = matches!(wait.1, Waiting::Person(..) | Waiting::Sleep(..)) && self.rng.random_bool(0.2);
+        let full = !matches!(wait.1, Waiting::Gate(_)) && self.rng.random_bool(0.2);
         let before = if full { self.fill(id).await } else { None };
+        let crowd = match &wait.1 {
+            Waiting::Event(.., name, _) if self.rng.random_bool(0.05) => Some((name, self.crowd(name).await)),
+            _ => None,
+        };
         let parked = self.park(worker, None, &holding, &wait).await;
+        if let Some((name, before)) = crowd {
+            self.uncrowd(name, before).await;
+        }
         self.unfill(id, before).await;
         if !self.hands[worker].alive {
             return self.hands[worker].dismiss(holding);
@@ -350,6 +386,9 @@ impl World {
         }
         self.get(id).await;
         self.hands[worker].dismiss(holding);
+        if parked && matches!(wait.1, Waiting::Event(..)) && self.rng.random_bool(0.05) {
+            self.cut_stream().await;
+        }
         if self.rng.random_bool(0.1) {
             self.cancel(id).await;
             if self.rng.random_bool(0.5) {
@@ -406,14 +445,15 @@ impl World {
         worker: usize,
         generation: Option<u64>,
         holding: &Holding,
-        name: &str,
-        entry: &Entry,
+        (name, entry): (&str, &Entry),
+        (tellings, tells): &Tellings,
     ) {
         let (life, seat) = self.seat(worker, generation);
         let names = self.names(&[holding.ticket()]);
-        let expected = self.model.note(seat, holding.ticket(), name, entry);
+        let expected = self.model.note(seat, holding.ticket(), (name, entry), tells);
         self.log.say(format!("w{worker} at {}: note {name} of {names}: {expected:?}", seat.1));
-        let reply = life.note(holding.ticket(), name, entry, &[]).await;
+        let reply = life.note(holding.ticket(), name, entry, tellings).await;
+        self.hear().await;
         let should = match expected {
             Note::Lost | Note::Stale => Err("LeaseLost"),
             Note::Noted => Ok(()),
@@ -436,10 +476,11 @@ impl World {
             }
             let (name, entry) = self.noted();
             let before = if self.rng.random_bool(0.03) { self.fill(id).await } else { None };
-            self.note(worker, None, &holding, &name, &entry).await;
+            let tells = self.tells(&holding);
+            self.note(worker, None, &holding, (&name, &entry), &tells).await;
             self.unfill(id, before).await;
             if self.rng.random_bool(0.2) && self.hands[worker].alive {
-                self.note(worker, None, &holding, &name, &entry).await;
+                self.note(worker, None, &holding, (&name, &entry), &tells).await;
             }
         }
         if !self.hands[worker].alive {

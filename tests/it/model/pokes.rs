@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use orchestrator::{
-    ApprovalPolicy, Claim, Config, Entry, Error, Finish, Incarnation, NewTask, Noted, Orchestrator, Result, Status,
-    TaskId, Ticket, Until, Wait,
+    ApprovalPolicy, Claim, Config, Entry, Error, Finish, Incarnation, NewEvent, NewTask, Noted, Orchestrator, Result,
+    Status, TaskId, Telling, Ticket, Until, Wait,
 };
 use orchestrator_tests::{Server, namespace};
 use rand::rngs::StdRng;
@@ -57,6 +57,10 @@ fn fine<T>(reply: Result<T>) -> Option<T> {
         Err(Error::LeaseLost) => None,
         Err(error) => panic!("a script broke: {error}"),
     }
+}
+
+fn entry(noted: Noted) -> Entry {
+    Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted }
 }
 
 impl Field {
@@ -141,7 +145,8 @@ impl Field {
             55..65 => self.keep_house(worker).await,
             65..69 => self.reconcile(worker).await,
             69..71 => self.reborn(worker).await,
-            71..80 => self.look().await,
+            71..77 => self.look().await,
+            77..80 => self.publish().await,
             80..84 => {
                 let ms = [1, 1_000, 40_000, BUCKET][self.rng.random_range(0..4)];
                 // Not past anything's retention.
@@ -174,6 +179,26 @@ impl Field {
         let (ids, tasks): (Vec<_>, Vec<_>) = ids.into_iter().unzip();
         fine(aside(self.orch.enqueue_all(tasks)).await);
         self.healthy.extend(ids);
+    }
+
+    /// Somebody tells what tasks wait for.
+    async fn publish(&mut self) {
+        self.log.say("somebody tells of smoke".into());
+        let event = self.smoke();
+        fine(self.orch.publish(&event).await);
+    }
+
+    fn smoke(&mut self) -> NewEvent {
+        NewEvent::new("smoke.done", &7).key("k").id(make_id(self.now, self.rng.random()))
+    }
+
+    /// What a handler tells, at times.
+    fn tellings(&mut self) -> Vec<Telling> {
+        if self.rng.random_bool(0.5) {
+            return Vec::new();
+        }
+        let (event, id) = (self.smoke(), make_id(self.now, self.rng.random()));
+        vec![Telling::new(&event, "told", entry(Noted::Told(id)), id).expect("a fair event")]
     }
 
     pub(crate) fn anybody(&mut self) -> Option<TaskId> {
@@ -221,6 +246,7 @@ impl Field {
         let fails = self.rng.random_bool(0.2);
         let Some(claim) = self.hands[worker].claims.pop() else { return };
         let finish = if fails { claim.fail("fatal", "no") } else { claim.complete(&[1]) };
+        let finish = finish.telling(self.tellings());
         self.hands[worker].finishes.push(finish);
     }
 
@@ -230,23 +256,31 @@ impl Field {
         let Some(last) = claims.len().checked_sub(1) else { return };
         let claim = claims.remove(claims.iter().position(|c| self.hurt.contains(&c.ticket().id)).unwrap_or(last));
         let (life, id) = (self.hands[worker].life.clone(), claim.ticket().id);
-        let way = self.rng.random_range(0..5);
-        self.log.say(format!("w{worker} {} {id}", ["retries", "shelves", "releases", "notes and parks", "parks"][way]));
+        let way = self.rng.random_range(0..7);
+        let ways = ["retries", "shelves", "releases", "notes and parks", "parks", "awaits", "notes and awaits"];
+        let told = self.tellings();
+        self.log.say(format!("w{worker} {} {id}, tells {}", ways[way], told.len()));
         let reply = match way {
             0 => fine(life.retry(&claim, Duration::from_secs(5), "not yet").await).map(drop),
             1 => fine(life.shelve(&claim).await).map(drop),
-            3 | 4 => {
-                let entry = |noted| Entry { order: 1, side_by_side: false, code: 0, digest: [0; 8], noted };
-                if way == 3 {
+            3.. => {
+                if way % 3 == 0 {
                     // What became of the note shows when the lease is asked for next.
-                    match life.note(claim.ticket(), "step", &entry(Noted::Step(vec![1])), &[]).await {
+                    match life.note(claim.ticket(), "step", &entry(Noted::Step(vec![1])), &told).await {
                         Ok(()) | Err(Error::LeaseLost) => {}
                         Err(error) => panic!("a script broke: {error}"),
                     }
                 }
                 let until = Until::After(Duration::from_secs(5));
-                let wait = Wait::Sleep { name: "sleep".into(), entry: entry(Noted::Sleep(0)), until };
-                fine(life.park(&claim, &wait, &[]).await).map(drop)
+                let wait = match way {
+                    3 | 4 => Wait::Sleep { name: "sleep".into(), entry: entry(Noted::Sleep(0)), until },
+                    _ => {
+                        let (entry, awaited) = (entry(Noted::Waiting(0)), Wait::name_of("smoke.done", "k"));
+                        Wait::Event { name: "smoke".into(), entry, until, awaited, behind: None }
+                    }
+                };
+                let told = if way % 3 == 0 { Vec::new() } else { told };
+                fine(life.park(&claim, &wait, &told).await).map(drop)
             }
             _ => {
                 // Together with others, which must not suffer from it.

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator::{BlockedOn, Cause, Priority, Status, TRANSITIONS, TaskId, Terms, Ticket};
 
+use super::awaited::{Tell, Voices};
 use super::clock::{Clock, Promise};
 use super::parked::{Audited, Journal, Question};
 
@@ -65,6 +66,21 @@ pub(crate) const RARE: &[&str] = &[
     "a task ended late",
     "a task was raised",
     "a task was called off by its clock",
+    "a quiet task changed",
+    "an event was told again",
+    "an event came too late",
+    "a handler told of an event",
+    "what was told was noted already",
+    "a task that told was cancelled",
+    "an end told of an event",
+    "a wait found what was told before",
+    "a wait found its event",
+    "a wait passed over what it had found before",
+    "a wait went on",
+    "a wait ended without its event",
+    "a wait for an event was called off",
+    "an event had left the stream",
+    "too many waited for an event",
 ];
 
 /// The settings that matter here; times in milliseconds.
@@ -92,10 +108,12 @@ pub(crate) enum Place {
     Shelf {
         priority: Priority,
     },
-    /// Waits for a person, who decides on this approval, or for an instant; at the latest until it is over.
+    /// Waits for a person, who decides on this approval, or for an instant or an event; at the latest until it is over.
     Parked {
         approval: Option<u16>,
         over: u64,
+        /// Whether an event may come before.
+        event: bool,
     },
     Held {
         worker: usize,
@@ -179,6 +197,8 @@ pub(crate) struct Entry {
     pub(crate) gated: bool,
     /// Has passed it.
     pub(crate) passed: bool,
+    /// Its changes of state are not told.
+    pub(crate) quiet: bool,
     pub(crate) journal: bool,
     /// Also of a task that has ended, as long as it is kept.
     pub(crate) clock: Option<Clock>,
@@ -206,6 +226,7 @@ impl Entry {
     pub(crate) fn blocked_on(&self) -> Option<BlockedOn> {
         match self.place {
             Place::Parked { approval: Some(_), .. } => Some(BlockedOn::Approval),
+            Place::Parked { event: true, .. } => Some(BlockedOn::Event),
             Place::Parked { .. } => Some(BlockedOn::Timer),
             _ => None,
         }
@@ -236,6 +257,8 @@ pub(crate) struct Fin {
     pub(crate) ticket: Ticket,
     pub(crate) cause: Cause,
     pub(crate) ending: Ending,
+    /// What its handler told.
+    pub(crate) tells: Vec<Tell>,
 }
 
 /// One event, as it is to be told: with the approval's number, if it is about one.
@@ -266,6 +289,8 @@ pub(crate) struct Reference {
     /// Wake tokens taken by workers who have not stepped since.
     pub(crate) owed: BTreeSet<(usize, String)>,
     pub(crate) paused: BTreeSet<String>,
+    /// Queues that were made quiet, and whether they still are.
+    pub(crate) quiet: BTreeMap<String, bool>,
     pub(crate) workers: Vec<Life>,
     /// First bytes of ids under which live tasks are or were not long ago.
     pub(crate) slices: BTreeSet<[u8; 4]>,
@@ -286,6 +311,8 @@ pub(crate) struct Reference {
     pub(crate) audited: Vec<Audited>,
     /// Events not looked for yet, in order.
     pub(crate) told: Vec<Told>,
+    /// What people and handlers told, and who waits for it.
+    pub(crate) voices: Voices,
     /// How often each row of [`TRANSITIONS`] was walked.
     pub(crate) walked: [usize; TRANSITIONS.len()],
     /// How often the other things came up.
@@ -302,6 +329,7 @@ impl Reference {
             queues: BTreeSet::new(),
             owed: BTreeSet::new(),
             paused: BTreeSet::new(),
+            quiet: BTreeMap::new(),
             workers: Vec::new(),
             slices: BTreeSet::new(),
             buckets: BTreeSet::new(),
@@ -314,6 +342,7 @@ impl Reference {
             hours: BTreeMap::new(),
             audited: Vec::new(),
             told: Vec::new(),
+            voices: Voices::default(),
             walked: [0; TRANSITIONS.len()],
             met: RARE.iter().map(|what| (*what, 0)).collect(),
         }

@@ -123,15 +123,15 @@ pub(crate) async fn actual(
         }
         let command = match name {
             b"e" | b"now" | b"h" | b"audit" => continue,
-            b"g" | b"s" | b"C" => "HGETALL",
+            b"g" | b"s" | b"C" | b"O" | b"quiet" => "HGETALL",
             b"q" | b"U" => "SMEMBERS",
-            b"W" | b"T" | b"z" | b"B" | b"X" | b"P" | b"y" | b"A" | b"H" => "ZRANGE",
+            b"W" | b"T" | b"z" | b"B" | b"X" | b"P" | b"y" | b"A" | b"H" | b"x" => "ZRANGE",
             _ => match (name[0], name.get(1)) {
                 (b'w', Some(b':')) => "SMEMBERS",
                 (b'r' | b'k' | b'u' | b'i', Some(b':')) => "ZRANGE",
                 (b't' | b'c', _) if name.len() == 5 => "HGETALL",
                 (b'a' | b'j', Some(b':')) => "HGETALL",
-                (b'D' | b'C' | b'R', Some(b'0'..=b'9')) => "HGETALL",
+                (b'D' | b'C' | b'R' | b'v', Some(b'0'..=b'9')) => "HGETALL",
                 _ => panic!("there is a key that nobody should have made: {}", name.escape_ascii()),
             },
         };
@@ -299,7 +299,13 @@ pub(crate) async fn read_events(
     let (mut last, mut events) = (None, Vec::new());
     for entry in entries {
         let (id, fields): (String, Fields) = redis::from_redis_value(entry).expect("an entry");
+        let bare = fields.iter().all(|(name, _)| name == b"w") || fields.iter().any(|(_, value)| value.is_empty());
+        assert!(!bare, "the entry {id} tells of nothing: {fields:?}");
         last = Some(id);
+        if fields[0].0 == b"P" {
+            let task_id = read_id(&fields[0].1[..14]).expect("the id of an event");
+            events.push(event::TaskEvent { task_id, event_type: "told", number: 0, approval_id: None });
+        }
         events.extend(event::unpack(&fields));
     }
     (last, events)
@@ -319,7 +325,14 @@ impl Stream {
         self.last = last.unwrap_or_else(|| std::mem::take(&mut self.last));
         let mut events: Vec<Told> = events
             .into_iter()
-            .map(|e| (e.task_id, e.event_type, e.number, e.approval_id.map(|approval| approval.number)))
+            .map(|e| {
+                (
+                    *model.voices.lines.get(&e.task_id).unwrap_or(&e.task_id),
+                    e.event_type,
+                    e.number,
+                    e.approval_id.map(|approval| approval.number),
+                )
+            })
             .collect();
         for (id, event_type, number, _) in &events {
             if *number == 0 {

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orchestrator::{ApprovalId, ApprovalStatus, Gate, Noted, TaskId};
+use orchestrator::{ApprovalId, ApprovalStatus, Entry, Gate, Noted, TaskId};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
+use super::awaited;
 use super::bytes::{entry_stored, id_bytes, read_id};
 use super::parked::{Approval, Journal};
 use super::reference::{Place, Reference};
@@ -49,6 +50,7 @@ pub(crate) fn expected(model: &Reference, mut put: impl FnMut(Vec<u8>, Vec<u8>, 
             put(key("j:", id_bytes(*id)), field, value);
         }
     }
+    awaited::expected(model, |name, member, value| put(key(name, ""), member, value));
     for (hour, counts) in &model.hours {
         for (row, count) in counts {
             put(key("R", hour.to_string()), row.clone().into_bytes(), self::number(*count));
@@ -103,7 +105,12 @@ fn fields(approval: &Approval) -> BTreeMap<String, Vec<u8>> {
 }
 
 fn noted(journal: &Journal) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let entries = journal.entries.iter().map(|(name, entry)| (name.clone().into_bytes(), entry_stored(entry)));
+    let stored = |(name, entry): (&String, &Entry)| match journal.waits.get(name) {
+        Some(wait) => (name.clone().into_bytes(), wait.stored(entry)),
+        None => (name.clone().into_bytes(), entry_stored(entry)),
+    };
+    let awaiting = journal.awaiting.iter().map(|call| (b"\0e".to_vec(), call.clone().into_bytes()));
+    let entries = journal.entries.iter().map(stored).chain(awaiting);
     let counters = [(b"\0n", u64::from(journal.asked)), (b"\0b", journal.bytes.unwrap_or(0))];
     let there = [journal.asked > 0, journal.bytes.is_some()];
     let counters = counters.into_iter().zip(there).filter(|(_, there)| *there);
@@ -115,6 +122,8 @@ fn noted(journal: &Journal) -> BTreeMap<Vec<u8>, Vec<u8>> {
 pub(crate) fn cut(name: &[u8], field: &[u8], value: Vec<u8>) -> Option<Vec<u8>> {
     match name[0] {
         b'a' if field == b"v" => None,
+        // When a queue told again, by the client's idea of the time.
+        b'q' if name == b"quiet" && value != b"off" => Some(b"ended".to_vec()),
         b'j' if value.first() == Some(&b'a') && value.len() > 43 => Some(value[..43].to_vec()),
         _ => Some(value),
     }
@@ -130,6 +139,10 @@ pub(crate) async fn expiring(raw: &mut MultiplexedConnection, base: &str, model:
     for ((id, n), approval) in &model.approvals {
         ask.cmd("PTTL").arg([base.as_bytes(), b"a:", &member(*id, *n)].concat());
         expires.push((format!("approval {n} of {id}"), approval.status != ApprovalStatus::Pending));
+    }
+    for hour in model.voices.named.keys() {
+        ask.cmd("PTTL").arg(format!("{base}v{hour}"));
+        expires.push((format!("what was told in hour {hour}"), true));
     }
     if expires.is_empty() {
         return;
@@ -149,6 +162,8 @@ pub(crate) fn no_orphans(dump: &super::state::Dump) {
     let records = dump.iter().filter(|(key, _)| key[0] == b't').flat_map(|(_, records)| records);
     let flags: BTreeMap<&[u8], u16> =
         records.map(|(id, record)| (id.as_slice(), u16::from_be_bytes([record[13], record[14]]))).collect();
+    let waiting: Vec<&Vec<u8>> = dump.get(b"O".as_slice()).map(|names| names.values().collect()).unwrap_or_default();
+    awaited::no_orphans(&waiting, &flags);
     let asking: BTreeSet<&[u8]> = members("A").into_iter().map(|asked| &asked[..14]).collect();
     let all = &flags;
     let flags = |id: &[u8]| all.get(id).copied().unwrap_or(0);
@@ -247,6 +262,14 @@ pub(crate) fn reads(entries: &[(String, orchestrator::Entry)], journal: Option<&
         let mut entry = entry.clone();
         if let Noted::Asked { .. } = entry.noted {
             entry.digest = [0; 8];
+        }
+        if let Some((at, bytes)) = journal.and_then(|journal| journal.waits.get(name)?.found.clone()) {
+            let Some(Noted::Found(event)) = entries.get(name).map(|entry| entry.noted.clone()) else {
+                panic!("{name} was found")
+            };
+            let id = read_id(&bytes[..14]).expect("an id").to_string();
+            assert_eq!((event.event_id.clone(), event.cursor.to_string()), (id, format!("{}-{}.0", at.0, at.1)));
+            entry.noted = Noted::Found(event);
         }
         assert_eq!(entries.get(name), Some(&entry), "the entry {name} of a journal");
     }

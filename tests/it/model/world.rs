@@ -6,7 +6,8 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use orchestrator::{
-    ApprovalPolicy, Config, Error, Gate, NewTask, Orchestrator, Result, SlaTerms, Status, TaskId, Ticket,
+    ApprovalPolicy, Config, Error, Gate, NewTask, Orchestrator, Priority, Result, SlaTerms, Status, TaskHandle, TaskId,
+    Ticket,
 };
 use orchestrator_tests::{Server, namespace};
 use rand::rngs::StdRng;
@@ -221,6 +222,42 @@ impl World {
             }
         }
         assert_eq!(kind(&reply), expected, "reply to a submission: {reply:?}");
+    }
+
+    /// Tasks whose ids the library makes go another way, because nobody can have sent them before. Those ids are no seed's:
+    /// nothing at random comes behind this.
+    pub(crate) async fn first_sends(&mut self) {
+        for n in [1, 1, 3, 1, 40] {
+            self.hush().await;
+            let queue = QUEUES[self.rng.random_range(0..3)];
+            self.orch.clock_error().await.expect("the time");
+            let task =
+                |payload: u64| NewTask::<u64>::new("x", &payload).queue(queue).priority(Priority::P1).max_retries(2);
+            let reply = self.orch.enqueue_all((0..n).map(task)).await;
+            self.log.say(format!("{n} first sends to {queue}: {:?}", kind(&reply)));
+            if self.model.ready(queue).len() + n as usize > self.model.limits.queue_max {
+                assert_eq!(kind(&reply), Err("QueueFull"), "{reply:?}");
+                continue;
+            }
+            let asked = |(payload, handle): (u64, TaskHandle<u64>)| Asked {
+                id: handle.id(),
+                queue: queue.into(),
+                task_type: "x".into(),
+                priority: Priority::P1,
+                payload,
+                max_retries: 2,
+                parent: None,
+                due: 0,
+                gate: None,
+                promise: None,
+                requested_by: None,
+            };
+            let asked: Vec<Asked> = (0..n).zip(reply.expect("handles")).map(asked).collect();
+            assert_eq!(self.model.enqueue(&asked), Ok(asked.len()), "first sends are new");
+            self.accepted.extend(asked.iter().map(|asked| asked.id));
+            self.get(asked[0].id).await;
+        }
+        self.check().await;
     }
 
     pub(crate) async fn get(&mut self, id: TaskId) {
