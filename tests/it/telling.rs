@@ -383,3 +383,21 @@ async fn a_lost_answer_tells_nothing_twice() {
     }
     running.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_manual_retry_waits_anew_for_what_did_not_come() {
+    let orch = orch().await;
+    let task = orch.enqueue(brief::with(())).await.unwrap();
+    let running = Worker::builder(orch.clone()).discover(false).register::<brief>().build().unwrap().start();
+    let error = within("the end of the wait", task.result()).await.expect_err("nobody told it").to_string();
+    assert!(error.contains("no event late.word about k was told in time"), "{error}");
+    orch.publish(&NewEvent::new("late.word", &7).key("k")).await.unwrap();
+    orch.retry(task.id()).await.unwrap();
+    assert_eq!(within("the event", task.result()).await.unwrap(), 7);
+    running.stop().await.unwrap();
+}
+
+#[task_handler("brief", queue = "brief", crate = "orchestrator_worker")]
+async fn brief(_: (), ctx: TaskContext) -> TaskResult<u32> {
+    Ok(ctx.wait_event("late.word").key("k").timeout("50ms").await?)
+}

@@ -556,9 +556,13 @@ impl Reference {
         let Some(journal) = self.journals.get_mut(&id) else { return };
         journal.expires = false;
         let before = journal.entries.len();
-        journal.entries.retain(
-            |_, entry| !matches!(entry.noted, Noted::Asked { status, .. } if status != ApprovalStatus::Approved),
-        );
+        journal.entries.retain(|name, entry| match entry.noted {
+            Noted::Asked { status, .. } => status == ApprovalStatus::Approved,
+            // Waited for anew, unless it was found.
+            Noted::Waiting(_) => journal.waits.get(name).is_some_and(|wait| wait.found.is_some()),
+            _ => true,
+        });
+        journal.waits.retain(|_, wait| wait.found.is_some());
         let (kept, forgot) = (!journal.entries.is_empty(), journal.entries.len() < before);
         if kept {
             self.meet("a revived task kept what was done", ());
