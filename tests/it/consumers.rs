@@ -1,96 +1,16 @@
 //! Consumer groups: every event is handled in every group, by one process of it, in order, until it is handled or dead.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use orchestrator::{
-    Backoff, Config, Delivery, Error, EventsFrom, Group, NewEvent, NewTask, Orchestrator, Unhandled, patterns,
-};
+use orchestrator::{Config, Error, EventsFrom, Group, NewEvent, NewTask, Orchestrator, Unhandled};
 use orchestrator_tests::{Proxy, config, namespace, orch, server, until, within};
 use serde_json::json;
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::Notify;
 
-/// What a group was given, in order: type, number, attempt.
-type Seen = Arc<Mutex<Vec<(String, u64, u32)>>>;
-
-/// A process of a group, as far as a test needs one.
-struct Member {
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<orchestrator::Result>,
-}
-
-impl Member {
-    async fn leave(self) {
-        let _ = self.stop.send(());
-        within("a member leaves", self.ended).await.unwrap().unwrap();
-    }
-}
-
-fn group(name: &str, types: &str) -> Group {
-    let quick = Backoff::fixed(Duration::from_millis(10));
-    Group::new(name, &patterns(types).unwrap()).backoff(quick).lease(Duration::from_secs(1))
-}
-
-fn join<F>(orch: &Orchestrator, group: Group, handle: impl Fn(Delivery) -> F + Send + Sync + 'static) -> Member
-where
-    F: Future<Output = Result<(), Unhandled>> + Send + 'static,
-{
-    let (orch, (stop, stopped)) = (orch.clone(), oneshot::channel());
-    let ended = tokio::spawn(async move {
-        orch.consume(&group, handle, async {
-            let _ = stopped.await;
-        })
-        .await
-    });
-    Member { stop, ended }
-}
-
-/// Notes what it is given, and is content.
-fn noting(seen: &Seen) -> impl Fn(Delivery) -> std::future::Ready<Result<(), Unhandled>> + Send + Sync + 'static {
-    let seen = Arc::clone(seen);
-    move |delivery| {
-        note(&seen, &delivery);
-        std::future::ready(Ok(()))
-    }
-}
-
-fn note(seen: &Seen, delivery: &Delivery) -> u64 {
-    let n = delivery.event.payload["n"].as_u64().unwrap_or(0);
-    seen.lock().unwrap().push((delivery.event.event_type.clone(), n, delivery.attempt));
-    n
-}
-
-fn retry(error: &str) -> Result<(), Unhandled> {
-    Err(Unhandled::Retry { error: error.into(), delay: None })
-}
-
-async fn tell(orch: &Orchestrator, event_type: &str, n: u64) {
-    orch.publish(&NewEvent::new(event_type, &json!({"n": n}))).await.unwrap();
-}
-
-/// Until a process has the seat of a group, which is there then.
-async fn served(orch: &Orchestrator, name: &str) {
-    until("the group is served", async || {
-        orch.groups().await.unwrap().into_iter().find(|group| group.name == name)?.consumer
-    })
-    .await;
-}
-
-async fn numbers(seen: &Seen, count: usize) -> Vec<u64> {
-    until("all were handled", async || (seen.lock().unwrap().len() >= count).then_some(())).await;
-    seen.lock().unwrap().iter().map(|(_, n, _)| *n).collect()
-}
-
-async fn let_go_of(orch: &Orchestrator, name: &str) {
-    until("all was let go of", async || {
-        let group = orch.groups().await.unwrap().into_iter().find(|group| group.name == name)?;
-        (group.pending == 0 && group.behind == Some(0)).then_some(())
-    })
-    .await;
-}
+use crate::members::{Seen, group, join, let_go_of, note, noting, numbers, retry, served, tell};
 
 #[tokio::test]
 async fn each_group_gets_what_it_wants_once_however_many_processes_it_has() {

@@ -3,15 +3,18 @@
 
 mod approvals;
 mod consumers;
+mod consumers_attacked;
 mod durable;
 mod events;
 mod faults;
 mod listeners;
 mod listing;
+mod members;
 mod model;
 mod races;
 mod sla;
 mod telling;
+mod telling_attacked;
 mod testkit;
 mod transitions;
 mod worker;

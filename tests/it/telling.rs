@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use orchestrator::{
-    BlockedOn, Config, Event, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Status, TaskId, patterns,
-};
-use orchestrator_tests::{Proxy, config, orch, raw, server, until, within};
+use orchestrator::{BlockedOn, Config, Event, NewEvent, NewTask, Orchestrator, Status, TaskId};
+use orchestrator_tests::{Proxy, all_events, blocked, config, key, orch, raw, server, until, within};
 use orchestrator_worker::testing::{Harness, Solo};
 use orchestrator_worker::{Data, TaskContext, TaskError, TaskResult, Worker, payload, task_handler};
 use redis::AsyncCommands;
@@ -89,24 +87,13 @@ fn worker(orch: &Orchestrator) -> (Arc<Notify>, orchestrator_worker::Running) {
     (gate, worker.start())
 }
 
-/// The types of all events about a task, in order; those of approvals and clocks are left out.
+/// All events about a task, in order.
 async fn about(orch: &Orchestrator, task: TaskId) -> Vec<Event> {
-    let (mut events, mut found) = (orch.events(&[], EventsFrom::Oldest), Vec::new());
-    while let Some(heard) = events.next_if_any().await.unwrap() {
-        match heard {
-            Heard::Event(event) if event.task_id == Some(task) => found.push(*event),
-            _ => {}
-        }
-    }
-    found
+    all_events(orch).await.into_iter().filter(|event| event.task_id == Some(task)).collect()
 }
 
 fn types(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.event_type.as_str()).collect()
-}
-
-async fn blocked(orch: &Orchestrator, task: TaskId) {
-    until("the task waits", async || (orch.get(task).await.unwrap().status == Status::Blocked).then_some(())).await;
 }
 
 #[tokio::test]
@@ -196,7 +183,7 @@ async fn a_wait_holds_nothing_and_is_over_when_the_event_is_told() {
     assert_eq!(orch.get(tasks[2].id()).await.unwrap().status, Status::Blocked);
     // Cancelled while it waits: nobody waits any more.
     orch.cancel(tasks[2].id()).await.unwrap();
-    let waiters: Vec<String> = raw().await.hkeys(format!("{{{}.0}}:O", orch.config().namespace)).await.unwrap();
+    let waiters: Vec<String> = raw().await.hkeys(key(&orch, "O")).await.unwrap();
     assert_eq!(waiters, [""; 0]);
     running.stop().await.unwrap();
 }
@@ -204,15 +191,6 @@ async fn a_wait_holds_nothing_and_is_over_when_the_event_is_told() {
 #[tokio::test]
 async fn an_event_that_came_before_the_wait_is_found_and_each_only_once() {
     let orch = orch().await;
-    let old = NewEvent::new("smoke.done", &json!({"green": false})).key("sha");
-    orch.publish(&old).await.unwrap();
-    until("a while ago", async || {
-        // The time of a task is told in whole seconds before its creation.
-        let (mut events, wanted) = (orch.events(&patterns("smoke.*").unwrap(), EventsFrom::Oldest), chrono::Utc::now());
-        let Some(Heard::Event(event)) = events.next_if_any().await.unwrap() else { return None };
-        (wanted - event.timestamp > chrono::Duration::milliseconds(1500)).then_some(())
-    })
-    .await;
     let task = orch.enqueue(waiter::with(plan("twice", "sha"))).await.unwrap();
     orch.publish(&NewEvent::new("smoke.done", &json!({"green": true})).key("sha")).await.unwrap();
     let (_, running) = worker(&orch);
@@ -272,7 +250,7 @@ async fn a_wait_that_is_in_vain_ends_when_its_time_is_over() {
     let (_, running) = worker(&orch);
     let task = orch.enqueue(waiter::with(plan("soon", "never"))).await.unwrap();
     assert_eq!(within("the end of the wait", task.result()).await.unwrap(), [false; 0]);
-    let waiters: u64 = raw().await.hlen(format!("{{{}.0}}:O", orch.config().namespace)).await.unwrap();
+    let waiters: u64 = raw().await.hlen(key(&orch, "O")).await.unwrap();
     assert_eq!(waiters, 0);
     running.stop().await.unwrap();
 }

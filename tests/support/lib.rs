@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use orchestrator::{ApprovalPolicy, Config, Orchestrator};
+use orchestrator::{ApprovalPolicy, Config, Event, EventsFrom, Heard, Orchestrator, Status, TaskId};
 
 pub use process::{Fixture, Process};
 pub use proxy::{Exchange, Proxy};
@@ -46,6 +46,29 @@ pub fn config() -> Config {
 /// A plain connection to the shared server, for looking behind the curtain.
 pub async fn raw() -> redis::aio::MultiplexedConnection {
     server::shared().raw().await
+}
+
+/// The name of a key of the first slice, as Redis has it.
+#[must_use]
+pub fn key(orch: &Orchestrator, name: &str) -> String {
+    format!("{{{}.0}}:{name}", orch.config().namespace)
+}
+
+/// All events that are kept, in order.
+pub async fn all_events(orch: &Orchestrator) -> Vec<Event> {
+    let (mut events, mut found) = (orch.events(&[], EventsFrom::Oldest), Vec::new());
+    while let Some(heard) = events.next_if_any().await.expect("the events") {
+        if let Heard::Event(event) = heard {
+            found.push(*event);
+        }
+    }
+    found
+}
+
+/// Waits until a task waits.
+pub async fn blocked(orch: &Orchestrator, task: TaskId) {
+    until("the task waits", async || (orch.get(task).await.expect("the task").status == Status::Blocked).then_some(()))
+        .await;
 }
 
 /// Waits until `fact` yields something; fails the test with `what` when it does not within [`PATIENCE`].
