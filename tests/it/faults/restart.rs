@@ -128,7 +128,7 @@ async fn scripts_that_vanish_under_load_are_loaded_again_unseen() {
     for enqueuer in enqueuers {
         let (accepted, refused) = within("the enqueuers", enqueuer).await.unwrap();
         assert!(refused.is_empty(), "{refused:?}");
-        assert!(accepted.len() > 10);
+        assert!(!accepted.is_empty());
         for (n, handle) in accepted.iter().enumerate() {
             assert_eq!(handle.result().await.unwrap(), n as u64);
             assert_eq!(handle.task().await.unwrap().crashes, 0);
