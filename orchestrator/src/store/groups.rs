@@ -101,7 +101,7 @@ impl Store {
             Err(Error::Corrupt { what }) if what.contains("no such key") => return Ok(Vec::new()),
             told => read(told?)?,
         };
-        let dropped = self.events_span().await?.map_or(0, |span| span.dropped);
+        let Some(span) = self.events_span().await? else { return Ok(Vec::new()) };
         let mut groups = Vec::new();
         for fields in told {
             let find = |name: &str| {
@@ -116,11 +116,15 @@ impl Store {
             let (mut dead, mut seat) = (redis::cmd("XLEN"), redis::cmd("GET"));
             dead.arg(self.keys().dead_events(&name));
             seat.arg(self.keys().seat(&name));
-            // What it has read is counted from the first entry that there ever was.
-            let missed = number("entries-read").map(|read| dropped.saturating_sub(read));
             let entry = text("last-delivered-id").and_then(|id| entry_id(&id)).unwrap_or_default();
+            // Redis 7.0 counts on from where it was when it has skipped what was dropped: its numbers count only as long as
+            // the places do not say more. What was read is counted from the first entry that there ever was.
+            let is_among = span.oldest.is_none_or(|oldest| entry >= oldest);
+            let missed =
+                if is_among { Some(0) } else { number("entries-read").map(|n| span.dropped.saturating_sub(n)) };
+            let behind = if entry >= span.newest { Some(0) } else { number("lag") };
             groups.push(GroupStatus {
-                behind: number("lag"),
+                behind,
                 missed,
                 pending: number("pending").unwrap_or(0),
                 dead: read(self.repeat(|_| Call::plain(dead.clone())).await?)?,
