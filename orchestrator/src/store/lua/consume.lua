@@ -46,11 +46,13 @@ for i = 10 + done, #ARGV, 4 do
   for x = 1, #known, 4 do
     if sub(known, x, x + 1) == sub(item, 1, 2) then at = x end
   end
-  -- What is dead already was told by an earlier copy of this call.
-  if event ~= '' and sub(known, at, at + 3) ~= item and #on_group('XPENDING', events, group, entry, entry, 1) > 0 then
-    go('XADD', letters, 'MAXLEN', ARGV[8], '*', 'v', event, 'e', ARGV[i + 3], 'a', item)
+  -- What is done with stays so: an earlier copy of this call may have been heard.
+  if byte(known, at + 2) ~= 255 then
+    if event ~= '' and #on_group('XPENDING', events, group, entry, entry, 1) > 0 then
+      go('XADD', letters, 'MAXLEN', ARGV[8], '*', 'v', event, 'e', ARGV[i + 3], 'a', item)
+    end
+    go('HSET', marks, entry, sub(known, 1, at - 1) .. item .. sub(known, at + 4))
   end
-  go('HSET', marks, entry, sub(known, 1, at - 1) .. item .. sub(known, at + 4))
 end
 if done > 0 then
   on_group('XACK', events, group, unpack(ARGV, 10, 9 + done))
