@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::new_event::{EventPriority, NewEvent};
 use crate::pattern::EventPattern;
-use crate::store::{Bell, EntryId, read};
+use crate::store::{Bell, EntryId, entry_id, read};
 use crate::untold::{Untold, count, untold};
 use crate::{Error, Orchestrator, Result, TaskId};
 
@@ -119,10 +119,8 @@ impl FromStr for EventCursor {
     fn from_str(text: &str) -> Result<Self> {
         let parts = || {
             let (entry, index) = text.split_once('.')?;
-            let (ms, seq) = entry.split_once('-')?;
-            let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit());
-            (digits(ms) && digits(seq) && digits(index)).then_some(())?;
-            Some(Self { entry: (ms.parse().ok()?, seq.parse().ok()?), index: index.parse().ok()? })
+            let index = index.bytes().all(|b| b.is_ascii_digit()).then(|| index.parse().ok()).flatten()?;
+            Some(Self { entry: entry_id(entry)?, index })
         };
         parts().ok_or_else(|| {
             let text = crate::error::excerpt(text);

@@ -95,9 +95,7 @@ impl Orchestrator {
         consumer.leave().await;
         Ok(())
     }
-}
 
-impl Orchestrator {
     /// Makes a group, unless it is there: it gets what is told from then on, whether or not anybody handles it yet.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::bus::{Event, EventCursor};
-use crate::store::{EntryId, read};
+use crate::store::{EntryId, entry_id, read};
 use crate::task::instant;
 use crate::{Error, Orchestrator, Result, check_name, codec};
 
@@ -121,9 +121,7 @@ fn check_letters(group: &str, ids: &[String]) -> Result {
 }
 
 fn letter_id(text: &str) -> Result<EntryId> {
-    let digits = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten();
-    let id = text.split_once('-').and_then(|(ms, seq)| Some((digits(ms)?, digits(seq)?)));
-    id.ok_or_else(|| {
+    entry_id(text).ok_or_else(|| {
         let text = crate::error::excerpt(text);
         Error::invalid(format!("`{text}` is no dead letter; one is called 1790000000000-0"))
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::walk::{EntryId, Fields, entries, entry_id};
-use super::{Call, Fault, Items, Store, read};
+use super::{Call, Fault, Items, Store, field, read};
 use crate::bus::EventCursor;
 use crate::dead_event::GroupStatus;
 use crate::window::{Mark, Notes};
@@ -104,14 +104,8 @@ impl Store {
         let Some(span) = self.events_span().await? else { return Ok(Vec::new()) };
         let mut groups = Vec::new();
         for fields in told {
-            let find = |name: &str| {
-                let at = fields
-                    .iter()
-                    .position(|told| matches!(told, redis::Value::BulkString(b) if b == name.as_bytes()))?;
-                fields.get(at + 1).cloned()
-            };
-            let text = |name| find(name).and_then(|value| read::<String>(value).ok());
-            let number = |name| find(name).and_then(|value| read::<u64>(value).ok());
+            let text = |name| field(&fields, name).and_then(|value| read::<String>(value).ok());
+            let number = |name| field(&fields, name).and_then(|value| read::<u64>(value).ok());
             let Some(name) = text("name").filter(|name| name != crate::relay::GROUP) else { continue };
             let (mut dead, mut seat) = (redis::cmd("XLEN"), redis::cmd("GET"));
             dead.arg(self.keys().dead_events(&name));
@@ -211,7 +205,7 @@ impl Store {
         command.arg("0-0").arg("COUNT").arg(count);
         match self.repeat(|_| Call::plain(command.clone())).await {
             Ok(reply) => {
-                let mut items = super::Items::of(reply)?;
+                let mut items = Items::of(reply)?;
                 let (_, told): Claimed = (items.next()?, items.next()?);
                 Ok(entries(told))
             }

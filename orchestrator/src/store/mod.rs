@@ -21,9 +21,10 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 pub(crate) use self::bell::{Bell, Rung};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
+use self::reply::field;
 pub(crate) use self::reply::{Items, read};
 use self::scripts::Scripts;
-pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice};
+pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice, entry_id};
 #[cfg(feature = "gateway")]
 pub(crate) use self::webhooks::Replaced;
 use crate::{Config, Error, Result, TaskId};

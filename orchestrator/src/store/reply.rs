@@ -9,6 +9,12 @@ pub(crate) fn read<T: FromRedisValue>(value: Value) -> Result<T> {
     redis::from_redis_value(value).map_err(|error| Error::corrupt(format!("a script's reply: {error}")))
 }
 
+/// The value behind a name in a reply that alternates names and values.
+pub(crate) fn field(told: &[Value], name: &str) -> Option<Value> {
+    let at = told.iter().position(|told| matches!(told, Value::BulkString(bytes) if bytes == name.as_bytes()))?;
+    told.get(at + 1).cloned()
+}
+
 /// A reply that is a list, read from the front.
 #[derive(Debug)]
 pub(crate) struct Items(std::vec::IntoIter<Value>);

@@ -3,7 +3,7 @@
 
 use redis::Cmd;
 
-use super::{Call, Store, read};
+use super::{Call, Store, field, read};
 use crate::{Error, Result, TaskId};
 
 /// Fields that one step through a hash asks for. Small, because a value may have two megabytes.
@@ -156,11 +156,7 @@ impl Store {
             Err(Error::Corrupt { what }) if what.contains("no such key") => return Ok(None),
             told => told?,
         };
-        let find = |name: &str| {
-            let at =
-                told.iter().position(|told| matches!(told, redis::Value::BulkString(b) if b == name.as_bytes()))?;
-            told.get(at + 1).cloned()
-        };
+        let find = |name: &str| field(&told, name);
         let number = |name: &str| find(name).and_then(|value| read::<u64>(value).ok()).unwrap_or(0);
         let newest = find("last-generated-id").and_then(|id| entry_id(&read::<String>(id).ok()?));
         let oldest = match find("first-entry") {
@@ -273,9 +269,11 @@ pub(super) fn entries(told: Vec<(String, Vec<Vec<u8>>)>) -> Vec<(EntryId, Fields
     told.into_iter().filter_map(entry).collect()
 }
 
-pub(super) fn entry_id(text: &str) -> Option<EntryId> {
+/// The id of an entry as Redis writes it: digits, a dash, digits.
+pub(crate) fn entry_id(text: &str) -> Option<EntryId> {
+    let number = |part: &str| part.bytes().all(|b| b.is_ascii_digit()).then(|| part.parse().ok()).flatten();
     let (ms, seq) = text.split_once('-')?;
-    Some((ms.parse().ok()?, seq.parse().ok()?))
+    Some((number(ms)?, number(seq)?))
 }
 
 /// What a stream holds and has held.
