@@ -43,6 +43,7 @@ struct DelegateBody {
 type AskedId = Result<Path<String>, PathRejection>;
 
 /// `GET /approvals/pending?offset=&limit=`
+#[utoipa::path(get, path = "/approvals/pending")]
 pub(super) async fn pending(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let (offset, limit) = page_of(query, APPROVALS_MAX)?;
     let page = gateway.ask(gateway.orch.approvals_pending(offset, limit)).await?;
@@ -51,6 +52,7 @@ pub(super) async fn pending(State(gateway): State<Gateway>, RawQuery(query): Raw
 }
 
 /// `GET /approvals/history?offset=&limit=`
+#[utoipa::path(get, path = "/approvals/history")]
 pub(super) async fn history(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let (offset, limit) = page_of(query, HISTORY_DEFAULT)?;
     let page = gateway.ask(gateway.orch.approvals_history(offset, limit)).await?;
@@ -59,12 +61,14 @@ pub(super) async fn history(State(gateway): State<Gateway>, RawQuery(query): Raw
 }
 
 /// `GET /approvals/{approval_id}`
+#[utoipa::path(get, path = "/approvals/{approval_id}")]
 pub(super) async fn read(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<Value>, Problem> {
     let approval = gateway.ask(gateway.orch.approval(id_of(id)?)).await?;
     Ok(Json(json!({"success": true, "approval": approval})))
 }
 
 /// `POST /approvals/{approval_id}/approve`
+#[utoipa::path(post, path = "/approvals/{approval_id}/approve")]
 pub(super) async fn approve(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
@@ -81,6 +85,7 @@ pub(super) async fn approve(
 }
 
 /// `POST /approvals/{approval_id}/reject`
+#[utoipa::path(post, path = "/approvals/{approval_id}/reject")]
 pub(super) async fn reject(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
@@ -102,6 +107,7 @@ pub(super) async fn reject(
 }
 
 /// `POST /approvals/{approval_id}/delegate`
+#[utoipa::path(post, path = "/approvals/{approval_id}/delegate")]
 pub(super) async fn delegate(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,

@@ -44,7 +44,7 @@ const ASK: &str = r#"Bearer realm="orchestrator""#;
 const BAD: &str = r#"Bearer realm="orchestrator", error="invalid_token""#;
 
 /// Judges credentials.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Judge {
     pub(super) keys: ApiKeys,
     pub(super) tokens: Option<Tokens>,

@@ -30,6 +30,7 @@ const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// `POST /events/publish`
+#[utoipa::path(post, path = "/events/publish")]
 pub(super) async fn publish(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
@@ -131,6 +132,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
 }
 
 /// `GET /events?types=&from=`
+#[utoipa::path(get, path = "/events")]
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
     Extension(expiry): Extension<Expiry>,

@@ -37,11 +37,13 @@ pub(super) fn state(error: &Error) -> &'static str {
 }
 
 /// `GET /livez`: this process answers.
+#[utoipa::path(get, path = "/livez")]
 pub(super) async fn livez() -> Json<Value> {
     Json(json!({"status": "alive"}))
 }
 
 /// `GET /readyz`: not stopping, and Redis answers. A Redis out of memory still serves everything but new tasks.
+#[utoipa::path(get, path = "/readyz")]
 pub(super) async fn readyz(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
     if gateway.stopping() {
         return Err(Problem::unavailable("the gateway is stopping", 5));
@@ -54,6 +56,7 @@ pub(super) async fn readyz(State(gateway): State<Gateway>) -> Result<Json<Value>
 }
 
 /// `GET /health`: Redis takes writes and counts its tasks.
+#[utoipa::path(get, path = "/health")]
 pub(super) async fn health(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
     let asked = async {
         gateway.orch.check_writable().await?;

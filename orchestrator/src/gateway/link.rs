@@ -43,6 +43,7 @@ impl Refusal {
 }
 
 /// `GET /approvals/link/{token}`: shows what is asked. Decides nothing: mail programs and chats look at links too.
+#[utoipa::path(get, path = "/approvals/link/{token}")]
 pub(super) async fn show(State(gateway): State<Gateway>, token: Result<Path<String>, PathRejection>) -> Response {
     let link = match good(&gateway, token) {
         Ok(link) => link,
@@ -55,6 +56,7 @@ pub(super) async fn show(State(gateway): State<Gateway>, token: Result<Path<Stri
 }
 
 /// `POST /approvals/link/{token}`: decides.
+#[utoipa::path(post, path = "/approvals/link/{token}")]
 pub(super) async fn decide(
     State(gateway): State<Gateway>,
     token: Result<Path<String>, PathRejection>,

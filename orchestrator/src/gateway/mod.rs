@@ -61,6 +61,8 @@ mod problem;
 mod query;
 mod role;
 mod roles;
+mod root;
+mod routes;
 mod sender;
 mod serve;
 mod sla;
@@ -74,23 +76,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
-use axum::routing::{MethodRouter, get, post};
-use axum::{Json, Router};
-use chrono::{SecondsFormat, Utc};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use self::caller::{Caller, Judge, require};
+use self::caller::Caller;
 pub use self::config::GatewayConfig;
 pub use self::link_token::LINK_LIFE_DEFAULT;
 pub use self::origin::Origin;
 use self::problem::Problem;
 pub use self::role::Role;
 use self::roles::Roles;
+#[doc(hidden)]
+pub use self::routes::{Access, Rule, rules};
 pub use self::sender::{Unanswered, WebhookAnswer, WebhookSender};
 pub use self::serve::serve;
 pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
@@ -176,45 +176,4 @@ impl Gateway {
             None => rule.task_type == task_type,
         })
     }
-}
-
-/// All routes; each says which role it needs.
-fn routes(gateway: Gateway, judge: &Judge, approver: Role) -> Router {
-    let needs = |role: Role, route: MethodRouter<Gateway>| {
-        route.route_layer(from_fn_with_state((judge.clone(), role), require))
-    };
-    Router::new()
-        .route("/", get(about))
-        .route("/livez", get(health::livez))
-        .route("/readyz", get(health::readyz))
-        .route("/health", get(health::health))
-        .route("/stats", needs(Role::User, get(stats)))
-        .route("/tasks", needs(Role::Agent, post(tasks::create)))
-        .route("/tasks/{id}", needs(Role::User, get(tasks::read)))
-        .route("/tasks/{id}/sla", needs(Role::User, get(task_details::sla)))
-        .route("/tasks/{id}/journal", needs(Role::User, get(task_details::journal)))
-        .route("/tasks/{id}/events", needs(Role::User, get(timeline::events)))
-        .route("/events/publish", needs(Role::Agent, post(events::publish)))
-        .route("/events", needs(Role::User, get(events::follow)))
-        .route("/sla/report", needs(Role::User, get(sla::report)))
-        .route("/sla/risk", needs(Role::User, get(sla::risk)))
-        .route("/approvals/pending", needs(Role::User, get(approvals::pending)))
-        .route("/approvals/history", needs(Role::User, get(approvals::history)))
-        .route("/approvals/{approval_id}", needs(Role::User, get(approvals::read)))
-        .route("/approvals/{approval_id}/approve", needs(approver, post(approvals::approve)))
-        .route("/approvals/{approval_id}/reject", needs(approver, post(approvals::reject)))
-        .route("/approvals/{approval_id}/delegate", needs(approver, post(approvals::delegate)))
-        .route("/approvals/link/{token}", get(link::show).post(link::decide))
-        .with_state(gateway)
-}
-
-/// `GET /`
-async fn about() -> Json<Value> {
-    Json(json!({"service": "MorningAI Orchestrator", "version": env!("CARGO_PKG_VERSION"), "status": "running"}))
-}
-
-/// `GET /stats`
-async fn stats(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
-    let stats = gateway.ask(gateway.orch.stats()).await?;
-    Ok(Json(json!({"queue": stats, "timestamp": Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true)})))
 }

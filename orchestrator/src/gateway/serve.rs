@@ -18,7 +18,8 @@ use super::body::Bounds;
 use super::caller::Judge;
 use super::deliver::keep_delivering;
 use super::patience::{PATIENCE, Patient};
-use super::{Gateway, GatewayConfig, ROOM, Role, edge, routes};
+use super::routes::table;
+use super::{Gateway, GatewayConfig, ROOM, Role, edge};
 use crate::Orchestrator;
 
 /// Largest head of a request, in bytes.
@@ -60,7 +61,8 @@ pub async fn serve(
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
-    let router = edge::around(routes(gateway, &judge, config.approver_role.max(Role::Agent)), config.request_timeout);
+    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
+    let router = edge::around(routes.with_state(gateway), config.request_timeout);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let mut connections = JoinSet::new();
     let mut end = pin!(async {

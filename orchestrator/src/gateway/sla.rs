@@ -9,6 +9,7 @@ use super::{Gateway, Problem};
 use crate::Span;
 
 /// `GET /sla/report?window=24h`
+#[utoipa::path(get, path = "/sla/report")]
 pub(super) async fn report(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     let window = Span::from(pairs.one("window")?.unwrap_or("24h"));
@@ -17,6 +18,7 @@ pub(super) async fn report(State(gateway): State<Gateway>, RawQuery(query): RawQ
 }
 
 /// `GET /sla/risk`
+#[utoipa::path(get, path = "/sla/risk")]
 pub(super) async fn risk(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
     let at_risk = gateway.ask(gateway.orch.forecast()).await?;
     Ok(Json(json!({"success": true, "count": at_risk.len(), "at_risk": at_risk})))

@@ -12,6 +12,7 @@ use super::{Gateway, Problem};
 use crate::SlaClock;
 
 /// `GET /tasks/{id}/sla`
+#[utoipa::path(get, path = "/tasks/{id}/sla")]
 pub(super) async fn sla(
     State(gateway): State<Gateway>,
     id: Result<Path<String>, PathRejection>,
@@ -23,6 +24,7 @@ pub(super) async fn sla(
 }
 
 /// `GET /tasks/{id}/journal`
+#[utoipa::path(get, path = "/tasks/{id}/journal")]
 pub(super) async fn journal(
     State(gateway): State<Gateway>,
     id: Result<Path<String>, PathRejection>,

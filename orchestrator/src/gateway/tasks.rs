@@ -12,6 +12,7 @@ use super::{Caller, Gateway, Problem};
 use crate::{BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
 
 /// `POST /tasks`
+#[utoipa::path(post, path = "/tasks")]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
@@ -58,6 +59,7 @@ fn created(task: &Task) -> Value {
 }
 
 /// `GET /tasks/{id}`
+#[utoipa::path(get, path = "/tasks/{id}")]
 pub(super) async fn read(
     State(gateway): State<Gateway>,
     id: Result<Path<String>, PathRejection>,

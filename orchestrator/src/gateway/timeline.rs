@@ -29,6 +29,7 @@ const AHEAD: TimeDelta = TimeDelta::seconds(1);
 const COMPLETE: HeaderName = HeaderName::from_static("x-complete");
 
 /// `GET /tasks/{id}/events`
+#[utoipa::path(get, path = "/tasks/{id}/events")]
 pub(super) async fn events(
     State(gateway): State<Gateway>,
     headers: HeaderMap,

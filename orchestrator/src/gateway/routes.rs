@@ -1,0 +1,119 @@
+//! The table of routes: each with those who may call it. What is not in the table is neither served nor described.
+
+use axum::Router;
+use axum::http::Method;
+use axum::middleware::from_fn_with_state;
+use serde::Serialize;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::PathItem;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
+use utoipa_axum::routes;
+
+use super::caller::{Judge, require};
+use super::{Gateway, Role, approvals, events, health, link, root, sla, task_details, tasks, timeline};
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Anybody, without a credential.
+    Anybody,
+    /// Whoever has the signed link that is part of the path.
+    Link,
+    /// A caller with at least this role.
+    Role(Role),
+    /// A caller who may decide on approvals: [`GatewayConfig::approver_role`](super::GatewayConfig::approver_role).
+    Approver,
+}
+
+/// One row of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{…}` for what varies.
+    pub path: String,
+    /// Who may call it.
+    pub access: Access,
+}
+
+/// All rows, in the order of the document.
+#[must_use]
+pub fn rules() -> Vec<Rule> {
+    table(&Judge::default(), Role::Agent).rules
+}
+
+/// Routes, each with its rule.
+pub(super) struct Table {
+    routes: OpenApiRouter<Gateway>,
+    rules: Vec<Rule>,
+    judge: Judge,
+    approver: Role,
+}
+
+impl Table {
+    /// Adds a route. Who is let through is settled here, before a handler or a body is looked at.
+    fn add(mut self, access: Access, (schemas, paths, mut handlers): UtoipaMethodRouter<Gateway>) -> Self {
+        let needed = match access {
+            Access::Anybody | Access::Link => None,
+            Access::Role(role) => Some(role),
+            Access::Approver => Some(self.approver),
+        };
+        if let Some(role) = needed {
+            handlers = handlers.route_layer(from_fn_with_state((self.judge.clone(), role), require));
+        }
+        for (path, item) in &paths.paths {
+            let methods = methods(item).into_iter();
+            self.rules.extend(methods.map(|method| Rule { method, path: path.clone(), access }));
+        }
+        self.routes = self.routes.routes((schemas, paths, handlers));
+        self
+    }
+
+    /// What is served, and its description.
+    pub(super) fn split(self) -> (Router<Gateway>, OpenApi) {
+        self.routes.split_for_parts()
+    }
+}
+
+fn methods(item: &PathItem) -> Vec<Method> {
+    let all = [
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::PATCH, &item.patch),
+        (Method::DELETE, &item.delete),
+    ];
+    all.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method).collect()
+}
+
+/// Everything that the gateway serves.
+pub(super) fn table(judge: &Judge, approver: Role) -> Table {
+    use Access::{Anybody, Approver, Link};
+    const USER: Access = Access::Role(Role::User);
+    const AGENT: Access = Access::Role(Role::Agent);
+
+    let empty = Table { routes: OpenApiRouter::new(), rules: Vec::new(), judge: judge.clone(), approver };
+    empty
+        .add(Anybody, routes!(root::about))
+        .add(Anybody, routes!(health::livez))
+        .add(Anybody, routes!(health::readyz))
+        .add(Anybody, routes!(health::health))
+        .add(Anybody, routes!(root::stats))
+        .add(AGENT, routes!(tasks::create))
+        .add(USER, routes!(tasks::read))
+        .add(USER, routes!(task_details::sla))
+        .add(USER, routes!(task_details::journal))
+        .add(USER, routes!(timeline::events))
+        .add(AGENT, routes!(events::publish))
+        .add(USER, routes!(events::follow))
+        .add(USER, routes!(sla::report))
+        .add(USER, routes!(sla::risk))
+        .add(USER, routes!(approvals::pending))
+        .add(USER, routes!(approvals::history))
+        .add(USER, routes!(approvals::read))
+        .add(Approver, routes!(approvals::approve))
+        .add(Approver, routes!(approvals::reject))
+        .add(Approver, routes!(approvals::delegate))
+        .add(Link, routes!(link::show, link::decide))
+}
