@@ -6,7 +6,7 @@
 //! | GET `/livez` | anybody | this process answers |
 //! | GET `/readyz` | anybody | not stopping, and Redis answers; else 503 |
 //! | GET `/health` | anybody | Redis takes writes, and how many tasks it has; else 503 |
-//! | GET `/stats` | user | counts of everything |
+//! | GET `/stats` | anybody | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks/{id}` | user | one task in full |
 //! | GET `/tasks/{id}/sla` | user | its promise, where its time went, what is left |
@@ -22,6 +22,8 @@
 //! | POST `/approvals/{approval_id}/delegate` | agent | lets `to` decide too |
 //! | GET `/approvals/link/{token}` | who has it | what is asked, as a page |
 //! | POST `/approvals/link/{token}` | who has it | decides, once |
+//! | GET `/openapi.json` | anybody | the document of all this |
+//! | GET `/docs` | anybody | the same as a page, to read and to try |
 //!
 //! A caller shows an API key (`X-API-Key`) or a token (`Authorization: Bearer`); either alone suffices. Errors are JSON
 //! with `detail`, `type`, `title`, `status` and `instance`; every answer has `X-Request-Id`, under which the log knows it.
@@ -45,6 +47,7 @@ mod caller;
 mod cloud_event;
 mod config;
 mod deliver;
+mod docs;
 mod edge;
 mod events;
 mod feed;
@@ -54,6 +57,7 @@ mod link;
 mod link_token;
 mod new_event;
 mod new_task;
+mod openapi;
 mod origin;
 mod page;
 mod patience;
@@ -63,6 +67,7 @@ mod role;
 mod roles;
 mod root;
 mod routes;
+mod schemas;
 mod sender;
 mod serve;
 mod sla;
@@ -85,6 +90,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use self::caller::Caller;
 pub use self::config::GatewayConfig;
 pub use self::link_token::LINK_LIFE_DEFAULT;
+pub use self::openapi::document as openapi;
 pub use self::origin::Origin;
 use self::problem::Problem;
 pub use self::role::Role;
