@@ -53,6 +53,7 @@ pub(super) struct NewTaskBody {
     sla_deadline: Option<DateTime<Utc>>,
     /// Attempts that may follow the first; 3 unless told.
     #[serde(default, deserialize_with = "retries")]
+    #[schema(maximum = 255)]
     max_retries: Option<u8>,
     /// The queue, where routing by type is not wanted.
     #[schema(pattern = "^[a-z0-9_.-]{1,64}$")]

@@ -3,8 +3,8 @@
 
 use utoipa::ToSchema;
 use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::path::{Operation, ParameterIn};
-use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::schema::{AdditionalProperties, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -69,12 +69,29 @@ const HEADERS: [(&str, &str, bool); 6] = [
 ];
 
 /// Members of answers that are left out when they would say nothing. All others are always there.
-const SOMETIMES: [(&str, &[&str]); 5] = [
+const SOMETIMES: [(&str, &[&str]); 7] = [
     ("Task", &["quiet"]),
     ("Sla", &["pause_for_people", "on_violation", "hours"]),
     ("Event", &["key", "traceparent"]),
     ("TaskCreated", &["approval_id"]),
-    ("ApprovalDecided", &["votes", "quorum"]),
+    ("ApprovalAnswer", &["votes", "quorum"]),
+    (
+        "CloudEvent",
+        &[
+            "subject",
+            "time",
+            "datacontenttype",
+            "dataschema",
+            "traceparent",
+            "traceid",
+            "taskid",
+            "key",
+            "priority",
+            "cursor",
+            "data",
+        ],
+    ),
+    ("LinkForm", &["note"]),
 ];
 
 /// What every error says, after RFC 9457. Some errors have members of their own beside these: `known_types`, `redis` …
@@ -164,6 +181,18 @@ pub(super) fn complete(operation: &mut Operation, path: &str, access: Access) {
         Access::Role(role) => Some(format!("Needs the role `{role}`, or one above it.")),
         Access::Approver => Some("Needs the role `agent`, or `admin` where the gateway says so.".into()),
     };
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(Parameter { schema: Some(schema), .. }) = parameter {
+            present(schema);
+        }
+    }
+    if let Some(RefOr::T(body)) = &mut operation.request_body {
+        for content in body.content.values_mut() {
+            if let RefOr::T(Content { schema: Some(schema), .. }) = content {
+                present(schema);
+            }
+        }
+    }
     operation.security = Some(match role {
         None => Vec::new(),
         Some(_) => ["token", "key"].map(|name| SecurityRequirement::new::<_, [&str; 0], _>(name, [])).into(),
@@ -215,6 +244,30 @@ pub(super) fn complete(operation: &mut Operation, path: &str, access: Access) {
     }
 }
 
+/// What may be left out is not null where it is sent: headers, queries and bodies have no null.
+fn present(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            if let SchemaType::Array(types) = &object.schema_type
+                && let Some(one) = types.iter().find(|one| **one != Type::Null)
+            {
+                object.schema_type = SchemaType::Type(one.clone());
+            }
+        }
+        RefOr::T(Schema::OneOf(choice)) => {
+            let is_null = |item: &RefOr<Schema>| match item {
+                RefOr::T(Schema::Object(object)) => object.schema_type == SchemaType::Type(Type::Null),
+                _ => false,
+            };
+            choice.items.retain(|item| !is_null(item));
+            if let [one] = &choice.items[..] {
+                *schema = one.clone();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Adds to an answer the headers that it has, and to an error its body.
 fn fill(answer: &mut Response, status: &str, is_limited: bool) {
     let limits = HEADERS.iter().map(|row| row.0).filter(|name| is_limited && name.starts_with("X-RateLimit"));
@@ -238,6 +291,9 @@ fn problem() -> Content {
 /// What only the whole document knows: of the objects that are told, every member is there, if only as null. Objects that
 /// are sent take no other members than theirs, which tells them apart.
 pub(super) fn whole(mut document: OpenApi) -> OpenApi {
+    // A path here has no sign for "and all below it".
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
     let schemas = document.components.iter_mut().flat_map(|components| &mut components.schemas);
     for (name, schema) in schemas {
         let RefOr::T(Schema::Object(object)) = schema else { continue };
