@@ -85,6 +85,7 @@ impl<'de> Deserialize<'de> for ApprovalId {
 
 /// How an approval stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalStatus {
     /// Nobody has decided yet.
@@ -113,6 +114,7 @@ impl fmt::Display for ApprovalStatus {
 
 /// What asks: the gate before a task's first attempt, or its handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ApprovalKind {
     /// The gate.
@@ -123,6 +125,7 @@ pub enum ApprovalKind {
 
 /// One person's yes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 pub struct Vote {
     /// Who.
     pub by: String,
@@ -134,6 +137,7 @@ pub struct Vote {
 
 /// One approval in full: what was asked, of whom, and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Approval {
     /// Its name.

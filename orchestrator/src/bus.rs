@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One event, as readers see it; its payload is JSON, or what it was read as.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "gateway", schema(as = Event))]
 #[non_exhaustive]
 pub struct Event<P = Value> {
     /// Its name for all time. Handle an event at most once by remembering it. A place in the stream for what happened to a
@@ -51,6 +53,7 @@ pub struct Event<P = Value> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// What was told.
+    #[cfg_attr(feature = "gateway", schema(value_type = Value))]
     pub payload: P,
     /// When it was told.
     pub timestamp: DateTime<Utc>,

@@ -31,6 +31,7 @@ const HORIZON_MS: u64 = 24 * 3_600_000;
 
 /// One promise that is likely to be broken.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct AtRisk {
     /// The task.

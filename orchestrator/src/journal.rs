@@ -245,6 +245,7 @@ pub fn hash_bytes(hex: &str) -> [u8; 32] {
 
 /// One thing that a task has done for good, as people see it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 pub struct JournalEntry {
     /// Its name.
     pub name: String,

@@ -13,6 +13,7 @@ pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// How urgent an event is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum EventPriority {
     /// As P0.

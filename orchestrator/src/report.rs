@@ -11,6 +11,7 @@ const HOURS_MAX: u64 = 31 * 24;
 
 /// Percentiles of a time in milliseconds, from counts in steps of a quarter octave: at most 9 % off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 pub struct Percentiles {
     /// Half of the tasks took no longer.
     pub p50_ms: u64,
@@ -22,6 +23,7 @@ pub struct Percentiles {
 
 /// The tasks of one type and priority.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct SlaRow {
     /// The type.

@@ -58,6 +58,7 @@ impl TryFrom<String> for OnViolation {
 
 /// A promise about the total time of a task. Either bound may be given alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 pub struct Sla {
     /// Total time from creation, as text: `30m`.
     #[serde(default)]
@@ -265,6 +266,7 @@ impl Sla {
 
 /// How a promise stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SlaState {
     /// In time.
@@ -281,6 +283,7 @@ pub enum SlaState {
 
 /// Where the time of a task went, and what is left of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 pub struct SlaClock {
     /// Milliseconds spent waiting for a worker, for its instant, or asleep.
     pub queue_ms: u64,

@@ -7,6 +7,7 @@ use crate::store::Items;
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Stats {
     /// Runnable and scheduled ones.
@@ -33,6 +34,7 @@ pub struct Stats {
 
 /// One queue.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct QueueStats {
     /// Its name.

@@ -9,6 +9,7 @@ use crate::{ApprovalId, BlockedOn, Error, Result, Sla, SlaClock, Status, TaskId}
 
 /// Order within a queue: all of P0 before any of P1, and so on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[repr(u8)]
 pub enum Priority {
     /// Critical.
@@ -44,6 +45,7 @@ impl std::fmt::Display for Priority {
 
 /// Who asked for a task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The FAQ agent.
@@ -77,6 +79,7 @@ fn word<T: for<'de> Deserialize<'de>>(kind: &str, text: &str, known: &str) -> Re
 
 /// One task in full: what was asked, where it stands, how it ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "gateway", derive(utoipa::ToSchema))]
 #[non_exhaustive]
 pub struct Task {
     /// Its name for all time.

@@ -15,6 +15,8 @@ mod journal;
 #[cfg(feature = "gateway")]
 mod link;
 mod list;
+#[cfg(feature = "gateway")]
+mod openapi;
 mod output;
 mod queue;
 mod retry;
@@ -99,6 +101,9 @@ enum Command {
     /// Serve HTTP before a private Redis, for trying things out; prints requests to paste
     #[cfg(feature = "gateway")]
     Dev(dev::Dev),
+    /// Print the document of the HTTP interface (OpenAPI 3.1), for client generators
+    #[cfg(feature = "gateway")]
+    Openapi,
     /// Make tokens for the gateway
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
@@ -165,6 +170,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
     #[cfg(feature = "gateway")]
     match cli.command {
+        Command::Openapi => return openapi::run(&mut out),
         Command::Token(command) => return token::run(&command, &mut out),
         Command::Dev(_) if cli.global.redis.is_some() => {
             return Err(Failure::usage("`dev` starts a Redis of its own; `serve --redis URL` takes yours"));
@@ -194,7 +200,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         #[cfg(feature = "gateway")]
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
-        Command::Dev(_) | Command::Token(_) => Ok(()),
+        Command::Dev(_) | Command::Openapi | Command::Token(_) => Ok(()),
         Command::Completions { .. } => Ok(()),
     }
 }

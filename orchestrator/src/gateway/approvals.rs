@@ -4,77 +4,179 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::query::Pairs;
 use super::tasks::unfit;
 use super::{Caller, Gateway, Problem};
 use crate::approval::check_who;
-use crate::{APPROVALS_MAX, ApprovalId, Approver, Ballot, Decided, Error};
+use crate::{APPROVALS_MAX, Approval, ApprovalId, ApprovalStatus, Approver, Ballot, Decided, Error};
 
 /// Decided approvals told unless the caller says how many.
 const HISTORY_DEFAULT: usize = 100;
 
-/// `POST /approvals/{approval_id}/approve`
-#[derive(Default, Deserialize)]
+/// A yes. There need be no body at all.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with note, form and payload_hash, all optional")]
+#[schema(as = Approve, example = json!({"note": "looks good"}))]
 struct ApproveBody {
+    /// Kept with the decision; at most 2,000 bytes.
+    #[schema(max_length = 2000)]
     note: Option<String>,
+    /// The fields that the approval asks for.
     form: Option<Map<String, Value>>,
+    /// The `payload_hash` of what you were shown: a decision on something else is refused.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     payload_hash: Option<String>,
 }
 
-/// `POST /approvals/{approval_id}/reject`
-#[derive(Default, Deserialize)]
+/// A no. There need be no body at all.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with reason and payload_hash, both optional")]
+#[schema(as = Reject, example = json!({"reason": "Not ready"}))]
 struct RejectBody {
+    /// Why; at most 2,000 bytes. May stand in the query instead.
+    #[schema(max_length = 2000)]
     reason: Option<String>,
+    /// The `payload_hash` of what you were shown: a decision on something else is refused.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     payload_hash: Option<String>,
 }
 
-/// `POST /approvals/{approval_id}/delegate`
-#[derive(Deserialize)]
+/// Somebody else who may decide.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with to")]
+#[schema(as = Delegate, example = json!({"to": "role:lead"}))]
 struct DelegateBody {
+    /// A name, or a role as `role:NAME`.
+    #[schema(pattern = "^[A-Za-z0-9_.@:+-]{1,128}$")]
     to: String,
+}
+
+/// Approvals that wait, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ApprovalsPending {
+    success: bool,
+    count: usize,
+    /// How many there are in all.
+    total: u64,
+    approvals: Vec<Approval>,
+}
+
+/// Approvals that are closed, newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ApprovalsHistory {
+    success: bool,
+    count: usize,
+    /// How many there are in all.
+    total: u64,
+    history: Vec<Approval>,
+}
+
+/// One approval.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ApprovalTold {
+    success: bool,
+    approval: Approval,
+}
+
+/// How an approval stands now.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "success": true,
+    "approval_id": "approval_019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000",
+    "message": "Approved by DEV",
+    "status": "approved",
+}))]
+pub(super) struct ApprovalAnswer {
+    success: bool,
+    approval_id: ApprovalId,
+    /// What was done, in words.
+    message: String,
+    status: ApprovalStatus,
+    /// Who have said yes so far, while more have to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    votes: Option<u8>,
+    /// How many have to say yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quorum: Option<u8>,
 }
 
 type AskedId = Result<Path<String>, PathRejection>;
 
-/// `GET /approvals/pending?offset=&limit=`
-#[utoipa::path(get, path = "/approvals/pending")]
-pub(super) async fn pending(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+/// List what waits for a decision
+#[utoipa::path(
+    get, path = "/approvals/pending", tag = "approvals", operation_id = "list_pending_approvals",
+    params(
+        ("offset" = Option<usize>, Query, minimum = 0, maximum = 1_000_000, description = "How many to pass over; 0 unless told"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1,000 unless told"),
+    ),
+    responses((status = 200, description = "Newest first", body = ApprovalsPending)),
+)]
+pub(super) async fn pending(
+    State(gateway): State<Gateway>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ApprovalsPending>, Problem> {
     let (offset, limit) = page_of(query, APPROVALS_MAX)?;
     let page = gateway.ask(gateway.orch.approvals_pending(offset, limit)).await?;
     let count = page.approvals.len();
-    Ok(Json(json!({"success": true, "count": count, "total": page.total, "approvals": page.approvals})))
+    Ok(Json(ApprovalsPending { success: true, count, total: page.total, approvals: page.approvals }))
 }
 
-/// `GET /approvals/history?offset=&limit=`
-#[utoipa::path(get, path = "/approvals/history")]
-pub(super) async fn history(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+/// List what was decided
+#[utoipa::path(
+    get, path = "/approvals/history", tag = "approvals", operation_id = "list_decided_approvals",
+    params(
+        ("offset" = Option<usize>, Query, minimum = 0, maximum = 1_000_000, description = "How many to pass over; 0 unless told"),
+        ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "How many at most; 100 unless told"),
+    ),
+    responses((status = 200, description = "Newest first", body = ApprovalsHistory)),
+)]
+pub(super) async fn history(
+    State(gateway): State<Gateway>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<ApprovalsHistory>, Problem> {
     let (offset, limit) = page_of(query, HISTORY_DEFAULT)?;
     let page = gateway.ask(gateway.orch.approvals_history(offset, limit)).await?;
     let count = page.approvals.len();
-    Ok(Json(json!({"success": true, "count": count, "total": page.total, "history": page.approvals})))
+    Ok(Json(ApprovalsHistory { success: true, count, total: page.total, history: page.approvals }))
 }
 
-/// `GET /approvals/{approval_id}`
-#[utoipa::path(get, path = "/approvals/{approval_id}")]
-pub(super) async fn read(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<Value>, Problem> {
+/// Read an approval
+///
+/// What is asked, who may decide, and what became of it.
+#[utoipa::path(
+    get, path = "/approvals/{approval_id}", tag = "approvals", operation_id = "read_approval",
+    params(("approval_id" = ApprovalId, Path, description = "The approval")),
+    responses((status = 200, description = "The approval in full", body = ApprovalTold)),
+)]
+pub(super) async fn read(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<ApprovalTold>, Problem> {
     let approval = gateway.ask(gateway.orch.approval(id_of(id)?)).await?;
-    Ok(Json(json!({"success": true, "approval": approval})))
+    Ok(Json(ApprovalTold { success: true, approval }))
 }
 
-/// `POST /approvals/{approval_id}/approve`
-#[utoipa::path(post, path = "/approvals/{approval_id}/approve")]
+/// Say yes
+///
+/// The first decision counts. Where several have to say yes, this one is counted, and `status` stays `pending` until the
+/// last. Who submitted a task may not decide on it.
+#[utoipa::path(
+    post, path = "/approvals/{approval_id}/approve", tag = "approvals", operation_id = "approve",
+    params(("approval_id" = ApprovalId, Path, description = "The approval")),
+    request_body = Option<ApproveBody>,
+    responses(
+        (status = 200, description = "It is approved, or the vote is counted", body = ApprovalAnswer),
+        (status = 403, description = "The caller's role does not suffice, the caller submitted the task, or others have to decide"),
+        (status = 409, description = "It was decided before, or is not what was shown; the text says by whom and how"),
+    ),
+)]
 pub(super) async fn approve(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: AskedId,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
     let asked: ApproveBody = gateway.read_optional(request).await?.unwrap_or_default();
     let mut ballot = Ballot::approve(approver).note(asked.note.as_deref().unwrap_or_default());
@@ -84,15 +186,30 @@ pub(super) async fn approve(
     decide(&gateway, id, &caller.name, shown(ballot, asked.payload_hash.as_deref())?).await
 }
 
-/// `POST /approvals/{approval_id}/reject`
-#[utoipa::path(post, path = "/approvals/{approval_id}/reject")]
+/// Say no
+///
+/// One no suffices: a task that has not begun is cancelled, a handler that asked is told.
+#[utoipa::path(
+    post, path = "/approvals/{approval_id}/reject", tag = "approvals", operation_id = "reject",
+    params(
+        ("approval_id" = ApprovalId, Path, description = "The approval"),
+        ("reason" = Option<String>, Query, max_length = 2000, example = "Not ready",
+         description = "Why; at most 2,000 bytes. May stand in the body instead"),
+    ),
+    request_body = Option<RejectBody>,
+    responses(
+        (status = 200, description = "It is rejected", body = ApprovalAnswer),
+        (status = 403, description = "The caller's role does not suffice, the caller submitted the task, or others have to decide"),
+        (status = 409, description = "It was decided before, or is not what was shown; the text says by whom and how"),
+    ),
+)]
 pub(super) async fn reject(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: AskedId,
     RawQuery(query): RawQuery,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     let asked: RejectBody = gateway.read_optional(request).await?.unwrap_or_default();
@@ -106,34 +223,45 @@ pub(super) async fn reject(
     decide(&gateway, id, &caller.name, shown(ballot, asked.payload_hash.as_deref())?).await
 }
 
-/// `POST /approvals/{approval_id}/delegate`
-#[utoipa::path(post, path = "/approvals/{approval_id}/delegate")]
+/// Let somebody else decide too
+#[utoipa::path(
+    post, path = "/approvals/{approval_id}/delegate", tag = "approvals", operation_id = "delegate",
+    params(("approval_id" = ApprovalId, Path, description = "The approval")),
+    request_body = DelegateBody,
+    responses(
+        (status = 200, description = "They may decide as well from now on", body = ApprovalAnswer),
+        (status = 403, description = "The caller's role does not suffice, the caller submitted the task, or others have to decide"),
+        (status = 409, description = "It was decided before; the text says by whom and how"),
+    ),
+)]
 pub(super) async fn delegate(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: AskedId,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
     let asked: Option<DelegateBody> = gateway.read_optional(request).await?;
     let to = asked.ok_or_else(|| unfit("say to whom: {\"to\": \"bob\"} or {\"to\": \"role:lead\"}"))?.to;
     gateway.orch.delegate(id, &approver, &to).await.map_err(|error| unsure(&error))?;
     let message = format!("Delegated to {to} by {}", caller.name);
-    Ok(Json(json!({"success": true, "approval_id": id, "message": message, "status": "pending"})))
+    let (status, votes, quorum) = (ApprovalStatus::Pending, None, None);
+    Ok(Json(ApprovalAnswer { success: true, approval_id: id, message, status, votes, quorum }))
 }
 
-async fn decide(gateway: &Gateway, id: ApprovalId, name: &str, ballot: Ballot) -> Result<Json<Value>, Problem> {
+async fn decide(
+    gateway: &Gateway,
+    id: ApprovalId,
+    name: &str,
+    ballot: Ballot,
+) -> Result<Json<ApprovalAnswer>, Problem> {
     let decided = gateway.orch.decide(id, &ballot).await.map_err(|error| unsure(&error))?;
     let message = told(&decided, name);
-    Ok(Json(match decided {
-        Decided::Done(status) => {
-            json!({"success": true, "approval_id": id, "message": message, "status": status})
-        }
-        Decided::Counted { votes, quorum } => json!({
-            "success": true, "approval_id": id, "message": message, "status": "pending", "votes": votes,
-            "quorum": quorum,
-        }),
-    }))
+    let (status, votes, quorum) = match decided {
+        Decided::Done(status) => (status, None, None),
+        Decided::Counted { votes, quorum } => (ApprovalStatus::Pending, Some(votes), Some(quorum)),
+    };
+    Ok(Json(ApprovalAnswer { success: true, approval_id: id, message, status, votes, quorum }))
 }
 
 /// What a ballot has done, in words.

@@ -5,8 +5,9 @@
 
 use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
-use crate::Event;
+use crate::{Event, EventPriority, TaskId};
 
 /// One CloudEvent.
 pub(super) const ONE: &str = "application/cloudevents+json";
@@ -37,6 +38,52 @@ const TAKEN: [&str; 17] = [
     "cursor",
     REST,
 ];
+
+/// An event as CloudEvents 1.0 writes it in JSON. Metadata are extension attributes: names of `a-z` and digits, with texts,
+/// numbers, `true` and `false`.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "specversion": "1.0", "id": "019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000", "source": "https://ci.example.com/jobs/7",
+    "type": "deploy.succeeded", "subject": "4b825dc6", "time": "2030-01-31T12:00:00Z", "data": {"version": "1.2.3"},
+}))]
+#[allow(dead_code, reason = "it is only described; events are read and written attribute by attribute")]
+pub(super) struct CloudEvent {
+    /// The version of CloudEvents: `1.0`.
+    #[schema(pattern = "^1\\.0$", example = "1.0")]
+    specversion: String,
+    /// Its name. The same task-like id within a minute is one event.
+    #[schema(min_length = 1, max_length = 128)]
+    id: String,
+    /// Who tells it.
+    #[schema(min_length = 1, max_length = 128)]
+    source: String,
+    /// What happened: words of `a-z`, `0-9` and `_` with dots between them.
+    #[schema(max_length = 128, pattern = r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", example = "deploy.succeeded")]
+    r#type: String,
+    /// What it is about: a task, or a key.
+    subject: Option<String>,
+    /// When it was told.
+    #[schema(format = DateTime)]
+    time: Option<String>,
+    datacontenttype: Option<String>,
+    dataschema: Option<String>,
+    /// Where in a trace it was told, as W3C Trace Context writes it.
+    traceparent: Option<String>,
+    /// The trace that it belongs to.
+    traceid: Option<String>,
+    /// The task that it is about.
+    taskid: Option<TaskId>,
+    /// What else it is about.
+    key: Option<String>,
+    /// How urgent it is.
+    priority: Option<EventPriority>,
+    /// Where it stands in the stream.
+    cursor: Option<String>,
+    /// What was told: any JSON.
+    #[schema(required = false)]
+    data: Value,
+}
+
 /// An event of the namespace as a CloudEvent.
 pub(super) fn told(event: &Event, namespace: &str) -> Value {
     let (mut members, mut rest) = (Map::new(), Map::new());

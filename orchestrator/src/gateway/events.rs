@@ -10,9 +10,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Json};
 use chrono::DateTime;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::caller::Expiry;
+use super::cloud_event::CloudEvent;
 use super::feed::{End, Feed, Form};
 use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
 use super::query::Pairs;
@@ -29,14 +31,35 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// `POST /events/publish`
-#[utoipa::path(post, path = "/events/publish")]
+/// An event that was told.
+#[derive(Serialize, ToSchema)]
+pub(super) struct EventPublished {
+    success: bool,
+    event_type: String,
+    event_id: String,
+    /// The same in words.
+    message: String,
+}
+
+/// Tell an event
+///
+/// Everybody who follows it reads it. CloudEvents are taken as well, in structured mode (as the body) and in binary mode
+/// (the attributes in headers `ce-…`, the data as the body).
+#[utoipa::path(
+    post, path = "/events/publish", tag = "events", operation_id = "publish_event",
+    params(("traceparent" = Option<String>, Header, description = "Puts the event into this trace (W3C Trace Context)")),
+    request_body(content((NewEventBody = "application/json"), (CloudEvent = "application/cloudevents+json"))),
+    responses(
+        (status = 200, description = "It was told", body = EventPublished),
+        (status = 409, description = "Its id was made more than a minute ago: whether it was told since is not known any more"),
+    ),
+)]
 pub(super) async fn publish(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<EventPublished>, Problem> {
     let trace = traceparent(&headers);
     let trace = trace.as_deref();
     let namespace = &gateway.orch.config().namespace;
@@ -65,9 +88,9 @@ pub(super) async fn publish(
             }
         },
     };
-    let id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
+    let event_id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
     let message = format!("Event published: {event_type}");
-    Ok(Json(json!({"success": true, "event_type": event_type, "event_id": id, "message": message})))
+    Ok(Json(EventPublished { success: true, event_type, event_id, message }))
 }
 
 /// An event that could not be told, or of which nobody knows.
@@ -131,8 +154,28 @@ fn split(text: &str, separator: char) -> Vec<&str> {
     parts.map(str::trim).collect()
 }
 
-/// `GET /events?types=&from=`
-#[utoipa::path(get, path = "/events")]
+/// Follow events
+///
+/// Server-Sent Events without end: `id` is the place behind which to go on, `event` the type, `data` an `Event`, or a
+/// `CloudEvent` for whoever asks for `application/cloudevents+json`. A comment comes when nothing else does for 15 seconds.
+/// An event named `gap` says that events were missed. The stream begins behind the header `Last-Event-ID`, else where `from`
+/// says; any gateway of the namespace goes on where another one ended. A stream that was opened with a token ends when the
+/// token does.
+#[utoipa::path(
+    get, path = "/events", tag = "events", operation_id = "follow_events",
+    params(
+        ("types" = Option<String>, Query, example = "deploy.*,task.failed",
+         description = "Which types: names, or words with `*` for any one word; 100 at most. All unless told"),
+        ("from" = Option<String>, Query, example = "oldest",
+         description = "Where to begin: `now` (the default), `oldest`, the id of an event, or an instant with its zone"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The place behind which to begin; wins over `from`"),
+    ),
+    responses(
+        (status = 200, description = "The stream", content_type = "text/event-stream", body = String,
+         example = "id: 1790000000000-0.0\nevent: task.completed\ndata: {\"event_type\":\"task.completed\"}\n\n"),
+        (status = 503, description = "Redis does not serve now, or as many streams are open here as may be"),
+    ),
+)]
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
     Extension(expiry): Extension<Expiry>,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Gateway, Problem};
 use crate::{Error, Stats};
@@ -36,40 +37,85 @@ pub(super) fn state(error: &Error) -> &'static str {
     STATES.iter().find(|(code, _)| text.contains(code)).map_or("it does not answer", |(_, state)| state)
 }
 
-/// `GET /livez`: this process answers.
-#[utoipa::path(get, path = "/livez")]
-pub(super) async fn livez() -> Json<Value> {
-    Json(json!({"status": "alive"}))
+/// That all is well, in a word.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Well {
+    /// `alive` or `ready`.
+    status: &'static str,
 }
 
-/// `GET /readyz`: not stopping, and Redis answers. A Redis out of memory still serves everything but new tasks.
-#[utoipa::path(get, path = "/readyz")]
-pub(super) async fn readyz(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
+/// That all is well, and how much there is to do.
+#[derive(Serialize, ToSchema)]
+#[schema(example = json!({
+    "status": "healthy",
+    "redis": "connected",
+    "queue_stats": {"pending_tasks": 3, "processing_tasks": 1, "total_tasks": 4},
+}))]
+pub(super) struct Healthy {
+    /// Always `healthy`; what is not is a `Problem`.
+    status: &'static str,
+    /// Always `connected`.
+    redis: &'static str,
+    queue_stats: QueueCounts,
+}
+
+/// Live tasks.
+#[derive(Serialize, ToSchema)]
+struct QueueCounts {
+    /// Runnable and scheduled ones.
+    pending_tasks: u64,
+    /// Held by workers.
+    processing_tasks: u64,
+    /// The sum of both.
+    total_tasks: u64,
+}
+
+/// Ask whether this process answers
+#[utoipa::path(
+    get, path = "/livez", tag = "monitoring", operation_id = "read_liveness",
+    responses((status = 200, description = "It does", body = Well)),
+)]
+pub(super) async fn livez() -> Json<Well> {
+    Json(Well { status: "alive" })
+}
+
+/// Ask whether requests may be sent here
+///
+/// They may while the gateway is not stopping and Redis answers. A Redis out of memory still serves everything but new
+/// tasks.
+#[utoipa::path(
+    get, path = "/readyz", tag = "monitoring", operation_id = "read_readiness",
+    responses((status = 200, description = "They may", body = Well)),
+)]
+pub(super) async fn readyz(State(gateway): State<Gateway>) -> Result<Json<Well>, Problem> {
     if gateway.stopping() {
         return Err(Problem::unavailable("the gateway is stopping", 5));
     }
     match tokio::time::timeout(READY_TIME, gateway.orch.check_writable()).await {
-        Ok(Ok(()) | Err(Error::OutOfMemory)) => Ok(Json(json!({"status": "ready"}))),
+        Ok(Ok(()) | Err(Error::OutOfMemory)) => Ok(Json(Well { status: "ready" })),
         Ok(Err(error)) => Err(Problem::of(&error)),
         Err(_) => Err(silent(READY_TIME)),
     }
 }
 
-/// `GET /health`: Redis takes writes and counts its tasks.
-#[utoipa::path(get, path = "/health")]
-pub(super) async fn health(State(gateway): State<Gateway>) -> Result<Json<Value>, Problem> {
+/// Ask whether all is well
+///
+/// It is when Redis takes writes and counts its tasks; else the `Problem` says what is wrong with it.
+#[utoipa::path(
+    get, path = "/health", tag = "monitoring", operation_id = "read_health",
+    responses((status = 200, description = "It is", body = Healthy)),
+)]
+pub(super) async fn health(State(gateway): State<Gateway>) -> Result<Json<Healthy>, Problem> {
     let asked = async {
         gateway.orch.check_writable().await?;
         gateway.orch.stats().await
     };
     match tokio::time::timeout(HEALTH_TIME, asked).await {
-        Ok(Ok(Stats { pending_tasks, processing_tasks, total_tasks, .. })) => Ok(Json(json!({
-            "status": "healthy",
-            "redis": "connected",
-            "queue_stats": {
-                "pending_tasks": pending_tasks, "processing_tasks": processing_tasks, "total_tasks": total_tasks,
-            },
-        }))),
+        Ok(Ok(Stats { pending_tasks, processing_tasks, total_tasks, .. })) => Ok(Json(Healthy {
+            status: "healthy",
+            redis: "connected",
+            queue_stats: QueueCounts { pending_tasks, processing_tasks, total_tasks },
+        })),
         Ok(Err(error)) => Err(Problem::of(&error)),
         Err(_) => Err(silent(HEALTH_TIME)),
     }

@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::link_token::{Link, Spoilt};
 use super::query::Pairs;
@@ -42,8 +43,41 @@ impl Refusal {
     }
 }
 
-/// `GET /approvals/link/{token}`: shows what is asked. Decides nothing: mail programs and chats look at links too.
-#[utoipa::path(get, path = "/approvals/link/{token}")]
+/// The form of the page.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "it is only described; forms are read field by field")]
+struct LinkForm {
+    decision: LinkDecision,
+    /// A note, or the reason for a no; at most 2,000 bytes.
+    #[schema(max_length = 2000)]
+    note: Option<String>,
+}
+
+/// Yes or no.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "it is only described")]
+enum LinkDecision {
+    /// Yes.
+    Approve,
+    /// No.
+    Reject,
+}
+
+/// Show what a link asks
+///
+/// A page with the question, what is to be approved, and a form. It decides nothing: mail programs and chats look at links
+/// too.
+#[utoipa::path(
+    get, path = "/approvals/link/{token}", tag = "links", operation_id = "show_link",
+    params(("token" = String, Path, description = "The signed part of the link")),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html", body = String),
+        (status = 403, description = "The link was not made here, or was changed", content_type = "text/html", body = String),
+        (status = 409, description = "It was decided before, or is not what was shown", content_type = "text/html", body = String),
+        (status = 410, description = "The link has expired", content_type = "text/html", body = String),
+    ),
+)]
 pub(super) async fn show(State(gateway): State<Gateway>, token: Result<Path<String>, PathRejection>) -> Response {
     let link = match good(&gateway, token) {
         Ok(link) => link,
@@ -55,8 +89,21 @@ pub(super) async fn show(State(gateway): State<Gateway>, token: Result<Path<Stri
     }
 }
 
-/// `POST /approvals/link/{token}`: decides.
-#[utoipa::path(post, path = "/approvals/link/{token}")]
+/// Decide by a link
+///
+/// What the form of the page does: it decides once, as the approver for whom the link was made. The fields that the approval
+/// asks for are sent as `form.NAME`.
+#[utoipa::path(
+    post, path = "/approvals/link/{token}", tag = "links", operation_id = "decide_by_link",
+    params(("token" = String, Path, description = "The signed part of the link")),
+    request_body(content = LinkForm, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "What was done, as a page", content_type = "text/html", body = String),
+        (status = 403, description = "The link was not made here, or its approver may not decide", content_type = "text/html", body = String),
+        (status = 409, description = "It was decided before, or is not what was shown", content_type = "text/html", body = String),
+        (status = 410, description = "The link has expired", content_type = "text/html", body = String),
+    ),
+)]
 pub(super) async fn decide(
     State(gateway): State<Gateway>,
     token: Result<Path<String>, PathRejection>,

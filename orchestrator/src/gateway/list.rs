@@ -26,7 +26,6 @@ pub(super) async fn list(State(gateway): State<Gateway>, RawQuery(query): RawQue
         priority: name("priority")?.map(|priority| priority.parse()).transpose()?,
         created_from: instant(&pairs, "created_from")?,
         created_before: instant(&pairs, "created_before")?,
-        ..TaskFilter::default()
     };
     let limit = match pairs.one("limit")? {
         None => LIMIT_DEFAULT,

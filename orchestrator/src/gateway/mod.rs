@@ -6,7 +6,7 @@
 //! | GET `/livez` | anybody | this process answers |
 //! | GET `/readyz` | anybody | not stopping, and Redis answers; else 503 |
 //! | GET `/health` | anybody | Redis takes writes, and how many tasks it has; else 503 |
-//! | GET `/stats` | user | counts of everything |
+//! | GET `/stats` | anybody | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks` | user | tasks page by page: `status`, `type`, `agent`, `priority`, `created_from`, `created_before`, `limit`, `cursor` |
 //! | POST `/tasks/claim` | agent | gives an agent outside tasks of its types, each under a lease; `?wait=20s` |
@@ -28,6 +28,8 @@
 //! | POST `/approvals/{approval_id}/delegate` | agent | lets `to` decide too |
 //! | GET `/approvals/link/{token}` | who has it | what is asked, as a page |
 //! | POST `/approvals/link/{token}` | who has it | decides, once |
+//! | GET `/openapi.json` | anybody | the document of all this |
+//! | GET `/docs` | anybody | the same as a page, to read and to try |
 //!
 //! A caller shows an API key (`X-API-Key`) or a token (`Authorization: Bearer`); either alone suffices. Errors are JSON
 //! with `detail`, `type`, `title`, `status` and `instance`; every answer has `X-Request-Id`, under which the log knows it.
@@ -52,6 +54,7 @@ mod claims;
 mod cloud_event;
 mod config;
 mod deliver;
+mod docs;
 mod edge;
 mod events;
 mod feed;
@@ -64,6 +67,7 @@ mod list;
 mod moves;
 mod new_event;
 mod new_task;
+mod openapi;
 mod origin;
 mod page;
 mod patience;
@@ -73,6 +77,7 @@ mod role;
 mod roles;
 mod root;
 mod routes;
+mod schemas;
 mod sender;
 mod serve;
 mod sla;
@@ -95,6 +100,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use self::caller::Caller;
 pub use self::config::GatewayConfig;
 pub use self::link_token::LINK_LIFE_DEFAULT;
+pub use self::openapi::document as openapi;
 pub use self::origin::Origin;
 use self::problem::Problem;
 pub use self::role::Role;

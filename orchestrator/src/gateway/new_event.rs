@@ -4,6 +4,7 @@ use axum::http::HeaderMap;
 use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::cloud_event::{REST, VERSION, is_name, source};
 use super::new_task::word;
@@ -14,19 +15,39 @@ const KEPT: [(&str, &str); 2] = [("time", "cloudeventtime"), ("dataschema", "clo
 
 /// An event as a client tells it. What is left out takes its default; a field that is not known is refused, because it
 /// was meant to say something.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object that describes an event")]
+#[schema(as = NewEvent, example = json!({
+    "event_type": "deploy.succeeded",
+    "payload": {"deployment_id": "d-7", "version": "1.2.3"},
+    "priority": "high",
+    "source_agent": "ops_agent",
+}))]
 pub(super) struct NewEventBody {
+    /// What happened: words of `a-z`, `0-9` and `_` with dots between them.
+    #[schema(max_length = 128, pattern = r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", example = "deploy.succeeded")]
     pub(super) event_type: String,
+    /// What is told: any JSON; an empty object unless told.
     #[serde(default = "nothing")]
     payload: Value,
+    /// How urgent it is; `medium` unless told.
     #[serde(default, deserialize_with = "word")]
     priority: Option<EventPriority>,
+    /// Who tells it; the caller unless told.
+    #[schema(max_length = 128, pattern = "^[ -~]*$")]
     source_agent: Option<String>,
+    /// The trace that it belongs to. Else that of `traceparent`, else a new one.
+    #[schema(max_length = 128, pattern = "^[ -~]*$")]
     trace_id: Option<String>,
+    /// Where in a trace it is told, as W3C Trace Context writes it; else that of the header.
+    #[schema(pattern = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
     traceparent: Option<String>,
+    /// The task that it is about.
     task_id: Option<TaskId>,
+    /// What else it is about: a commit, an order … Whoever waits for an event names it.
+    #[schema(max_length = 128, pattern = "^[ -~]*$")]
     key: Option<String>,
+    /// Free fields of yours.
     metadata: Option<Map<String, Value>>,
 }
 

@@ -7,34 +7,63 @@ use chrono::{DateTime, Utc};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::{Error, NewTask, Priority, Source, Span, Task, TaskId};
 
 /// A task as a client asks for it. What is left out or null takes its default; a field that is not known is refused,
 /// because it was meant to say something.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object that describes a task")]
+#[schema(as = NewTask, example = json!({
+    "type": "bugfix",
+    "payload": {"issue_id": "123", "description": "Fix login bug"},
+    "priority": "P1",
+    "source": "ops",
+}))]
 pub(super) struct NewTaskBody {
+    /// What kind of work it is: `faq`, `bugfix`, `deploy`, `investigate`, `monitor`, `alert`, `refactor`, `feature`,
+    /// `kb_update`, or any type that a live worker handles or a routing rule names.
     #[serde(rename = "type")]
+    #[schema(pattern = "^[a-z0-9_.-]{1,64}$", example = "bugfix")]
     pub(super) task_type: String,
+    /// The handler's input: any JSON, with whole numbers of 64 bits at most.
+    #[schema(required)]
     payload: Value,
+    /// The order within its queue; `P2` unless told.
     #[serde(default, deserialize_with = "word")]
     priority: Option<Priority>,
+    /// Who asks; `user` unless told.
     #[serde(default, deserialize_with = "word")]
     source: Option<Source>,
+    /// Shared by all that belongs together: 1 to 128 printable ASCII characters. Else the trace of `traceparent`, else the
+    /// parent's, else a new one.
+    #[schema(min_length = 1, max_length = 128, pattern = "^[ -~]*$")]
     trace_id: Option<String>,
+    /// The task that asks for this one.
     pub(super) parent_task_id: Option<TaskId>,
+    /// Free fields of yours, 16 KiB at most.
     metadata: Option<Map<String, Value>>,
+    /// Total time that it may take, from its creation.
     #[serde(default, deserialize_with = "span")]
+    #[schema(value_type = Option<Span>)]
     sla_target: Option<Span>,
+    /// The instant by which it has to have ended.
     #[serde(default, deserialize_with = "instant")]
     sla_deadline: Option<DateTime<Utc>>,
+    /// Attempts that may follow the first; 3 unless told.
     #[serde(default, deserialize_with = "retries")]
+    #[schema(maximum = 255)]
     max_retries: Option<u8>,
+    /// The queue, where routing by type is not wanted.
+    #[schema(pattern = "^[a-z0-9_.-]{1,64}$")]
     queue: Option<String>,
+    /// The instant before which it does not start, at most 366 days ahead; not together with `delay`.
     #[serde(default, deserialize_with = "instant")]
     run_at: Option<DateTime<Utc>>,
+    /// How long it waits before it may start; not together with `run_at`.
     #[serde(default, deserialize_with = "span")]
+    #[schema(value_type = Option<Span>)]
     delay: Option<Span>,
 }
 

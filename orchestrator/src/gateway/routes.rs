@@ -5,14 +5,14 @@ use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use serde::Serialize;
 use utoipa::openapi::OpenApi;
-use utoipa::openapi::path::PathItem;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claims, events, health, leases, link, list, moves, root, sla, task_details, tasks,
-    timeline,
+    Gateway, Role, approvals, claims, docs, events, health, leases, link, list, moves, openapi, root, sla, task_details,
+    tasks, timeline,
 };
 
 /// Who may call a route.
@@ -56,7 +56,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Adds a route. Who is let through is settled here, before a handler or a body is looked at.
-    fn add(mut self, access: Access, (schemas, paths, mut handlers): UtoipaMethodRouter<Gateway>) -> Self {
+    fn add(mut self, access: Access, (schemas, mut paths, mut handlers): UtoipaMethodRouter<Gateway>) -> Self {
         let needed = match access {
             Access::Anybody | Access::Link => None,
             Access::Role(role) => Some(role),
@@ -65,9 +65,11 @@ impl Table {
         if let Some(role) = needed {
             handlers = handlers.route_layer(from_fn_with_state((self.judge.clone(), role), require));
         }
-        for (path, item) in &paths.paths {
-            let methods = methods(item).into_iter();
-            self.rules.extend(methods.map(|method| Rule { method, path: path.clone(), access }));
+        for (path, item) in &mut paths.paths {
+            for (method, operation) in operations(item) {
+                openapi::complete(operation, path, access);
+                self.rules.push(Rule { method, path: path.clone(), access });
+            }
         }
         self.routes = self.routes.routes((schemas, paths, handlers));
         self
@@ -75,19 +77,20 @@ impl Table {
 
     /// What is served, and its description.
     pub(super) fn split(self) -> (Router<Gateway>, OpenApi) {
-        self.routes.split_for_parts()
+        let (routes, document) = self.routes.split_for_parts();
+        (routes, openapi::whole(document))
     }
 }
 
-fn methods(item: &PathItem) -> Vec<Method> {
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
     let all = [
-        (Method::GET, &item.get),
-        (Method::POST, &item.post),
-        (Method::PUT, &item.put),
-        (Method::PATCH, &item.patch),
-        (Method::DELETE, &item.delete),
+        (Method::GET, &mut item.get),
+        (Method::POST, &mut item.post),
+        (Method::PUT, &mut item.put),
+        (Method::PATCH, &mut item.patch),
+        (Method::DELETE, &mut item.delete),
     ];
-    all.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method).collect()
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 /// Everything that the gateway serves.
@@ -96,7 +99,12 @@ pub(super) fn table(judge: &Judge, approver: Role) -> Table {
     const USER: Access = Access::Role(Role::User);
     const AGENT: Access = Access::Role(Role::Agent);
 
-    let empty = Table { routes: OpenApiRouter::new(), rules: Vec::new(), judge: judge.clone(), approver };
+    let empty = Table {
+        routes: OpenApiRouter::with_openapi(openapi::empty()),
+        rules: Vec::new(),
+        judge: judge.clone(),
+        approver,
+    };
     empty
         .add(Anybody, routes!(root::about))
         .add(Anybody, routes!(health::livez))
@@ -130,4 +138,7 @@ pub(super) fn table(judge: &Judge, approver: Role) -> Table {
         .add(Approver, routes!(approvals::reject))
         .add(Approver, routes!(approvals::delegate))
         .add(Link, routes!(link::show, link::decide))
+        .add(Anybody, routes!(docs::openapi))
+        .add(Anybody, routes!(docs::page))
+        .add(Anybody, routes!(docs::file))
 }

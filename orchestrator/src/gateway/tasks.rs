@@ -4,21 +4,56 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::new_event::traceparent;
 use super::new_task::NewTaskBody;
 use super::{Caller, Gateway, Problem};
-use crate::{BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
+use crate::{ApprovalId, BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
 
-/// `POST /tasks`
-#[utoipa::path(post, path = "/tasks")]
+/// A task that was created.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TaskCreated {
+    success: bool,
+    task_id: TaskId,
+    /// What became of it, in words.
+    message: String,
+    /// Null when it was stored and could not be read back.
+    task: Option<Task>,
+    /// The approval that it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    approval_id: Option<ApprovalId>,
+}
+
+/// One task.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TaskTold {
+    success: bool,
+    task_id: TaskId,
+    task: Task,
+}
+
+/// Create a task
+///
+/// It is stored for good before the answer comes, and goes to the queue of its type. A task that the approval policy holds
+/// back is created too: it is `blocked`, in no queue, and the answer has its `approval_id`.
+#[utoipa::path(
+    post, path = "/tasks", tag = "tasks", operation_id = "create_task",
+    params(("traceparent" = Option<String>, Header, description = "Puts the task into this trace (W3C Trace Context)")),
+    request_body = NewTaskBody,
+    responses(
+        (status = 200, description = "The task is stored", body = TaskCreated),
+        (status = 400, description = "The body is not sound JSON, or the type is not known; `known_types` lists those that are"),
+        (status = 429, description = "Too many requests, or the queue is full; `Retry-After` tells when to come again"),
+    )
+)]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<TaskCreated>, Problem> {
     let (asked, place) = gateway.read_body::<NewTaskBody>(request).await?;
     check_known(&gateway, &asked.task_type).await?;
     let parent = match asked.parent_task_id {
@@ -30,10 +65,10 @@ pub(super) async fn create(
     let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
     // The task is stored: whatever goes wrong from here on is no failure of the request.
     Ok(Json(match gateway.ask(gateway.orch.get(id)).await {
-        Ok(task) => created(&task),
+        Ok(task) => created(task),
         Err(error) => {
             tracing::warn!(%error, task_id = %id, "a task was stored and could not be read back");
-            json!({"success": true, "task_id": id, "message": "Task created", "task": null})
+            TaskCreated { success: true, task_id: id, message: "Task created".into(), task: None, approval_id: None }
         }
     }))
 }
@@ -43,30 +78,30 @@ fn trace(headers: &HeaderMap) -> Option<String> {
     crate::trace_of(&traceparent(headers)?).ok().map(Into::into)
 }
 
-fn created(task: &Task) -> Value {
-    let waits = task.approval_id.filter(|_| task.blocked_on == Some(BlockedOn::Approval));
-    let message = match waits {
+fn created(task: Task) -> TaskCreated {
+    let approval_id = task.approval_id.filter(|_| task.blocked_on == Some(BlockedOn::Approval));
+    let message = match approval_id {
         Some(approval) => {
             format!("Task created; it waits for {approval} and goes to {} once that is given", task.assigned_to)
         }
         None => format!("Task created and assigned to {}", task.assigned_to),
     };
-    let mut told = json!({"success": true, "task_id": task.task_id, "message": message, "task": task});
-    if let (Some(approval), Value::Object(members)) = (waits, &mut told) {
-        members.insert("approval_id".into(), approval.to_string().into());
-    }
-    told
+    TaskCreated { success: true, task_id: task.task_id, message, task: Some(task), approval_id }
 }
 
-/// `GET /tasks/{id}`
-#[utoipa::path(get, path = "/tasks/{id}")]
+/// Read a task
+#[utoipa::path(
+    get, path = "/tasks/{id}", tag = "tasks", operation_id = "read_task",
+    params(("id" = TaskId, Path, description = "The task")),
+    responses((status = 200, description = "The task in full", body = TaskTold)),
+)]
 pub(super) async fn read(
     State(gateway): State<Gateway>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Json<Value>, Problem> {
-    let id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(id)).await?;
-    Ok(Json(json!({"success": true, "task_id": id, "task": task})))
+) -> Result<Json<TaskTold>, Problem> {
+    let task_id = id_of(id)?;
+    let task = gateway.ask(gateway.orch.get(task_id)).await?;
+    Ok(Json(TaskTold { success: true, task_id, task }))
 }
 
 /// What came of a move; one that the task's state does not allow is told with that state.

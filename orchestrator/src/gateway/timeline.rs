@@ -9,8 +9,11 @@ use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use chrono::TimeDelta;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
 
+use super::cloud_event::CloudEvent;
 use super::events::asks_for;
 use super::tasks::id_of;
 use super::{Gateway, Problem, cloud_event};
@@ -28,17 +31,38 @@ const AHEAD: TimeDelta = TimeDelta::seconds(1);
 /// Whether a list of CloudEvents is all that there were.
 const COMPLETE: HeaderName = HeaderName::from_static("x-complete");
 
-/// `GET /tasks/{id}/events`
-#[utoipa::path(get, path = "/tasks/{id}/events")]
+/// What was told about a task.
+#[derive(Serialize, ToSchema)]
+pub(super) struct TaskEvents {
+    success: bool,
+    task_id: TaskId,
+    count: usize,
+    /// Oldest first.
+    events: Vec<Event>,
+    /// Whether these are all that there were.
+    complete: bool,
+}
+
+/// Read a task's events
+///
+/// Its timeline, oldest first, as far back as events are kept. Ask for `application/cloudevents+json` to get CloudEvents.
+#[utoipa::path(
+    get, path = "/tasks/{id}/events", tag = "events", operation_id = "read_task_events",
+    params(("id" = TaskId, Path, description = "The task")),
+    responses((status = 200, description = "The events",
+        content((TaskEvents = "application/json"), (Vec<CloudEvent> = "application/cloudevents-batch+json")),
+        headers(("X-Complete" = Option<String>, description = "Of CloudEvents: whether these are all, `true` or `false`")),
+    )),
+)]
 pub(super) async fn events(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
-    let id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(id)).await?;
+    let task_id = id_of(id)?;
+    let task = gateway.ask(gateway.orch.get(task_id)).await?;
     let from = EventsFrom::Behind(EventCursor::at(task.created_at - AHEAD));
-    let (events, whole) = about(&gateway, id, from).await?;
+    let (events, whole) = about(&gateway, task_id, from).await?;
     // Its creation is its first change.
     let complete = whole && events.iter().any(|event| event.payload["number"] == 1);
     if asks_for(&headers, &[cloud_event::ONE, cloud_event::MANY]) {
@@ -48,10 +72,7 @@ pub(super) async fn events(
         let kind = HeaderValue::from_static(cloud_event::MANY);
         return Ok(([(CONTENT_TYPE, kind), (COMPLETE, complete)], Value::Array(events).to_string()).into_response());
     }
-    let told = json!({
-        "success": true, "task_id": id, "count": events.len(), "events": events, "complete": complete,
-    });
-    Ok(Json(told).into_response())
+    Ok(Json(TaskEvents { success: true, task_id, count: events.len(), events, complete }).into_response())
 }
 
 /// The task's events, and whether they are all that there were.
