@@ -7,8 +7,9 @@ use axum::extract::{Path, RawQuery, Request, State};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::leases::stands;
+use super::leases::{TaskMoved, stands};
 use super::query::Pairs;
 use super::tasks::{id_of, moved, unfit};
 use super::{Caller, Gateway, Problem};
@@ -17,25 +18,45 @@ use crate::{Span, Status, TaskId};
 /// Lease of an agent that reports by PATCH: it may never be heard of again before it is done.
 const LEASE_DEFAULT: Duration = Duration::from_secs(15 * 60);
 
-/// The optional body of `PATCH /tasks/{id}/status`.
-#[derive(Default, Deserialize)]
+/// What a completed task has brought.
+#[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, expecting = "an object with result")]
-struct ReportBody {
+#[schema(as = Report)]
+pub(super) struct ReportBody {
+    /// At most 1 MiB.
     #[serde(default)]
     result: Value,
 }
 
 type AskedId = Result<Path<String>, PathRejection>;
 
-/// `PATCH /tasks/{id}/status?status=&error=&retryable=&lease=`
-#[utoipa::path(patch, path = "/tasks/{id}/status")]
+/// Report the status of a task
+///
+/// For agents that claim nothing: `in_progress` takes a runnable task out of its queue, under a lease that the same report
+/// renews; `completed` and `failed` end it, also straight from its queue; `assigned` gives it back; `cancelled` ends it or has
+/// whoever has it asked to stop. The caller's name is the proof: nobody reports on what others have.
+#[utoipa::path(
+    patch, path = "/tasks/{id}/status", tag = "tasks", operation_id = "report_status",
+    params(
+        ("id" = TaskId, Path, description = "The task"),
+        ("status" = Reported, Query, description = "How it stands"),
+        ("error" = Option<String>, Query, description = "What went wrong, of a failed one"),
+        ("retryable" = Option<bool>, Query, description = "Whether a failed one is tried again while it has retries left; false unless told"),
+        ("lease" = Option<String>, Query, description = "How long it stays the caller's own without another report, 5 s to 24 h; 15m unless told", example = "15m"),
+    ),
+    request_body = Option<ReportBody>,
+    responses(
+        (status = 200, description = "How it stands now", body = TaskMoved),
+        (status = 409, description = "It does not move so; `task_status` tells how it stands"),
+    )
+)]
 pub(super) async fn report(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: AskedId,
     RawQuery(query): RawQuery,
     request: Request,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     pairs.only(&["status", "error", "retryable", "lease"])?;
@@ -58,6 +79,18 @@ pub(super) async fn report(
     let report = Report { gateway: &gateway, agent: &caller.name, id };
     let reported = report.make(status, error, retryable, lease, &result).await;
     Ok(stands(id, moved(&gateway, id, reported).await?))
+}
+
+/// How an agent says that a task stands.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "it is only described")]
+enum Reported {
+    InProgress,
+    Completed,
+    Failed,
+    Cancelled,
+    Assigned,
 }
 
 const KNOWN: &str = "in_progress completed failed cancelled assigned";
@@ -101,21 +134,39 @@ impl Report<'_> {
     }
 }
 
-/// `POST /tasks/{id}/cancel`
-#[utoipa::path(post, path = "/tasks/{id}/cancel")]
-pub(super) async fn cancel(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<Value>, Problem> {
+/// Cancel a task
+///
+/// One that waits ends at once as `cancelled`; whoever runs one is asked to stop, and it stays `in_progress` until he does.
+#[utoipa::path(
+    post, path = "/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
+    params(("id" = TaskId, Path, description = "The task")),
+    responses(
+        (status = 200, description = "How it stands now", body = TaskMoved),
+        (status = 409, description = "It has ended otherwise; `task_status` tells how"),
+    )
+)]
+pub(super) async fn cancel(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
     let cancelled = gateway.orch.cancel(id).await;
     Ok(stands(id, moved(&gateway, id, cancelled).await?))
 }
 
-/// `POST /tasks/{id}/retry`
-#[utoipa::path(post, path = "/tasks/{id}/retry")]
+/// Retry a task
+///
+/// Gives a failed or cancelled task a new life under its id, with all its retries; durable steps that were done stay done.
+#[utoipa::path(
+    post, path = "/tasks/{id}/retry", tag = "tasks", operation_id = "retry_task",
+    params(("id" = TaskId, Path, description = "The task")),
+    responses(
+        (status = 200, description = "It is runnable again", body = TaskMoved),
+        (status = 409, description = "It has not ended, or has completed; `task_status` tells how it stands"),
+    )
+)]
 pub(super) async fn retry(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: AskedId,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
     let retried = gateway.orch.retry_by(id, &caller.name).await;
     moved(&gateway, id, retried).await?;

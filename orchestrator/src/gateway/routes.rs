@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claims, docs, events, health, leases, link, list, moves, openapi, root, sla, task_details,
-    tasks, timeline,
+    Gateway, Role, approvals, claims, docs, events, health, leases, link, list, moves, openapi, root, sla,
+    task_details, tasks, timeline,
 };
 
 /// Who may call a route.
