@@ -4,12 +4,13 @@
 //! lets go of tasks brings no answer, it calls [`Incarnation::reconcile`] before anything else.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::claim::{Claim, Finish, Ticket, cancelled_tail, poison_tail};
+use crate::claim::{Claim, Finish, Ticket, cancelled_tail};
 use crate::policy::Gate;
+use crate::silence::LeaseWatch;
 use crate::sla::SlaTerms;
 use crate::store::{Fault, Items, Store, read};
 use crate::{Error, Orchestrator, Result, TaskId};
@@ -109,17 +110,7 @@ struct Life {
     name: String,
     lease: Duration,
     generation: AtomicU64,
-    watch: Mutex<Watch>,
-}
-
-/// Leases of other workers (value last seen, and since when on our own monotonic clock) and when they were looked at.
-#[derive(Debug)]
-struct Watch(Vec<(Vec<u8>, String, Instant)>, Instant);
-
-impl Default for Watch {
-    fn default() -> Self {
-        Self(Vec::new(), Instant::now())
-    }
+    watch: LeaseWatch,
 }
 
 impl Incarnation {
@@ -132,7 +123,7 @@ impl Incarnation {
             return Err(Error::invalid(format!("a worker serves at most {QUEUES_MAX} queues, not {}", queues.len())));
         }
         let name = format!("{}-{:08x}", std::process::id(), rand::random::<u32>());
-        let life = Life { name, lease, generation: AtomicU64::new(1), watch: Mutex::default() };
+        let life = Life { name, lease, generation: AtomicU64::new(1), watch: LeaseWatch::new(lease) };
         let this = Self { store: orch.store().clone(), life: Arc::new(life) };
         let descriptions: Vec<(String, Vec<u8>)> = offers
             .iter()
@@ -152,6 +143,12 @@ impl Incarnation {
         }
     }
 
+    /// The life of an agent outside, which holds one task; it began when that was given to it.
+    pub(crate) fn outside(store: &Store, name: String, generation: u64) -> Self {
+        let life = Life { name, lease: LEASE, generation: AtomicU64::new(generation), watch: LeaseWatch::new(LEASE) };
+        Self { store: store.clone(), life: Arc::new(life) }
+    }
+
     /// The same life over a connection of its own, for the runtime of the heartbeat.
     ///
     /// # Errors
@@ -169,7 +166,7 @@ impl Incarnation {
             name: self.life.name.clone(),
             lease: self.life.lease,
             generation: AtomicU64::new(generation),
-            watch: Mutex::default(),
+            watch: LeaseWatch::new(self.life.lease),
         };
         Self { store: self.store.clone(), life: Arc::new(life) }
     }
@@ -263,40 +260,22 @@ impl Incarnation {
         if items.next::<u8>()? == 0 {
             return Err(Error::LeaseLost);
         }
-        self.store.set_now_ms(items.next()?);
+        let now_ms = items.next()?;
+        self.store.set_now_ms(now_ms);
         let (due_ms, shelves): (i64, u64) = (items.next()?, items.next()?);
         let mut leases = Vec::new();
         // A name that somebody else wrote need not be text; it is rescued like any other.
         while let (Ok(worker), Ok(lease)) = (items.next::<Vec<u8>>(), items.next::<String>()) {
             leases.push((worker, lease));
         }
-        self.watch_leases(leases);
+        self.life.watch.saw(&self.life.name, now_ms, leases);
         Ok(Beaten { due: u64::try_from(due_ms).ok().map(Duration::from_millis), shelf: shelves > 0 })
-    }
-
-    /// Notes the leases of others: a value seen before keeps the instant when it was first seen.
-    fn watch_leases(&self, leases: Vec<(Vec<u8>, String)>) {
-        let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let blind = std::mem::replace(&mut watch.1, Instant::now()).elapsed() > (self.life.lease / 2).max(BEAT / 2);
-        if blind {
-            // Who did not look cannot say that a lease stood still: Redis may have been away for everybody.
-            watch.0.clear();
-        }
-        watch.0 = leases
-            .into_iter()
-            .filter(|(worker, _)| worker != self.life.name.as_bytes())
-            .map(|(worker, lease)| {
-                let since = watch.0.iter().find(|(w, l, _)| *w == worker && *l == lease).map(|(_, _, since)| *since);
-                (worker, lease, since.unwrap_or_else(Instant::now))
-            })
-            .collect();
     }
 
     /// When the first of the watched leases will have stood still for a whole lease.
     #[must_use]
     pub fn next_rescue(&self) -> Option<Instant> {
-        let watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        watch.0.iter().map(|(_, _, since)| *since + self.life.lease).min()
+        self.life.watch.next()
     }
 
     /// Takes back the tasks of workers whose lease stood still for a whole lease on this process's monotonic clock, if
@@ -305,36 +284,7 @@ impl Incarnation {
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn rescue(&self) -> Result<usize> {
-        let silent: Vec<(Vec<u8>, String)> = {
-            let mut watch = self.life.watch.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            let (over, still): (Vec<_>, Vec<_>) =
-                watch.0.drain(..).partition(|(_, _, since)| since.elapsed() >= self.life.lease);
-            watch.0 = still;
-            over.into_iter().map(|(worker, lease, _)| (worker, lease)).collect()
-        };
-        let mut rescued = 0;
-        for (worker, lease) in silent {
-            loop {
-                let (moved, left) = self.rescue_some(&worker, &lease).await?;
-                rescued += usize::try_from(moved).unwrap_or(0);
-                if moved <= 0 || left == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(rescued)
-    }
-
-    async fn rescue_some(&self, worker: &[u8], lease: &str) -> Result<(i64, i64)> {
-        let reply = self
-            .store
-            .repeat(|_| {
-                let call = self.store.call(&self.store.scripts().rescue);
-                let call = call.arg(worker).arg(lease).arg(SWEEP_MAX).arg(CRASHES_MAX);
-                call.arg(poison_tail(CRASHES_MAX)).arg(cancelled_tail())
-            })
-            .await?;
-        read(reply)
+        self.life.watch.rescue(&self.store).await
     }
 
     /// Fires what is due; returns the time until the next timer, if one is set.

@@ -25,6 +25,18 @@ pub const JOURNAL_BYTES_MAX: usize = 8 << 20;
 /// Longest name of an entry, in bytes.
 pub const ENTRY_NAME_MAX: usize = 128;
 
+/// # Errors
+/// [`Error::Invalid`] for what cannot be the name of an entry.
+#[doc(hidden)]
+pub fn check_entry_name(name: &str) -> Result {
+    match name.is_empty() || name.len() > ENTRY_NAME_MAX || name.chars().any(char::is_control) {
+        true => Err(Error::invalid(format!(
+            "a durable call's name has 1 to {ENTRY_NAME_MAX} bytes and no control characters"
+        ))),
+        false => Ok(()),
+    }
+}
+
 /// What an entry is about, and what has come of it.
 #[derive(Clone, Debug, PartialEq)]
 #[doc(hidden)]

@@ -21,6 +21,7 @@ mod forecast;
 pub mod gateway;
 mod group;
 mod handle;
+mod hold;
 mod hours;
 mod id;
 mod incarnation;
@@ -39,6 +40,7 @@ mod relay;
 mod report;
 mod retry;
 mod router;
+mod silence;
 mod sla;
 mod span;
 mod stats;
@@ -79,6 +81,9 @@ pub use error::{Error, Result};
 pub use forecast::AtRisk;
 pub use group::{Delivery, EVENT_RETRIES_DEFAULT, EVENTS_AT_ONCE_DEFAULT, EVENTS_AT_ONCE_MAX, Group, Unhandled};
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
+pub use hold::{
+    Answer, HOLD_LEASE_MAX, HOLD_LEASE_MIN, HOLDS_MAX, Hold, HoldToken, Holder, PROGRESS_NOTE_MAX, Renewed,
+};
 pub use hours::Hours;
 pub use id::TaskId;
 pub use incarnation::{
@@ -110,7 +115,7 @@ pub use webhook::{
 #[doc(hidden)]
 pub use {
     asking::Asking,
-    journal::{Decision, Entry, Noted, digest, hash_bytes},
+    journal::{Decision, Entry, Noted, check_entry_name, digest, hash_bytes},
     parking::{Until, Wait},
     telling::{TOLD_BYTES_MAX, Telling},
 };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::embedded::Embedded;
 use crate::handle::TaskHandle;
+use crate::hold::Progress;
 use crate::newest::Newest;
 use crate::stats::Stats;
 use crate::store::{Call, Fault, Items, Store, read};
@@ -113,14 +114,19 @@ impl Orchestrator {
     /// # Errors
     /// [`Error::NotFound`] when it is unknown or its retention has passed.
     pub async fn get(&self, id: TaskId) -> Result<Task> {
-        let script = &self.store.scripts().get;
-        let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes())).await?;
-        let parts: Vec<Vec<u8>> = read(reply)?;
+        let parts = self.parts(id).await?;
         let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
         let task = Task::told(id, [part(0), part(1), part(2), part(3)])?;
         let task = task.ok_or_else(|| Error::NotFound { what: format!("task {id}") })?;
         let sla_clock = SlaClock::read(part(4), self.store.now_ms(), task.status.is_terminal());
-        Ok(Task { sla_clock, ..task })
+        let progress = codec::decode("progress", part(5)).ok().map(|progress: Progress| progress.fraction);
+        Ok(Task { sla_clock, progress, ..task })
+    }
+
+    /// What the script `get` tells of a task.
+    pub(crate) async fn parts(&self, id: TaskId) -> Result<Vec<Vec<u8>>> {
+        let script = &self.store.scripts().get;
+        read(self.store.repeat(|_| self.store.call(script).arg(id.as_bytes())).await?)
     }
 
     /// One page of the namespace's tasks; [`TaskPage`] tells the order. `cursor` comes from the page before, `limit` is

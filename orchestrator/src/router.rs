@@ -83,6 +83,13 @@ impl Router {
         &self.rules
     }
 
+    /// The queues that rules may send tasks of a type to.
+    pub(crate) fn homes(&self, task_type: &str) -> Vec<String> {
+        let fits =
+            |rule: &&Rule| rule.matches(task_type, rule.priority.unwrap_or_default(), rule.source.unwrap_or_default());
+        self.rules.iter().filter(fits).map(|rule| rule.queue.clone()).collect()
+    }
+
     /// The queue by custom rule.
     pub(crate) fn by_rule(&self, task_type: &str, priority: Priority, source: Source) -> Option<&str> {
         self.rules.iter().find(|rule| rule.matches(task_type, priority, source)).map(|rule| rule.queue.as_str())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::handle::TaskHandle;
 use crate::new_task::Draft;
-use crate::router::{BUILT_IN, built_in};
+use crate::router::{BUILT_IN, QUEUE_DEFAULT, built_in};
 use crate::store::read;
 use crate::{Error, NewTask, Offer, Orchestrator, Result, TaskId};
 
@@ -20,6 +20,8 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 const SEND_WINDOW_MS: u64 = 10_000;
 /// So is a repeated one after this.
 const REPEAT_WINDOW_MS: u64 = 60_000;
+/// Types in the handler table beyond which none is added for an agent outside.
+const OFFERS_MAX: usize = 1000;
 /// How long the published handler table is taken as known.
 const OFFERS_FRESH: Duration = Duration::from_secs(5);
 
@@ -161,6 +163,27 @@ fn route<T>(
         task.task_type,
         known.join(", ")
     )))
+}
+
+/// The queues where tasks of these types go, whatever their priority and source; each once. Whoever asks for a type handles
+/// it: one that nobody knew becomes known, so that it can be submitted.
+pub(crate) async fn homes(orch: &Orchestrator, types: &[String]) -> Result<Vec<String>> {
+    let known = orch.offers.table(orch).await?;
+    let mut homes: Vec<String> = Vec::new();
+    for task_type in types {
+        let mut own = orch.config().router.homes(task_type);
+        let offered = known.offers.get(task_type).map(|offer| offer.queue.clone());
+        own.extend(offered.or_else(|| built_in(task_type).map(Into::into)));
+        if own.is_empty() {
+            let offer = Offer { task_type: task_type.clone(), queue: QUEUE_DEFAULT.into(), ..Offer::default() };
+            orch.store.offer(task_type, &crate::codec::encode("offer", &offer, 64 * 1024)?, OFFERS_MAX).await?;
+            orch.offers.forget();
+            own.push(offer.queue);
+        }
+        own.retain(|home| !homes.contains(home));
+        homes.append(&mut own);
+    }
+    Ok(homes)
 }
 
 /// Stores one batch of one queue, all or none.

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use orchestrator::{
-    Assignment, ENTRY_NAME_MAX, Entry, Error, EventCursor, Incarnation, NewEvent, Noted, RESULT_BYTES_MAX, TaskId,
-    Telling, Ticket, Wait, digest,
+    Assignment, Entry, Error, EventCursor, Incarnation, NewEvent, Noted, RESULT_BYTES_MAX, TaskId, Telling, Ticket,
+    Wait, digest,
 };
 use tokio::sync::{Notify, OnceCell};
 
@@ -429,8 +429,7 @@ impl Durable {
                 format!("the name `{}` is used twice by durable calls of one handler; each needs its own", call.name);
             return self.fatal("twice", error).await;
         }
-        if call.name.is_empty() || call.name.len() > ENTRY_NAME_MAX || call.name.chars().any(char::is_control) {
-            let error = format!("a durable call's name has 1 to {ENTRY_NAME_MAX} bytes and no control characters");
+        if let Err(error) = orchestrator::check_entry_name(&call.name) {
             return self.fatal("journal", error).await;
         }
         call.tell(Moment::Called(kind));

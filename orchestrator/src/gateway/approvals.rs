@@ -4,13 +4,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::query::Pairs;
-use super::{Caller, Gateway, Problem, body, strict};
+use super::tasks::unfit;
+use super::{Caller, Gateway, Problem};
 use crate::approval::check_who;
 use crate::{APPROVALS_MAX, Approval, ApprovalId, ApprovalStatus, Approver, Ballot, Decided, Error};
 
@@ -182,7 +182,7 @@ pub(super) async fn approve(
     request: Request,
 ) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
-    let asked: ApproveBody = body_of(&gateway, request).await?.unwrap_or_default();
+    let asked: ApproveBody = gateway.read_optional(request).await?.unwrap_or_default();
     let mut ballot = Ballot::approve(approver).note(asked.note.as_deref().unwrap_or_default());
     if let Some(form) = asked.form {
         ballot = ballot.form(Value::Object(form));
@@ -216,7 +216,7 @@ pub(super) async fn reject(
 ) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
-    let asked: RejectBody = body_of(&gateway, request).await?.unwrap_or_default();
+    let asked: RejectBody = gateway.read_optional(request).await?.unwrap_or_default();
     let reason = match (pairs.one("reason")?, asked.reason.as_deref()) {
         (Some(one), Some(other)) if one != other => {
             return Err(unfit("the reason in the query and the one in the body differ; give one of them"));
@@ -245,7 +245,7 @@ pub(super) async fn delegate(
     request: Request,
 ) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
-    let asked: Option<DelegateBody> = body_of(&gateway, request).await?;
+    let asked: Option<DelegateBody> = gateway.read_optional(request).await?;
     let to = asked.ok_or_else(|| unfit("say to whom: {\"to\": \"bob\"} or {\"to\": \"role:lead\"}"))?.to;
     gateway.orch.delegate(id, &approver, &to).await.map_err(|error| unsure(&error))?;
     let message = format!("Delegated to {to} by {}", caller.name);
@@ -337,20 +337,4 @@ fn shown(ballot: Ballot, hash: Option<&str>) -> Result<Ballot, Problem> {
             Err(unfit("payload_hash: send the payload_hash of the approval as it was told, 64 hexadecimal digits"))
         }
     }
-}
-
-/// The body, if there is one. Clients that send none name all kinds of types for it.
-async fn body_of<T: DeserializeOwned>(gateway: &Gateway, request: Request) -> Result<Option<T>, Problem> {
-    let typed = body::check_type(request.headers());
-    let bytes = body::take(request, gateway.body).await?;
-    if bytes.iter().all(u8::is_ascii_whitespace) {
-        return Ok(None);
-    }
-    typed?;
-    let _room = gateway.room.acquire().await;
-    strict::from_slice(&bytes)
-}
-
-fn unfit(what: &str) -> Problem {
-    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what)
 }

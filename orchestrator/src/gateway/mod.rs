@@ -8,6 +8,12 @@
 //! | GET `/health` | anybody | Redis takes writes, and how many tasks it has; else 503 |
 //! | GET `/stats` | anybody | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
+//! | GET `/tasks` | user | tasks page by page: `status`, `type`, `agent`, `priority`, `created_from`, `created_before`, `limit`, `cursor` |
+//! | POST `/tasks/claim` | agent | gives an agent outside tasks of its types, each under a lease; `?wait=20s` |
+//! | POST `/tasks/{id}/lease/{move}` | agent | what that agent does then: `heartbeat` `progress` `complete` `fail` `release` `park` |
+//! | PATCH `/tasks/{id}/status` | agent | the same without a token, for the simple case: `?status=`, `error`, `retryable`, `lease` |
+//! | POST `/tasks/{id}/cancel` | agent | ends a task, or has its worker asked to stop |
+//! | POST `/tasks/{id}/retry` | agent | gives a failed or cancelled task a new life |
 //! | GET `/tasks/{id}` | user | one task in full |
 //! | GET `/tasks/{id}/sla` | user | its promise, where its time went, what is left |
 //! | GET `/tasks/{id}/journal` | user | what it has done for good |
@@ -44,6 +50,7 @@
 mod approvals;
 mod body;
 mod caller;
+mod claims;
 mod cloud_event;
 mod config;
 mod deliver;
@@ -53,8 +60,11 @@ mod events;
 mod feed;
 mod health;
 mod keys;
+mod leases;
 mod link;
 mod link_token;
+mod list;
+mod moves;
 mod new_event;
 mod new_task;
 mod openapi;
@@ -137,6 +147,18 @@ impl Gateway {
         let bytes = body::read(request, self.body).await?;
         let place = self.room().await?;
         Ok((strict::from_slice(&bytes)?, place))
+    }
+
+    /// The body of a request, if there is one. Clients that send none name all kinds of types for it.
+    async fn read_optional<T: DeserializeOwned>(&self, request: Request) -> Result<Option<T>, Problem> {
+        let typed = body::check_type(request.headers());
+        let bytes = body::take(request, self.body).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        typed?;
+        let _place = self.room().await?;
+        strict::from_slice(&bytes).map(Some)
     }
 
     /// The body of a request as any JSON, lists too; `None` when there is none.

@@ -115,7 +115,7 @@ pub(super) fn word<'de, D: Deserializer<'de>, T: FromStr<Err = Error>>(reader: D
 }
 
 /// A number of seconds, or text with a unit.
-fn span<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Span>, D::Error> {
+pub(super) fn span<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Span>, D::Error> {
     let span = match Option::<Value>::deserialize(reader)? {
         None => return Ok(None),
         Some(Value::String(text)) => Span::from(text.as_str()),

@@ -23,6 +23,13 @@ impl Pairs {
         }
     }
 
+    /// Refuses any name but these: one that is misspelt would silently count for nothing.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        let Some((name, _)) = self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
+        let said = format!("`{}` means nothing here; known are: {}", crate::error::excerpt(name), known.join(" "));
+        Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, said))
+    }
+
     /// Names and values whose names begin with `prefix`, without it.
     pub(super) fn under<'p>(&'p self, prefix: &'p str) -> impl Iterator<Item = (&'p str, &'p str)> {
         self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))

@@ -10,7 +10,10 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
-use super::{Gateway, Role, approvals, docs, events, health, link, openapi, root, sla, task_details, tasks, timeline};
+use super::{
+    Gateway, Role, approvals, claims, docs, events, health, leases, link, list, moves, openapi, root, sla,
+    task_details, tasks, timeline,
+};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,7 +112,18 @@ pub(super) fn table(judge: &Judge, approver: Role) -> Table {
         .add(Anybody, routes!(health::health))
         .add(Anybody, routes!(root::stats))
         .add(AGENT, routes!(tasks::create))
+        .add(USER, routes!(list::list))
+        .add(AGENT, routes!(claims::claim))
         .add(USER, routes!(tasks::read))
+        .add(AGENT, routes!(moves::report))
+        .add(AGENT, routes!(moves::cancel))
+        .add(AGENT, routes!(moves::retry))
+        .add(AGENT, routes!(leases::heartbeat))
+        .add(AGENT, routes!(leases::progress))
+        .add(AGENT, routes!(leases::complete))
+        .add(AGENT, routes!(leases::fail))
+        .add(AGENT, routes!(leases::release))
+        .add(AGENT, routes!(leases::park))
         .add(USER, routes!(task_details::sla))
         .add(USER, routes!(task_details::journal))
         .add(USER, routes!(timeline::events))

@@ -54,8 +54,9 @@ pub async fn serve(
     };
     // Ends with this function, and with its future when somebody drops that.
     let mut background = JoinSet::new();
-    let (ahead, mirror, teller) = (orch.clone(), orch.clone(), orch.clone());
+    let (ahead, mirror, teller, rescuer) = (orch.clone(), orch.clone(), orch.clone(), orch.clone());
     background.spawn(async move { orch.keep_time().await });
+    background.spawn(async move { rescuer.keep_rescuing().await });
     background.spawn(async move { ahead.keep_forecasting().await });
     background.spawn(async move { mirror.keep_mirroring().await });
     let mut delivering = JoinSet::new();

@@ -112,6 +112,36 @@ pub(super) async fn read(
     Ok(Json(TaskTold { success: true, task_id, task }))
 }
 
+/// What came of a move; one that the task's state does not allow is told with that state.
+pub(super) async fn moved<T>(gateway: &Gateway, id: TaskId, outcome: crate::Result<T>) -> Result<T, Problem> {
+    let error = match outcome {
+        Ok(moved) => return Ok(moved),
+        Err(error) => error,
+    };
+    Err(match error {
+        Error::Conflict { .. } => {
+            let status = gateway.ask(gateway.orch.get(id)).await.map_or("unknown", |task| task.status.as_str());
+            Problem::of(&error).with("task_status", status)
+        }
+        Error::LeaseLost => {
+            Problem::new(StatusCode::CONFLICT, format!("the lease of task {id} is over; somebody else may have it"))
+        }
+        Error::Unavailable { .. } => {
+            let state = super::health::state(&error);
+            tracing::warn!(%error, task_id = %id, "a task was to be moved and no answer came");
+            let said = format!(
+                "Redis does not serve now: {state}. Whether the task was moved is not known; send the same again, or look at it"
+            );
+            Problem::unavailable(said, 2).with("redis", state)
+        }
+        other => Problem::of(&other),
+    })
+}
+
+pub(super) fn unfit(what: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, what)
+}
+
 /// What is no task's id is the id of none.
 pub(super) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<TaskId, Problem> {
     let unknown = |what: String| Problem::new(StatusCode::NOT_FOUND, what);

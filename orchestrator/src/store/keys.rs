@@ -68,6 +68,11 @@ impl Keys {
         format!("{}r:{queue}", self.base)
     }
 
+    /// ZSET of the shelf of a type.
+    pub(crate) fn shelf(&self, task_type: &str) -> String {
+        format!("{}u:{task_type}", self.base)
+    }
+
     /// There while one process sees to the forecast.
     pub(crate) fn forecast(&self) -> String {
         format!("{}f", self.base)
@@ -96,6 +101,11 @@ impl Keys {
     /// HASH of what ended in one hour, for the reports.
     pub(crate) fn hour(&self, hour: u64) -> String {
         format!("{}R{hour}", self.base)
+    }
+
+    /// HASH of the generations of workers and of the queues that are paused.
+    pub(crate) fn generations(&self) -> String {
+        format!("{}g", self.base)
     }
 
     /// ZSET of the workers with a lease.

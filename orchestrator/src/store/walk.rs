@@ -232,6 +232,50 @@ impl Store {
         self.glance(redis::cmd("ZRANK").arg(self.keys().ready(queue)).arg(id.as_bytes())).await
     }
 
+    /// The first runnable tasks of a queue, in its order.
+    pub(crate) async fn front(&self, queue: &str, count: usize) -> Result<Vec<TaskId>> {
+        self.first_of(self.keys().ready(queue), count).await
+    }
+
+    /// The first tasks of a type that no worker handles, in their order.
+    pub(crate) async fn shelf(&self, task_type: &str, count: usize) -> Result<Vec<TaskId>> {
+        self.first_of(self.keys().shelf(task_type), count).await
+    }
+
+    async fn first_of(&self, key: String, count: usize) -> Result<Vec<TaskId>> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(key).arg(0).arg(count.saturating_sub(1));
+        let ids: Vec<Vec<u8>> = self.glance(&command).await?;
+        Ok(ids.iter().filter_map(|id| TaskId::from_slice(id)).collect())
+    }
+
+    /// Makes a type known that nobody has published, unless the table has `most` already.
+    pub(crate) async fn offer(&self, task_type: &str, offer: &[u8], most: usize) -> Result<()> {
+        let known: usize = self.glance(redis::cmd("HLEN").arg(self.keys().handlers())).await?;
+        if known >= most {
+            return Err(Error::Conflict {
+                what: format!("{known} task types are known already; `{task_type}` is not added"),
+            });
+        }
+        self.glance(redis::cmd("HSETNX").arg(self.keys().handlers()).arg(task_type).arg(offer)).await
+    }
+
+    /// The generation of a worker that has a lease.
+    pub(crate) async fn generation(&self, worker: &str) -> Result<Option<u64>> {
+        let generation: Option<String> =
+            self.glance(redis::cmd("HGET").arg(self.keys().generations()).arg(format!("w{worker}"))).await?;
+        Ok(generation.and_then(|generation| generation.parse().ok()))
+    }
+
+    /// The server's time, and the leases that end first.
+    pub(crate) async fn leases(&self, count: usize) -> Result<(u64, Vec<(Vec<u8>, String)>)> {
+        let mut command = redis::cmd("ZRANGE");
+        command.arg(self.keys().workers()).arg(0).arg(count.saturating_sub(1)).arg("WITHSCORES");
+        let leases = self.glance(&command).await?;
+        self.freshen_time().await?;
+        Ok((self.now_ms(), leases))
+    }
+
     /// The counts of one hour for the reports: row and what it counts → count.
     pub(crate) async fn hour(&self, hour: u64) -> Result<Vec<(Vec<u8>, u64)>> {
         self.glance(redis::cmd("HGETALL").arg(self.keys().hour(hour))).await

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod access;
+mod agents;
 mod approvals;
 #[cfg(feature = "cli")]
 mod binary;

@@ -2,7 +2,7 @@
 -- GET: one task, wherever it is.
 -- KEYS[1] {ns.p}:e      keys built inside: t<slice> r:<q> z P s c<slice> D<n> X C C<n> j:<id>
 -- ARGV: 1 id
--- Reply: {'unknown'}, or {where, record or value, children, number, state of its clock or ''} with where = 'ready', 'timer',
+-- Reply: {'unknown'}, or {where, record or value, children, number, state of its clock or '', progress or ''} with where = 'ready', 'timer',
 --        'shelf', 'running', 'parked' or 'ended'; number = when it is due or was started, or of the parked: when the wait
 --        is over ‖ ' ' ‖ number of its approval.
 local id = ARGV[1]
@@ -25,4 +25,5 @@ if bit.band(flags, SHELVED) ~= 0 then return {'shelf', record, children, '', sta
 if go('ZSCORE', base .. 'r:' .. queue_of(record), id) then return {'ready', record, children, '', state} end
 local due = go('ZSCORE', base .. 'z', 'd' .. id)
 if due then return {'timer', record, children, due, state} end
-return {'running', record, children, go('HGET', base .. 's', id) or '', state}
+local progress = bit.band(flags, JOURNAL) ~= 0 and go('HGET', base .. 'j:' .. id, '\0p') or ''
+return {'running', record, children, go('HGET', base .. 's', id) or '', state, progress}

@@ -230,7 +230,10 @@ local function call_off(id, record, tail, event)
   end
   if waiting == 0 then
     local member = id .. sub(record, 2, 5)
-    for _, worker in ipairs(go('ZRANGE', base .. 'W', 0, 999)) do
+    local workers = go('ZRANGE', base .. 'W', 0, 999)
+    -- Whoever is known to have it comes first: there may be more than a thousand leases.
+    table.insert(workers, 1, string.match(go('HGET', base .. 's', id) or '', '^%d+ (.+)$') or '')
+    for _, worker in ipairs(workers) do
       if go('SISMEMBER', base .. 'w:' .. worker, member) == 1 then
         go('HSET', base .. 't' .. sub(id, 1, 4), id, with_flags(record, bit.bor(flags_of(record), CANCEL)))
         go('ZADD', base .. 'i:' .. worker, 0, 'c' .. id)
