@@ -57,6 +57,7 @@ mod deliver;
 mod docs;
 mod edge;
 mod events;
+mod examples;
 mod feed;
 mod health;
 mod keys;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::support::{Redis, SECRET};
 
-fn orchestrator(arguments: &[&str]) -> Command {
+pub(super) fn orchestrator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrator"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -21,10 +21,10 @@ fn orchestrator(arguments: &[&str]) -> Command {
 }
 
 /// A command that serves, ended with the test.
-struct Serving(Child);
+pub(super) struct Serving(pub(super) Child);
 
 impl Serving {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         Self(command.spawn().unwrap())
     }
 
@@ -174,4 +174,11 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     let mut endless = orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--ttl", "366d 1s"]);
     let endless = endless.env("ORCHESTRATOR_JWT_SECRET", SECRET).output().unwrap();
     assert_eq!(endless.status.code(), Some(2), "{endless:?}");
+}
+
+#[test]
+fn the_document_is_printed_without_a_redis() {
+    let printed = orchestrator(&["openapi"]).output().unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    assert_eq!(String::from_utf8(printed.stdout).unwrap().trim_end(), orchestrator::gateway::openapi());
 }

@@ -9,6 +9,8 @@ mod binary;
 mod bodies;
 mod cloud_events;
 mod deciders;
+#[cfg(feature = "cli")]
+mod documented;
 mod events;
 mod follower;
 mod following;
