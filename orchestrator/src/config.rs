@@ -13,6 +13,7 @@ pub const ENVIRONMENT: &[&str] = &[
     "ORCHESTRATOR_APPROVAL_TIMEOUT",
     "ORCHESTRATOR_APPROVER_ROLE",
     "ORCHESTRATOR_CORS_ORIGINS",
+    "ORCHESTRATOR_IDEMPOTENCY_TTL",
     "ORCHESTRATOR_JWT_SECRET",
     "ORCHESTRATOR_MAX_APPROVAL_HISTORY",
     "ORCHESTRATOR_PORT",
@@ -53,6 +54,8 @@ pub struct Config {
     pub events_max: u32,
     /// How long events are kept, 1 minute to 366 days; less when `events_max` is reached before.
     pub events_age: Duration,
+    /// How long an idempotency key stands for what was made under it; 1 minute to 30 days.
+    pub idempotency: Duration,
     /// Which tasks need a person's approval before they may be claimed, and what holds for approvals in general.
     pub approvals: ApprovalPolicy,
     /// What is promised for tasks that bring no promise of their own; the first rule that means a task counts.
@@ -81,6 +84,7 @@ impl Config {
             queue_max: 10_000_000,
             events_max: 100_000,
             events_age: Duration::from_secs(30 * 24 * 3600),
+            idempotency: Duration::from_secs(24 * 3600),
             approvals: ApprovalPolicy::default(),
             sla: Vec::new(),
             router: Router::default(),
@@ -107,6 +111,7 @@ impl Config {
                 "REDIS_URL" if !value.is_empty() => url = Some(value),
                 "ORCHESTRATOR_QUEUE_PREFIX" => config.namespace = value,
                 "ORCHESTRATOR_TASK_TTL" => config.retention = seconds(&name, &value)?,
+                "ORCHESTRATOR_IDEMPOTENCY_TTL" => config.idempotency = seconds(&name, &value)?,
                 "ORCHESTRATOR_APPROVAL_TIMEOUT" => config.approvals.timeout = seconds(&name, &value)?,
                 "ORCHESTRATOR_APPROVAL_HISTORY_TTL" => config.approvals.history_ttl = seconds(&name, &value)?,
                 "ORCHESTRATOR_MAX_APPROVAL_HISTORY" => {
@@ -161,6 +166,9 @@ impl Config {
         let day = Duration::from_secs(24 * 3600);
         if !(Duration::from_secs(60)..=30 * day).contains(&self.retention) {
             return Err(Error::invalid("finished tasks are kept between 1 minute and 30 days"));
+        }
+        if !(Duration::from_secs(60)..=30 * day).contains(&self.idempotency) {
+            return Err(Error::invalid("an idempotency key is kept between 1 minute and 30 days"));
         }
         if self.dead_retention > 366 * day {
             return Err(Error::invalid("failed tasks are kept for 366 days at most"));

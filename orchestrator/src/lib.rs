@@ -19,11 +19,13 @@ pub mod event;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod gather;
 mod group;
 mod handle;
 mod hold;
 mod hours;
 mod id;
+mod idempotency;
 mod incarnation;
 mod journal;
 mod listing;
@@ -86,6 +88,7 @@ pub use hold::{
 };
 pub use hours::Hours;
 pub use id::TaskId;
+pub use idempotency::IDEMPOTENCY_KEY_MAX;
 pub use incarnation::{
     BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
     Stepped, TELLS_MAX, Wake,
@@ -104,7 +107,7 @@ pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};
 pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
-pub use submit::BATCH_MAX;
+pub use submit::{BATCH_MAX, Submitted};
 pub use task::{Priority, Source, Task};
 pub use watch::TaskWatch;
 #[cfg(feature = "gateway")]

@@ -158,7 +158,7 @@ impl Gateway {
         }
         typed?;
         let _place = self.room().await?;
-        strict::from_slice(&bytes).map(Some)
+        strict::from_slice(&bytes)
     }
 
     /// The body of a request as any JSON, lists too; `None` when there is none.

@@ -88,6 +88,7 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         .replace("{{events_age_ms}}", &config.events_age.as_millis().to_string())
         .replace("{{history_ttl_ms}}", &config.approvals.history_ttl.as_millis().to_string())
         .replace("{{history_max}}", &config.approvals.history_max.to_string())
+        .replace("{{idempotency_ms}}", &config.idempotency.as_millis().to_string())
         .replace("{{audit_max}}", &config.approvals.audit_max.to_string());
     #[cfg(feature = "test-clock")]
     if config.test_clock {

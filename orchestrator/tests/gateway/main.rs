@@ -14,6 +14,7 @@ mod follower;
 mod following;
 mod links;
 mod outages;
+mod repeats;
 mod shapes;
 mod stopping;
 mod streams;

@@ -159,6 +159,11 @@ pub(crate) async fn gateway_on(url: &str, config: GatewayConfig) -> Running {
     serving(settings, config).await
 }
 
+/// A namespace of its own on the shared Redis, without approvals.
+pub(crate) fn settings() -> Config {
+    Config { namespace: namespace(), approvals: ApprovalPolicy::none(), ..Config::new(shared()) }
+}
+
 /// A gateway whose tasks need the approvals of the default policy.
 pub(crate) async fn strict() -> Running {
     gated(ApprovalPolicy::default(), config()).await
