@@ -113,7 +113,11 @@ type AskedId = Result<Path<String>, PathRejection>;
         ("offset" = Option<usize>, Query, minimum = 0, maximum = 1_000_000, description = "How many to pass over; 0 unless told"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "How many at most; 1,000 unless told"),
     ),
-    responses((status = 200, description = "Newest first", body = ApprovalsPending)),
+    responses((status = 200, description = "Newest first", body = ApprovalsPending, links(
+        ("read" = (operation_id = "read_approval", parameters(("approval_id" = "$response.body#/approvals/0/approval_id")))),
+        ("approve" = (operation_id = "approve", parameters(("approval_id" = "$response.body#/approvals/0/approval_id")))),
+        ("reject" = (operation_id = "reject", parameters(("approval_id" = "$response.body#/approvals/0/approval_id")))),
+    ))),
 )]
 pub(super) async fn pending(
     State(gateway): State<Gateway>,

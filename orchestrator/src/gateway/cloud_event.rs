@@ -51,11 +51,11 @@ pub(super) struct CloudEvent {
     /// The version of CloudEvents: `1.0`.
     #[schema(pattern = "^1\\.0$", example = "1.0")]
     specversion: String,
-    /// Its name. The same task-like id within a minute is one event.
-    #[schema(min_length = 1, max_length = 128)]
+    /// Its name. A UUID of version 7 that is sent again within a minute is the same event; any other id is kept as metadata.
+    #[schema(min_length = 1)]
     id: String,
     /// Who tells it.
-    #[schema(min_length = 1, max_length = 128)]
+    #[schema(min_length = 1, max_length = 128, pattern = "^[ -~]*$")]
     source: String,
     /// What happened: words of `a-z`, `0-9` and `_` with dots between them.
     #[schema(max_length = 128, pattern = r"^[a-z0-9_]+(\.[a-z0-9_]+)+$", example = "deploy.succeeded")]
@@ -68,12 +68,15 @@ pub(super) struct CloudEvent {
     datacontenttype: Option<String>,
     dataschema: Option<String>,
     /// Where in a trace it was told, as W3C Trace Context writes it.
+    #[schema(pattern = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")]
     traceparent: Option<String>,
     /// The trace that it belongs to.
+    #[schema(max_length = 128, pattern = "^[ -~]*$")]
     traceid: Option<String>,
     /// The task that it is about.
     taskid: Option<TaskId>,
     /// What else it is about.
+    #[schema(max_length = 128, pattern = "^[ -~]*$")]
     key: Option<String>,
     /// How urgent it is.
     priority: Option<EventPriority>,

@@ -40,7 +40,7 @@ pub(super) struct NewEventBody {
     #[schema(max_length = 128, pattern = "^[ -~]*$")]
     trace_id: Option<String>,
     /// Where in a trace it is told, as W3C Trace Context writes it; else that of the header.
-    #[schema(pattern = "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
+    #[schema(pattern = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")]
     traceparent: Option<String>,
     /// The task that it is about.
     task_id: Option<TaskId>,

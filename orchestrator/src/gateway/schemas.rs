@@ -60,11 +60,26 @@ impl PartialSchema for OnViolation {
 
 impl ToSchema for OnViolation {}
 
+/// A span of time as a text, for the description of what takes nothing else.
+pub(super) struct SpanText;
+
+impl PartialSchema for SpanText {
+    fn schema() -> RefOr<Schema> {
+        let unit = "(nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d\
+                    |weeks?|wks?|w|months?|M|years?|yrs?|y)";
+        text(&format!("^\\s*(0|([0-9][0-9\\s]*(\\.[0-9]+)?\\s*{unit}\\s*)+)$"), "1h 30m")
+            .description(Some("A span of time: numbers, each with its unit; 366 days at most."))
+            .into()
+    }
+}
+
+impl ToSchema for SpanText {}
+
 impl PartialSchema for Span {
     fn schema() -> RefOr<Schema> {
         let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(SPAN_MAX.as_secs()));
         OneOfBuilder::new()
-            .item(text("^ *[0-9]+ *(ms|s|m|h|d)( *[0-9]+ *(ms|s|m|h|d))* *$", "1h 30m"))
+            .item(SpanText::schema())
             .item(seconds.examples([90]))
             .description(Some("A span of time: a text with units, or a number of seconds; 366 days at most."))
             .into()

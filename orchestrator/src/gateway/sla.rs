@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::Pairs;
+use super::schemas::SpanText;
 use super::{Gateway, Problem};
 use crate::{AtRisk, SlaRow, Span};
 
@@ -33,7 +34,7 @@ pub(super) struct SlaRisks {
 /// Read how promises were kept
 #[utoipa::path(
     get, path = "/sla/report", tag = "service levels", operation_id = "read_sla_report",
-    params(("window" = Option<String>, Query, example = "24h",
+    params(("window" = inline(Option<SpanText>), Query, example = "24h",
         description = "How far to look back, from 1 hour to 31 days; 24 hours unless told")),
     responses((status = 200, description = "The report", body = SlaReportTold)),
 )]

@@ -47,7 +47,15 @@ pub(super) struct TaskTold {
     ),
     request_body = NewTaskBody,
     responses(
-        (status = 200, description = "The task is stored", body = TaskCreated),
+        (status = 200, description = "The task is stored", body = TaskCreated, links(
+            ("task" = (operation_id = "read_task", parameters(("id" = "$response.body#/task_id")))),
+            ("events" = (operation_id = "read_task_events", parameters(("id" = "$response.body#/task_id")))),
+            ("journal" = (operation_id = "read_task_journal", parameters(("id" = "$response.body#/task_id")))),
+            ("sla" = (operation_id = "read_task_sla", parameters(("id" = "$response.body#/task_id")))),
+            ("approval" = (
+                operation_id = "read_approval", parameters(("approval_id" = "$response.body#/approval_id")),
+            )),
+        )),
         (status = 400, description = "The body is not sound JSON, or the type is not known; `known_types` lists those that are"),
         (status = 409, description = "Another task was created under this Idempotency-Key"),
         (status = 429, description = "Too many requests, or the queue is full; `Retry-After` tells when to come again"),

@@ -13,6 +13,7 @@ mod events;
 mod follower;
 mod following;
 mod links;
+mod matrix;
 mod outages;
 mod repeats;
 mod shapes;

@@ -34,7 +34,7 @@ pub(crate) fn signed(header: &str, claims: &str, secret: &str) -> String {
 pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 async fn shown(gateway: &Running, token: &str) -> Answer {
-    gateway.send("GET", "/stats", &[("Authorization", &format!("Bearer {token}"))], b"").await
+    gateway.send("GET", "/sla/risk", &[("Authorization", &format!("Bearer {token}"))], b"").await
 }
 
 fn claims(change: &Value) -> String {
