@@ -253,7 +253,7 @@ macro_rules! sources {
 }
 
 sources!(
-    admit approvals at_risk await_end beat cancel consume decide disband enqueue get join journal leave list mend park pause
+    admit approvals at_risk await_end beat cancel consume decide disband enqueue get join journal leave limit list mend park pause
     publish reconcile release replay rescue retry revive ring shelve stats step tick unshelve
 );
 

@@ -39,6 +39,7 @@
 //! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker, and delivers
 //! events to webhooks.
 
+mod address;
 mod approvals;
 mod body;
 mod caller;
@@ -50,6 +51,7 @@ mod events;
 mod feed;
 mod health;
 mod keys;
+mod limit;
 mod link;
 mod link_token;
 mod new_event;
@@ -59,6 +61,7 @@ mod page;
 mod patience;
 mod problem;
 mod query;
+mod rate_limits;
 mod role;
 mod roles;
 mod root;
@@ -87,6 +90,7 @@ pub use self::config::GatewayConfig;
 pub use self::link_token::LINK_LIFE_DEFAULT;
 pub use self::origin::Origin;
 use self::problem::Problem;
+pub use self::rate_limits::RateLimits;
 pub use self::role::Role;
 use self::roles::Roles;
 #[doc(hidden)]

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use super::limit;
 use crate::Error;
 
 /// Longest text shown to a caller, in characters.
@@ -35,6 +36,11 @@ impl Problem {
     /// Not now; perhaps in `seconds`.
     pub(super) fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
+    }
+
+    /// The client asked too often; in `seconds` it may again.
+    pub(super) fn too_many(detail: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
     }
 
     /// The status and the text, for answers of another shape.
@@ -106,8 +112,10 @@ impl Problem {
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        if let Some(allow) = before.get(ALLOW) {
-            headers.insert(ALLOW, allow.clone());
+        for name in [ALLOW].iter().chain(&limit::HEADERS) {
+            if let Some(value) = before.get(name) {
+                headers.insert(name, value.clone());
+            }
         }
         response
     }

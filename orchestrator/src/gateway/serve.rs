@@ -7,16 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::address::Peer;
 use super::body::Bounds;
 use super::caller::Judge;
 use super::deliver::keep_delivering;
+use super::limit::Limiter;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
 use super::{Gateway, GatewayConfig, ROOM, Role, edge};
@@ -42,6 +47,7 @@ pub async fn serve(
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(());
+    let limiter = Limiter::new(&orch, config.rate_limits, &config.trusted_proxies);
     let gateway = Gateway {
         orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
@@ -62,7 +68,7 @@ pub async fn serve(
     delivering.spawn(keep_delivering(teller, stopped.clone()));
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
     let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
-    let router = edge::around(routes.with_state(gateway), config.request_timeout);
+    let router = edge::around(routes.with_state(gateway), config.request_timeout, Some(limiter));
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let mut connections = JoinSet::new();
     let mut end = pin!(async {
@@ -80,8 +86,9 @@ pub async fn serve(
             () = &mut end => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (place, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), config.head_timeout, stopped.clone());
+                Ok((stream, peer)) => {
+                    let peer = Peer(peer.ip());
+                    let connection = connection(stream, peer, router.clone(), config.head_timeout, stopped.clone());
                     connections.spawn(async move {
                         let _place = place;
                         connection.await;
@@ -110,13 +117,24 @@ pub async fn serve(
 
 /// One connection: request after request until either side closes, the client takes nothing of its answer for too long, or
 /// the gateway stops and the present request is done.
-async fn connection(stream: TcpStream, router: Router, head_timeout: Duration, mut stopped: watch::Receiver<()>) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    head_timeout: Duration,
+    mut stopped: watch::Receiver<()>,
+) {
     let _ = stream.set_nodelay(true);
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), service);
     let mut served = pin!(served);
     let outcome = tokio::select! {
         outcome = &mut served => outcome,

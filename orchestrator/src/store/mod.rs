@@ -4,6 +4,8 @@ mod bell;
 mod fitness;
 mod groups;
 mod keys;
+#[cfg(feature = "gateway")]
+mod limits;
 mod quiet;
 mod reply;
 mod scripts;
@@ -21,6 +23,8 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 pub(crate) use self::bell::{Bell, Rung};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
+#[cfg(feature = "gateway")]
+pub(crate) use self::limits::Admission;
 use self::reply::field;
 pub(crate) use self::reply::{Items, read};
 use self::scripts::Scripts;

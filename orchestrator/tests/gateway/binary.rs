@@ -97,7 +97,7 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
     let redis = Redis::start();
     let mut command = orchestrator(&["serve", "--host", "127.0.0.1", "--json"]);
     command.env("REDIS_URL", redis.url()).env("ORCHESTRATOR_PORT", "0").env("ORCHESTRATOR_JWT_SECRET", SECRET);
-    command.env("ORCHESTRATOR_API_KEY_DEV", "dev-key-123:agent").env("ORCHESTRATOR_RATE_LIMIT_TASKS", "30");
+    command.env("ORCHESTRATOR_API_KEY_DEV", "dev-key-123:agent").env("ORCHESTRATOR_RATE_LIMIT_HEALTH", "1");
     let mut serving = Serving::start(command);
     let mut line = String::new();
     BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -111,9 +111,10 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
     let token = String::from_utf8(minted.stdout).unwrap();
     let by_token = shell(&format!("curl -H 'Authorization: Bearer {}' {url}/stats", token.trim()));
     assert_eq!(by_token["queue"]["total_tasks"], 0);
+    let health = [0; 2].map(|_| shell(&format!("curl {url}/health"))["status"].clone());
+    assert_eq!(health, [Value::from("healthy"), 429.into()]);
     let (code, _, log) = serving.interrupt();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("ORCHESTRATOR_RATE_LIMIT_TASKS") && log.contains("no effect yet"), "{log}");
     assert!(log.contains("shorter than 16") && !log.contains("dev-key-123") && !log.contains(token.trim()), "{log}");
 }
 

@@ -11,6 +11,7 @@ mod deciders;
 mod events;
 mod follower;
 mod following;
+mod limits;
 mod links;
 mod outages;
 mod shapes;

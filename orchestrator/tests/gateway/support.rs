@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use orchestrator::gateway::{GatewayConfig, Role, Tokens, serve};
+use orchestrator::gateway::{GatewayConfig, RateLimits, Role, Tokens, serve};
 use orchestrator::{
     ApprovalId, ApprovalPolicy, ApprovalStatus, Asking, Config, Decision, Entry, Incarnation, LEASE, NewTask, Noted,
     Orchestrator, Terms, Wait, hash_bytes,
@@ -137,6 +137,8 @@ pub(crate) fn config() -> GatewayConfig {
         config = config.api_key(name, &format!("{role}-key"), role).unwrap();
     }
     config.drain_delay = Duration::ZERO;
+    // All tests ask from one address.
+    config.rate_limits = RateLimits::none();
     config
 }
 
@@ -178,7 +180,7 @@ pub(crate) async fn gateway_of(settings: Config) -> Running {
     serving(settings, config()).await
 }
 
-async fn serving(settings: Config, config: GatewayConfig) -> Running {
+pub(crate) async fn serving(settings: Config, config: GatewayConfig) -> Running {
     let orch = Orchestrator::with_config(settings).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
