@@ -13,7 +13,7 @@ use crate::{Error, Network, Result};
 pub struct GatewayConfig {
     /// The port to listen on.
     pub port: u16,
-    /// The web origins that may read answers.
+    /// The web origins whose pages may read answers, in a browser; none unless set.
     pub origins: Vec<Origin>,
     /// Largest body of a request, in bytes.
     pub body_max: usize,

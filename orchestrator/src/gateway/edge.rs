@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::cors::{Origins, cors};
 use super::limit::{Limiter, limit};
 use super::page::Page;
 use super::{Caller, Problem};
@@ -28,7 +29,7 @@ const SAFE: [(HeaderName, HeaderValue); 5] = [
 ];
 
 /// Puts the edge around `routes`. A request is counted before its time begins to run, so that every answer tells its limit.
-pub(super) fn around(routes: Router, request_timeout: Duration, limiter: Option<Limiter>) -> Router {
+pub(super) fn around(routes: Router, request_timeout: Duration, limiter: Option<Limiter>, origins: Origins) -> Router {
     let routes = routes
         .fallback(|| async { Problem::bare(StatusCode::NOT_FOUND) })
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
@@ -39,7 +40,7 @@ pub(super) fn around(routes: Router, request_timeout: Duration, limiter: Option<
         Some(limiter) => routes.layer(from_fn_with_state(limiter, limit)),
         None => routes,
     };
-    routes.layer(from_fn(edge))
+    routes.layer(from_fn_with_state(origins, cors)).layer(from_fn(edge))
 }
 
 async fn within(State(time): State<Duration>, request: Request, next: Next) -> Response {
@@ -105,7 +106,7 @@ mod tests {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
             .route("/slow", get(std::future::pending::<()>));
-        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500), None));
+        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500), None, Origins::default()));
         let request =
             Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
         let (head, body) = service.call(request).await.expect("an answer").into_parts();

@@ -24,9 +24,6 @@ const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// What the headers of an answer tell about limits.
-pub(super) const HEADERS: [HeaderName; 3] = [LIMIT, REMAINING, RESET];
-
 /// Counts requests.
 #[derive(Clone, Debug)]
 pub(super) struct Limiter {

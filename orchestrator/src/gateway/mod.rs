@@ -45,6 +45,7 @@ mod body;
 mod caller;
 mod cloud_event;
 mod config;
+mod cors;
 mod deliver;
 mod edge;
 mod events;

@@ -1,12 +1,11 @@
 //! What the gateway says when it cannot do what was asked: one shape for every error.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::limit;
 use crate::Error;
 
 /// Longest text shown to a caller, in characters.
@@ -105,17 +104,15 @@ impl Problem {
         let mut response = Response::new(Body::from(Value::Object(body).to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        // All but what speaks of the body that is replaced.
+        headers.clone_from(before);
+        headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
-        for name in [ALLOW].iter().chain(&limit::HEADERS) {
-            if let Some(value) = before.get(name) {
-                headers.insert(name, value.clone());
-            }
         }
         response
     }

@@ -68,7 +68,12 @@ pub async fn serve(
     delivering.spawn(keep_delivering(teller, stopped.clone()));
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
     let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
-    let router = edge::around(routes.with_state(gateway), config.request_timeout, Some(limiter));
+    let router = edge::around(
+        routes.with_state(gateway),
+        config.request_timeout,
+        Some(limiter),
+        config.origins.as_slice().into(),
+    );
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let mut connections = JoinSet::new();
     let mut end = pin!(async {

@@ -7,6 +7,7 @@ mod approvals;
 mod binary;
 mod bodies;
 mod cloud_events;
+mod cors;
 mod deciders;
 mod events;
 mod follower;
