@@ -1,6 +1,7 @@
 //! The only room that knows Redis: connections, scripts, keys, and what its errors mean.
 
 mod bell;
+mod dial;
 mod fitness;
 mod groups;
 mod keys;
@@ -161,9 +162,9 @@ impl Store {
     /// Connects, refuses an unfit server, and loads the scripts.
     pub(crate) async fn connect(config: Config) -> Result<Self> {
         config.check()?;
-        let client = bell::client(&config.url)?;
+        let client = dial::client(&config)?;
         // The manager's first connection would be tried for minutes; a server that is absent is to be told at once.
-        let mut probe = bell::dedicated(&client).await?;
+        let mut probe = dial::dedicated(&client).await?;
         fitness::check(&mut probe).await?;
         let link = Self::link(&client).await?;
         let shared = Shared {

@@ -3,6 +3,7 @@
 
 mod access;
 mod approvals;
+mod authority;
 #[cfg(feature = "cli")]
 mod binary;
 mod bodies;
@@ -15,6 +16,7 @@ mod following;
 mod limits;
 mod links;
 mod outages;
+mod redis_tls;
 mod shapes;
 mod stopping;
 mod streams;
