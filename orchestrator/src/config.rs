@@ -217,7 +217,7 @@ fn file_or_text(name: &str, value: &str) -> Result<String> {
 }
 
 /// The text of the file that a variable names.
-fn file(name: &str, value: &str) -> Result<String> {
+pub(crate) fn file(name: &str, value: &str) -> Result<String> {
     std::fs::read_to_string(value)
         .map_err(|error| Error::invalid(format!("{name} names the file `{value}`, which cannot be read: {error}")))
 }

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::keys::ApiKeys;
-use super::{Origin, RateLimits, Role, Roles, Tokens};
+use super::{Origin, RateLimits, Role, Roles, ServerTls, Tokens};
+use crate::config::file;
 use crate::{Error, Network, Result};
 
 /// How the gateway serves. No credential is accepted unless one is added.
@@ -13,6 +14,8 @@ use crate::{Error, Network, Result};
 pub struct GatewayConfig {
     /// The port to listen on.
     pub port: u16,
+    /// The certificate for HTTPS; plain HTTP without one.
+    pub tls: Option<ServerTls>,
     /// The web origins whose pages may read answers, in a browser; none unless set.
     pub origins: Vec<Origin>,
     /// Largest body of a request, in bytes.
@@ -49,6 +52,7 @@ impl Default for GatewayConfig {
     fn default() -> Self {
         Self {
             port: 8000,
+            tls: None,
             origins: Vec::new(),
             body_max: 1 << 20,
             head_timeout: Duration::from_secs(30),
@@ -73,7 +77,8 @@ impl GatewayConfig {
     /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin),
     /// `ORCHESTRATOR_ROLE_<NAME>` = `alice,bob` (who has the approver's role `<name>`, in small letters),
     /// `ORCHESTRATOR_RATE_LIMIT_TASKS`, `_EVENTS`, `_APPROVALS`, `_STATS`, `_HEALTH`, `_WORKERS` and `_DEFAULT`
-    /// ([`RateLimits`]), `ORCHESTRATOR_TRUSTED_PROXIES` (networks: `10.0.0.0/8`).
+    /// ([`RateLimits`]), `ORCHESTRATOR_TRUSTED_PROXIES` (networks: `10.0.0.0/8`), `ORCHESTRATOR_TLS_CERT` and
+    /// `ORCHESTRATOR_TLS_KEY` (files of PEM, for HTTPS).
     ///
     /// # Errors
     /// [`Error::Invalid`] for a value that makes no sense, naming the variable; secrets are never shown.
@@ -84,6 +89,7 @@ impl GatewayConfig {
     fn from_vars(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<Self> {
         let mut config = Self::default();
         let mut origins: Option<(String, String)> = None;
+        let (mut certificate, mut private_key) = (None, None);
         for (name, value) in vars {
             let Ok(name) = name.into_string() else { continue };
             if !name.starts_with("ORCHESTRATOR_") && name != "CORS_ORIGINS" {
@@ -114,6 +120,8 @@ impl GatewayConfig {
                     let role = name.strip_prefix("ORCHESTRATOR_ROLE_").unwrap_or_default().to_ascii_lowercase();
                     config.roles.add(&role, value.split(',')).map_err(|error| refuse(&error.to_string()))?;
                 }
+                "ORCHESTRATOR_TLS_CERT" if !value.is_empty() => certificate = Some(file(&name, &value)?),
+                "ORCHESTRATOR_TLS_KEY" if !value.is_empty() => private_key = Some(file(&name, &value)?),
                 "ORCHESTRATOR_TRUSTED_PROXIES" => {
                     let list = Network::list(&value);
                     config.trusted_proxies = list.map_err(|error| refuse(&format!("is wrong: {error}")))?;
@@ -130,6 +138,13 @@ impl GatewayConfig {
                 }
             }
         }
+        config.tls = match (certificate, private_key) {
+            (None, None) => None,
+            (Some(certificate), Some(key)) => Some(ServerTls::from_pem(&certificate, &key).map_err(|error| {
+                Error::invalid(format!("ORCHESTRATOR_TLS_CERT and ORCHESTRATOR_TLS_KEY are refused: {error}"))
+            })?),
+            _ => return Err(Error::invalid("ORCHESTRATOR_TLS_CERT and ORCHESTRATOR_TLS_KEY go together; set both")),
+        };
         Ok(config)
     }
 
@@ -232,6 +247,12 @@ mod tests {
             assert!(said.starts_with("ORCHESTRATOR_API_KEY_DEV ") && !said.contains("hidden"), "{said}");
         }
         assert!(fault("ORCHESTRATOR_API_KEY_", "k:agent").contains("name of an API key"));
+        assert!(fault("ORCHESTRATOR_TLS_CERT", "/no/such/file").contains("ORCHESTRATOR_TLS_CERT names the file"));
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert!(fault("ORCHESTRATOR_TLS_KEY", file).contains("go together"));
+        let said =
+            vars(&[("ORCHESTRATOR_TLS_CERT", file), ("ORCHESTRATOR_TLS_KEY", file)]).expect_err("no PEM").to_string();
+        assert!(said.starts_with("ORCHESTRATOR_TLS_CERT and ORCHESTRATOR_TLS_KEY are refused: there is no"), "{said}");
         let twice = vars(&[("CORS_ORIGINS", "http://a.io"), ("ORCHESTRATOR_CORS_ORIGINS", "http://b.io")]);
         assert!(twice.expect_err("two answers").to_string().contains("different things"));
     }

@@ -36,6 +36,11 @@
 //! Events are CloudEvents 1.0 for whoever asks for them (`Accept: application/cloudevents+json`), and are taken as such, in
 //! structured and in binary mode. `traceparent` (W3C Trace Context) puts events and tasks into the trace of a request.
 //!
+//! How often a client may ask is counted for each address and route ([`RateLimits`]), over 60 s and all gateways together:
+//! answers have `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (the Unix second when there is a place
+//! more), and 429 comes with `Retry-After`. Pages of the origins in [`GatewayConfig::origins`] may read answers. With
+//! [`GatewayConfig::tls`] all of it is HTTPS.
+//!
 //! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker, and delivers
 //! events to webhooks.
 
@@ -74,6 +79,7 @@ mod strict;
 mod task_details;
 mod tasks;
 mod timeline;
+mod tls;
 mod token;
 
 use std::sync::Arc;
@@ -98,6 +104,7 @@ use self::roles::Roles;
 pub use self::routes::{Access, Rule, rules};
 pub use self::sender::{Unanswered, WebhookAnswer, WebhookSender};
 pub use self::serve::serve;
+pub use self::tls::ServerTls;
 pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
 use crate::{Error, Orchestrator, Result};
 

@@ -13,6 +13,7 @@ mod deciders;
 mod events;
 mod follower;
 mod following;
+mod https;
 mod limits;
 mod links;
 mod outages;
