@@ -8,10 +8,12 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{self, HeaderName};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::cors::{Origins, cors};
+use super::limit::{Limiter, limit};
 use super::page::Page;
 use super::{Caller, Problem};
 
@@ -26,30 +28,36 @@ const SAFE: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Puts the edge around `routes`.
-pub(super) fn around(routes: Router, request_timeout: Duration) -> Router {
-    routes
+/// Puts the edge around `routes`. A request is counted before its time begins to run, so that every answer tells its limit.
+pub(super) fn around(routes: Router, request_timeout: Duration, limiter: Option<Limiter>, origins: Origins) -> Router {
+    let routes = routes
         .fallback(|| async { Problem::bare(StatusCode::NOT_FOUND) })
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
             Problem::bare(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }))
-        .layer(from_fn_with_state(request_timeout, edge))
+        .layer(from_fn_with_state(request_timeout, within));
+    let routes = match limiter {
+        Some(limiter) => routes.layer(from_fn_with_state(limiter, limit)),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(origins, cors)).layer(from_fn(edge))
 }
 
-async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn within(State(time): State<Duration>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(time, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
+            .into_response()
+    })
+}
+
+async fn edge(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(200).collect();
     // Ids and slips stay out of the log: the route is told, not the path.
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
-                .into_response()
-        }
-    };
+    let mut response = next.run(request).await;
     let caller = response.extensions_mut().remove::<Caller>();
     let status = response.status();
     let is_page = response.extensions_mut().remove::<Page>().is_some();
@@ -98,7 +106,7 @@ mod tests {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
             .route("/slow", get(std::future::pending::<()>));
-        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500)));
+        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500), None, Origins::default()));
         let request =
             Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
         let (head, body) = service.call(request).await.expect("an answer").into_parts();

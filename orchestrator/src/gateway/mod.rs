@@ -44,15 +44,22 @@
 //! Events are CloudEvents 1.0 for whoever asks for them (`Accept: application/cloudevents+json`), and are taken as such, in
 //! structured and in binary mode. `traceparent` (W3C Trace Context) puts events and tasks into the trace of a request.
 //!
+//! How often a client may ask is counted for each address and route ([`RateLimits`]), over 60 s and all gateways together:
+//! answers have `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (the Unix second when there is a place
+//! more), and 429 comes with `Retry-After`. Pages of the origins in [`GatewayConfig::origins`] may read answers. With
+//! [`GatewayConfig::tls`] all of it is HTTPS.
+//!
 //! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker, and delivers
 //! events to webhooks.
 
+mod address;
 mod approvals;
 mod body;
 mod caller;
 mod claims;
 mod cloud_event;
 mod config;
+mod cors;
 mod deliver;
 mod docs;
 mod edge;
@@ -61,6 +68,7 @@ mod feed;
 mod health;
 mod keys;
 mod leases;
+mod limit;
 mod link;
 mod link_token;
 mod list;
@@ -73,6 +81,7 @@ mod page;
 mod patience;
 mod problem;
 mod query;
+mod rate_limits;
 mod role;
 mod roles;
 mod root;
@@ -85,6 +94,7 @@ mod strict;
 mod task_details;
 mod tasks;
 mod timeline;
+mod tls;
 mod token;
 
 use std::sync::Arc;
@@ -103,12 +113,14 @@ pub use self::link_token::LINK_LIFE_DEFAULT;
 pub use self::openapi::document as openapi;
 pub use self::origin::Origin;
 use self::problem::Problem;
+pub use self::rate_limits::RateLimits;
 pub use self::role::Role;
 use self::roles::Roles;
 #[doc(hidden)]
 pub use self::routes::{Access, Rule, rules};
 pub use self::sender::{Unanswered, WebhookAnswer, WebhookSender};
 pub use self::serve::serve;
+pub use self::tls::ServerTls;
 pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
 use crate::{Error, Orchestrator, Result};
 

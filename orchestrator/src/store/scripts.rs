@@ -46,12 +46,12 @@ macro_rules! scripts {
 
 scripts!(
     admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, get, hold, join, journal,
-    leave, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive, ring, shelve,
-    stats, step, tick, unshelve,
+    leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive, ring,
+    shelve, stats, step, tick, unshelve,
 );
 
-/// Scripts that every task goes through: making the shared functions would cost them more than their work.
-const LEAN: &[&str] = &["enqueue", "step"];
+/// Scripts that every task or request goes through: making the shared functions would cost them more than their work.
+const LEAN: &[&str] = &["enqueue", "limit", "step"];
 
 /// Scripts about approvals.
 const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];

@@ -4,17 +4,22 @@
 mod access;
 mod agents;
 mod approvals;
+mod authority;
 #[cfg(feature = "cli")]
 mod binary;
 mod bodies;
 mod cloud_events;
+mod cors;
 mod deciders;
 mod events;
 mod follower;
 mod following;
+mod https;
+mod limits;
 mod links;
 mod matrix;
 mod outages;
+mod redis_tls;
 mod repeats;
 mod shapes;
 mod stopping;
