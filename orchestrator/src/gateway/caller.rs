@@ -20,6 +20,8 @@ pub(super) struct Caller {
     pub(super) role: Role,
     /// The groups that his token tells: roles of his as an approver.
     pub(super) groups: Vec<String>,
+    /// Whose tasks he sees and changes; everybody's without one.
+    pub(super) tenant: Option<String>,
 }
 
 /// When the credential of a request ends.
@@ -52,7 +54,7 @@ pub(super) struct Judge {
 
 impl Judge {
     /// The caller of a request, by its one credential, and when that ends.
-    fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Expiry), Problem> {
+    async fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Expiry), Problem> {
         let mut keys = headers.get_all("x-api-key").iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let given = (keys.next(), authorizations.next());
@@ -83,7 +85,7 @@ impl Judge {
                 let tokens = self.tokens.as_ref().ok_or_else(|| {
                     Problem::unauthorized("tokens are not accepted here, no secret is set for them; use X-API-Key", BAD)
                 })?;
-                tokens.caller(token).map_err(|what| Problem::unauthorized(what, BAD))
+                tokens.caller(token).await.map_err(|what| Problem::unauthorized(what, BAD))
             }
         }
     }
@@ -93,7 +95,7 @@ impl Judge {
 pub(super) async fn require(State((judge, role)): State<(Judge, Role)>, mut request: Request, next: Next) -> Response {
     use axum::response::IntoResponse;
 
-    let judged = judge.caller(request.headers()).and_then(|(caller, expiry)| {
+    let judged = judge.caller(request.headers()).await.and_then(|(caller, expiry)| {
         if caller.role >= role {
             return Ok((caller, expiry));
         }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::keys::ApiKeys;
+use super::token_settings::TokenSettings;
 use super::{Origin, Role, Roles, Tokens};
 use crate::{Error, Result};
 
@@ -76,7 +77,9 @@ impl Default for GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET`,
+    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET` (signs and is
+    /// accepted), `ORCHESTRATOR_JWT_SECRET_PREVIOUS` (accepted too; several are separated by blanks),
+    /// `ORCHESTRATOR_JWT_AUDIENCE`, `ORCHESTRATOR_JWT_ISSUER`, `ORCHESTRATOR_JWT_JWKS` (a file of public keys),
     /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin) and
     /// `ORCHESTRATOR_ROLE_<NAME>` = `alice,bob` (who has the approver's role `<name>`, in small letters).
     ///
@@ -89,6 +92,7 @@ impl GatewayConfig {
     fn from_vars(vars: impl Iterator<Item = (OsString, OsString)>) -> Result<Self> {
         let mut config = Self::default();
         let mut origins: Option<(String, String)> = None;
+        let mut tokens = TokenSettings::default();
         for (name, value) in vars {
             let Ok(name) = name.into_string() else { continue };
             if !name.starts_with("ORCHESTRATOR_") && name != "CORS_ORIGINS" {
@@ -103,7 +107,7 @@ impl GatewayConfig {
                 "ORCHESTRATOR_PORT" => {
                     config.port = value.parse().map_err(|_| refuse("is no port; write a number like 8000"))?;
                 }
-                "ORCHESTRATOR_JWT_SECRET" => config.tokens = Some(Tokens::new(&value)?),
+                name if tokens.take(name, &value) => {}
                 "CORS_ORIGINS" | "ORCHESTRATOR_CORS_ORIGINS" if !value.is_empty() => match &origins {
                     Some((other, before)) if *before != value => {
                         return Err(refuse(&format!("and {other} say different things; set one of them")));
@@ -130,6 +134,7 @@ impl GatewayConfig {
                 }
             }
         }
+        config.tokens = tokens.judge()?;
         config.not_in_force.sort();
         Ok(config)
     }

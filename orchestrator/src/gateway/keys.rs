@@ -68,7 +68,7 @@ impl ApiKeys {
                 found = Some(key);
             }
         }
-        found.map(|key| Caller { name: key.name.clone(), role: key.role, groups: Vec::new() })
+        found.map(|key| Caller { name: key.name.clone(), role: key.role, groups: Vec::new(), tenant: None })
     }
 }
 

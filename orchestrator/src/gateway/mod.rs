@@ -42,6 +42,7 @@
 mod approvals;
 mod body;
 mod caller;
+mod claims;
 mod cloud_event;
 mod config;
 mod deliver;
@@ -49,6 +50,7 @@ mod edge;
 mod events;
 mod feed;
 mod health;
+mod jwks;
 mod keys;
 mod link;
 mod link_token;
@@ -71,6 +73,7 @@ mod task_details;
 mod tasks;
 mod timeline;
 mod token;
+mod token_settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

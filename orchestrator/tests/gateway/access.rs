@@ -4,7 +4,7 @@ use super::support::{gateway, gateway_with, tokens};
 use orchestrator::gateway::{GatewayConfig, Role};
 use std::time::Duration;
 
-const PUBLIC: &[&str] = &["/", "/livez", "/readyz", "/health"];
+const PUBLIC: &[&str] = &["/", "/livez", "/readyz", "/health", "/stats"];
 const TASK: &str = r#"{"type":"faq","payload":{}}"#;
 
 #[tokio::test]
@@ -27,7 +27,6 @@ async fn each_route_takes_its_role_and_those_above() {
     let events = format!("{read}/events");
     // method, path, then the status without a credential, with a bad one, and for user, agent, admin
     let table = [
-        ("GET", "/stats", [401, 401, 200, 200, 200]),
         ("GET", read.as_str(), [401, 401, 200, 200, 200]),
         ("GET", sla.as_str(), [401, 401, 200, 200, 200]),
         ("GET", journal.as_str(), [401, 401, 200, 200, 200]),
@@ -70,24 +69,27 @@ async fn each_route_takes_its_role_and_those_above() {
 #[tokio::test]
 async fn refusals_explain_themselves_and_two_credentials_are_one_too_many() {
     let gateway = gateway().await;
-    gateway.send("GET", "/stats", &[], b"").await.refuses(401, "X-API-Key");
-    gateway.get("/stats", "wrong").await.refuses(401, "not known");
+    gateway.send("GET", "/approvals/pending", &[], b"").await.refuses(401, "X-API-Key");
+    gateway.get("/approvals/pending", "wrong").await.refuses(401, "not known");
     let answer = gateway.send("POST", "/tasks", &[("X-API-Key", "user-key")], b"").await;
     answer.refuses(403, "needs the role agent; USER has the role user");
     let both = [("X-API-Key", "agent-key"), ("Authorization", "Bearer junk")];
-    gateway.send("GET", "/stats", &both, b"").await.refuses(401, "not both");
+    gateway.send("GET", "/approvals/pending", &both, b"").await.refuses(401, "not both");
     let twice = [("X-API-Key", "agent-key"), ("X-API-Key", "admin-key")];
-    gateway.send("GET", "/stats", &twice, b"").await.refuses(401, "one credential");
+    gateway.send("GET", "/approvals/pending", &twice, b"").await.refuses(401, "one credential");
 }
 
 #[tokio::test]
 async fn without_credentials_set_only_public_routes_answer() {
     let gateway = gateway_with(GatewayConfig::default()).await;
     assert_eq!(gateway.send("GET", "/health", &[], b"").await.status, 200);
-    gateway.get("/stats", "").await.refuses(401, "not known");
+    gateway.get("/approvals/pending", "").await.refuses(401, "not known");
     let token = tokens().mint("somebody", Role::Admin, Duration::from_secs(60)).unwrap();
     let bearer = format!("Bearer {token}");
-    gateway.send("GET", "/stats", &[("Authorization", &bearer)], b"").await.refuses(401, "no secret is set");
+    gateway
+        .send("GET", "/approvals/pending", &[("Authorization", &bearer)], b"")
+        .await
+        .refuses(401, "no secret is set");
 }
 
 #[tokio::test]

@@ -212,7 +212,7 @@ async fn links_that_must_not_pass() {
         [(good, "cannot be read"), (signed(HEADER, &claims(json!({"role": "admin"})), SECRET), "another audience")]
     {
         let bearer = format!("Bearer {token}");
-        gateway.send("GET", "/stats", &[("Authorization", &bearer)], b"").await.refuses(401, part);
+        gateway.send("GET", "/approvals/pending", &[("Authorization", &bearer)], b"").await.refuses(401, part);
     }
 }
 

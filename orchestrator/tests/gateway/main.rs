@@ -13,6 +13,8 @@ mod follower;
 mod following;
 mod links;
 mod outages;
+mod public_keys;
+mod rotation;
 mod shapes;
 mod stopping;
 mod streams;
