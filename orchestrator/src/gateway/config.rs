@@ -167,8 +167,8 @@ impl GatewayConfig {
     pub(super) fn remark(&self) {
         if self.keys.is_empty() && self.tokens.is_none() {
             tracing::warn!(
-                "no API key and no token secret is set: only public routes will answer; \
-                 set ORCHESTRATOR_API_KEY_<NAME>=<key>:<role> or ORCHESTRATOR_JWT_SECRET"
+                "no API key and no token secret is set: beside public routes only callers with a key of \
+                 `orchestrator key create` are answered; set ORCHESTRATOR_API_KEY_<NAME>=<key>:<role> or ORCHESTRATOR_JWT_SECRET"
             );
         }
         for name in self.keys.short() {

@@ -68,6 +68,7 @@ mod routes;
 mod sender;
 mod serve;
 mod sla;
+mod stored_keys;
 mod strict;
 mod task_details;
 mod tasks;
@@ -87,6 +88,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use self::caller::Caller;
 pub use self::config::GatewayConfig;
+pub(crate) use self::keys::is_key_name;
 pub use self::link_token::LINK_LIFE_DEFAULT;
 pub use self::origin::Origin;
 use self::problem::Problem;

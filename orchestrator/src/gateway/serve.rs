@@ -19,6 +19,7 @@ use super::caller::Judge;
 use super::deliver::keep_delivering;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
+use super::stored_keys::StoredKeys;
 use super::{Gateway, GatewayConfig, ROOM, Role, edge};
 use crate::Orchestrator;
 
@@ -60,7 +61,8 @@ pub async fn serve(
     background.spawn(async move { mirror.keep_mirroring().await });
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
-    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
+    let stored = Some(StoredKeys::new(gateway.orch.clone()));
+    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored };
     let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
     let router = edge::around(routes.with_state(gateway), config.request_timeout);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));

@@ -17,6 +17,7 @@ mod public_keys;
 mod rotation;
 mod shapes;
 mod stopping;
+mod stored_keys;
 mod streams;
 mod support;
 mod timelines;
