@@ -2,6 +2,8 @@
 
 #[cfg(feature = "test-clock")]
 mod alone;
+#[cfg(feature = "gateway")]
+mod api_key;
 mod approval;
 mod approvals;
 mod asking;
@@ -65,6 +67,8 @@ mod window;
 #[cfg(feature = "test-clock")]
 #[doc(hidden)]
 pub use alone::Alone;
+#[cfg(feature = "gateway")]
+pub use api_key::{API_KEY_LIFE_MAX, API_KEYS_MAX, ApiKey, ApiKeySecret};
 pub use approval::{
     APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalStatus, Approver, NOTE_BYTES_MAX, QUORUM_MAX,
     SHOWN_BYTES_MAX, Vote, payload_hash,

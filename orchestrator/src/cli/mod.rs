@@ -13,6 +13,8 @@ mod group;
 mod handlers;
 mod journal;
 #[cfg(feature = "gateway")]
+mod key;
+#[cfg(feature = "gateway")]
 mod link;
 mod list;
 #[cfg(feature = "gateway")]
@@ -108,6 +110,10 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Token(token::Token),
+    /// Make, list and revoke API keys for the gateway
+    #[cfg(feature = "gateway")]
+    #[command(subcommand)]
+    Key(key::Command),
     /// Tell addresses outside of events, by signed requests
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
@@ -197,6 +203,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Handlers => handlers::run(&orch, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Serve(command) => serve::run(orch, command, &mut out).await,
+        #[cfg(feature = "gateway")]
+        Command::Key(command) => key::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]

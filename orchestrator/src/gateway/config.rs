@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::keys::ApiKeys;
+use super::token_settings::TokenSettings;
 use super::{Origin, RateLimits, Role, Roles, ServerTls, Tokens};
 use crate::config::file;
 use crate::{Error, Network, Result};
@@ -73,7 +74,9 @@ impl Default for GatewayConfig {
 }
 
 impl GatewayConfig {
-    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET`,
+    /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET` (signs and is
+    /// accepted), `ORCHESTRATOR_JWT_SECRET_PREVIOUS` (accepted too; several are separated by blanks),
+    /// `ORCHESTRATOR_JWT_AUDIENCE`, `ORCHESTRATOR_JWT_ISSUER`, `ORCHESTRATOR_JWT_JWKS` (a file of public keys),
     /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin),
     /// `ORCHESTRATOR_ROLE_<NAME>` = `alice,bob` (who has the approver's role `<name>`, in small letters),
     /// `ORCHESTRATOR_RATE_LIMIT_TASKS`, `_EVENTS`, `_APPROVALS`, `_STATS`, `_HEALTH`, `_WORKERS` and `_DEFAULT`
@@ -90,6 +93,7 @@ impl GatewayConfig {
         let mut config = Self::default();
         let mut origins: Option<(String, String)> = None;
         let (mut certificate, mut private_key) = (None, None);
+        let mut tokens = TokenSettings::default();
         for (name, value) in vars {
             let Ok(name) = name.into_string() else { continue };
             if !name.starts_with("ORCHESTRATOR_") && name != "CORS_ORIGINS" {
@@ -101,7 +105,7 @@ impl GatewayConfig {
                 "ORCHESTRATOR_PORT" => {
                     config.port = value.parse().map_err(|_| refuse("is no port; write a number like 8000"))?;
                 }
-                "ORCHESTRATOR_JWT_SECRET" => config.tokens = Some(Tokens::new(&value)?),
+                name if tokens.take(name, &value) => {}
                 "CORS_ORIGINS" | "ORCHESTRATOR_CORS_ORIGINS" if !value.is_empty() => match &origins {
                     Some((other, before)) if *before != value => {
                         return Err(refuse(&format!("and {other} say different things; set one of them")));
@@ -145,6 +149,7 @@ impl GatewayConfig {
             })?),
             _ => return Err(Error::invalid("ORCHESTRATOR_TLS_CERT and ORCHESTRATOR_TLS_KEY go together; set both")),
         };
+        config.tokens = tokens.judge()?;
         Ok(config)
     }
 
@@ -176,8 +181,8 @@ impl GatewayConfig {
     pub(super) fn remark(&self) {
         if self.keys.is_empty() && self.tokens.is_none() {
             tracing::warn!(
-                "no API key and no token secret is set: only public routes will answer; \
-                 set ORCHESTRATOR_API_KEY_<NAME>=<key>:<role> or ORCHESTRATOR_JWT_SECRET"
+                "no API key and no token secret is set: beside public routes only callers with a key of \
+                 `orchestrator key create` are answered; set ORCHESTRATOR_API_KEY_<NAME>=<key>:<role> or ORCHESTRATOR_JWT_SECRET"
             );
         }
         for name in self.keys.short() {

@@ -32,6 +32,11 @@ impl Problem {
         Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 
+    /// The caller showed something that is not good.
+    pub(super) fn bad_credential(detail: impl Into<String>) -> Self {
+        Self::unauthorized(detail, super::caller::BAD)
+    }
+
     /// Not now; perhaps in `seconds`.
     pub(super) fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }

@@ -11,8 +11,8 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claims, docs, events, health, leases, link, list, moves, openapi, root, sla,
-    task_details, tasks, timeline,
+    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, moves, openapi, root, sla, task_details,
+    tasks, timeline,
 };
 
 /// Who may call a route.
@@ -113,7 +113,7 @@ pub(super) fn table(judge: &Judge, approver: Role) -> Table {
         .add(Anybody, routes!(root::stats))
         .add(AGENT, routes!(tasks::create))
         .add(USER, routes!(list::list))
-        .add(AGENT, routes!(claims::claim))
+        .add(AGENT, routes!(claim::claim))
         .add(USER, routes!(tasks::read))
         .add(AGENT, routes!(moves::report))
         .add(AGENT, routes!(moves::cancel))

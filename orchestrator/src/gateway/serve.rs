@@ -25,6 +25,7 @@ use super::deliver::keep_delivering;
 use super::limit::Limiter;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
+use super::stored_keys::StoredKeys;
 use super::{Gateway, GatewayConfig, ROOM, Role, ServerTls, edge};
 use crate::Orchestrator;
 
@@ -68,7 +69,8 @@ pub async fn serve(
     background.spawn(async move { mirror.keep_mirroring().await });
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
-    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
+    let stored = Some(StoredKeys::new(gateway.orch.clone()));
+    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored };
     let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
     let router = edge::around(
         routes.with_state(gateway),

@@ -1,5 +1,7 @@
 //! The only room that knows Redis: connections, scripts, keys, and what its errors mean.
 
+#[cfg(feature = "gateway")]
+mod api_keys;
 mod bell;
 mod dial;
 mod fitness;
@@ -21,6 +23,8 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
+#[cfg(feature = "gateway")]
+pub(crate) use self::api_keys::{KeyAdded, StoredKey};
 pub(crate) use self::bell::{Bell, Rung};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;

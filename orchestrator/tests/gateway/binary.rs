@@ -104,8 +104,8 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
     BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
     let url = told["url"].as_str().unwrap();
-    let by_key = shell(&format!("curl -H 'X-API-Key: dev-key-123' {url}/stats"));
-    assert_eq!(by_key["queue"]["total_tasks"], 0);
+    let by_key = shell(&format!("curl -H 'X-API-Key: dev-key-123' {url}/approvals/pending"));
+    assert_eq!(by_key["count"], 0);
     let mut mint =
         orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--group", "sre", "--ttl", "5m"]);
     let minted = mint.env("ORCHESTRATOR_JWT_SECRET", SECRET).output().unwrap();
@@ -149,6 +149,8 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     for (name, value, part) in [
         ("ORCHESTRATOR_JWT_SECRET", "your-secret-key-here", "ORCHESTRATOR_JWT_SECRET has 20 bytes"),
         ("ORCHESTRATOR_JWT_SECRET", "", "ORCHESTRATOR_JWT_SECRET has 0 bytes"),
+        ("ORCHESTRATOR_JWT_SECRET_PREVIOUS", "a-hidden-secret", "ORCHESTRATOR_JWT_SECRET is not"),
+        ("ORCHESTRATOR_JWT_JWKS", "/no/such/file", "JWKS file `/no/such/file` cannot be read"),
         ("ORCHESTRATOR_API_KEY_DEV", "a-hidden-key", "ORCHESTRATOR_API_KEY_DEV lacks a role"),
         ("ORCHESTRATOR_PORT", "http", "ORCHESTRATOR_PORT is no port"),
         ("ORCHESTRATOR_JWT_SECRT", "x", "did you mean ORCHESTRATOR_JWT_SECRET?"),
