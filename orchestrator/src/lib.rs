@@ -19,6 +19,8 @@ pub mod event;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "gateway")]
+mod gauges;
 mod group;
 mod handle;
 mod hours;
@@ -26,6 +28,9 @@ mod id;
 mod incarnation;
 mod journal;
 mod listing;
+#[cfg(feature = "metrics")]
+#[doc(hidden)]
+pub mod meters;
 mod new_event;
 mod new_task;
 mod newest;

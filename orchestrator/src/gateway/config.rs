@@ -45,6 +45,8 @@ pub struct GatewayConfig {
     pub drain_grace: Duration,
     /// The least role that may decide on approvals; never less than agent. Links carry their own right.
     pub approver_role: Role,
+    /// The least role that may read the gateway's figures at `/metrics`; `None` lets anybody.
+    pub metrics_role: Option<Role>,
     pub(super) keys: ApiKeys,
     pub(super) roles: Roles,
     pub(super) tokens: Option<Tokens>,
@@ -67,6 +69,7 @@ impl Default for GatewayConfig {
             drain_delay: Duration::from_secs(1),
             drain_grace: Duration::from_secs(25),
             approver_role: Role::Agent,
+            metrics_role: None,
             keys: ApiKeys::default(),
             roles: Roles::default(),
             tokens: None,
@@ -77,7 +80,8 @@ impl Default for GatewayConfig {
 
 impl GatewayConfig {
     /// `ORCHESTRATOR_PORT`, `CORS_ORIGINS` (or `ORCHESTRATOR_CORS_ORIGINS`), `ORCHESTRATOR_JWT_SECRET`,
-    /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin) and
+    /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin),
+    /// `ORCHESTRATOR_METRICS_ACCESS` (public, user, agent or admin) and
     /// `ORCHESTRATOR_ROLE_<NAME>` = `alice,bob` (who has the approver's role `<name>`, in small letters).
     ///
     /// # Errors
@@ -117,6 +121,12 @@ impl GatewayConfig {
                     let role = value.parse().ok().filter(|role| *role >= Role::Agent);
                     config.approver_role =
                         role.ok_or_else(|| refuse("is no role that decides; write agent or admin"))?;
+                }
+                "ORCHESTRATOR_METRICS_ACCESS" => {
+                    config.metrics_role = match value.as_str() {
+                        "" | "public" => None,
+                        role => Some(role.parse().map_err(|_| refuse("is wrong; write public, user, agent or admin"))?),
+                    };
                 }
                 name if name.starts_with("ORCHESTRATOR_ROLE_") => {
                     let role = name.strip_prefix("ORCHESTRATOR_ROLE_").unwrap_or_default().to_ascii_lowercase();
@@ -200,12 +210,14 @@ mod tests {
             ("ORCHESTRATOR_JWT_SECRET", "0123456789abcdef0123456789abcdef"),
             ("ORCHESTRATOR_RATE_LIMIT_TASKS", "30"),
             ("ORCHESTRATOR_APPROVER_ROLE", "admin"),
+            ("ORCHESTRATOR_METRICS_ACCESS", "agent"),
             ("ORCHESTRATOR_ROLE_SRE", "alice, OPS"),
             ("PATH", "/bin"),
         ])
         .expect("a fair environment");
         assert_eq!((config.port, config.origins.len(), config.tokens.is_some()), (9000, 2, true));
         assert_eq!((config.approver_role, config.roles.of("ops")), (Role::Admin, &["sre".to_owned()][..]));
+        assert_eq!(config.metrics_role, Some(Role::Agent));
         let ops = config.keys.caller(b"with:colons:in:it").expect("the key up to the last colon");
         assert_eq!((ops.name.as_str(), ops.role), ("OPS", Role::Admin));
         assert_eq!(config.not_in_force, ["CORS_ORIGINS", "ORCHESTRATOR_RATE_LIMIT_TASKS"]);
@@ -215,6 +227,7 @@ mod tests {
     fn what_makes_no_sense_is_named_and_secrets_are_not_shown() {
         assert_eq!(fault("ORCHESTRATOR_PORT", "80000"), "ORCHESTRATOR_PORT is no port; write a number like 8000");
         assert!(fault("ORCHESTRATOR_APPROVER_ROLE", "user").contains("agent or admin"));
+        assert!(fault("ORCHESTRATOR_METRICS_ACCESS", "private").contains("public, user, agent or admin"));
         assert!(fault("ORCHESTRATOR_ROLE_ADMIN", "eve").contains("comes with the credential"));
         assert!(fault("ORCHESTRATOR_ROLE_SRE", "two words").contains("ORCHESTRATOR_ROLE_SRE"));
         for secret in ["", "your-secret-key-here"] {

@@ -2,6 +2,7 @@
 //! in the log that shows neither payload nor secret.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -12,10 +13,14 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::metrics::Counts;
 use super::page::Page;
 use super::{Caller, Problem};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What stands for the route of a request that has none.
+const NO_ROUTE: &str = "(none)";
 
 /// On every answer that does not say otherwise: it is no page, and nothing may be stored on the way.
 const SAFE: [(HeaderName, HeaderValue); 5] = [
@@ -27,16 +32,16 @@ const SAFE: [(HeaderName, HeaderValue); 5] = [
 ];
 
 /// Puts the edge around `routes`.
-pub(super) fn around(routes: Router, request_timeout: Duration) -> Router {
+pub(super) fn around(routes: Router, request_timeout: Duration, counts: Arc<Counts>) -> Router {
     routes
         .fallback(|| async { Problem::bare(StatusCode::NOT_FOUND) })
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
             Problem::bare(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }))
-        .layer(from_fn_with_state(request_timeout, edge))
+        .layer(from_fn_with_state((request_timeout, counts), edge))
 }
 
-async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn edge(State((limit, counts)): State<(Duration, Arc<Counts>)>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
@@ -52,6 +57,7 @@ async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Re
     };
     let caller = response.extensions_mut().remove::<Caller>();
     let status = response.status();
+    let full = response.extensions().get::<Problem>().is_some_and(Problem::is_full);
     let is_page = response.extensions_mut().remove::<Page>().is_some();
     if !is_page && (status.is_client_error() || status.is_server_error()) {
         let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::bare(status));
@@ -64,8 +70,10 @@ async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Re
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
-    let route = route.as_deref().unwrap_or("(none)");
-    let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), started.elapsed().as_millis() as u64);
+    let route = route.as_deref().unwrap_or(NO_ROUTE);
+    let took = started.elapsed();
+    counts.answered(&method, route, status, full, took);
+    let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), took.as_millis() as u64);
     if status.is_server_error() {
         tracing::error!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
     } else {
@@ -98,7 +106,7 @@ mod tests {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
             .route("/slow", get(std::future::pending::<()>));
-        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500)));
+        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500), Arc::new(Counts::new())));
         let request =
             Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
         let (head, body) = service.call(request).await.expect("an answer").into_parts();

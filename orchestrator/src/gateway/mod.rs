@@ -6,6 +6,7 @@
 //! | GET `/livez` | anybody | this process answers |
 //! | GET `/readyz` | anybody | not stopping, and Redis answers; else 503 |
 //! | GET `/health` | anybody | Redis takes writes, and how many tasks it has; else 503 |
+//! | GET `/metrics` | anybody, or [`GatewayConfig::metrics_role`] | figures as Prometheus text |
 //! | GET `/stats` | user | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks/{id}` | user | one task in full |
@@ -52,6 +53,7 @@ mod health;
 mod keys;
 mod link;
 mod link_token;
+mod metrics;
 mod new_event;
 mod new_task;
 mod origin;
@@ -114,8 +116,12 @@ struct Gateway {
     stopped: watch::Receiver<()>,
     /// Places for streams of events.
     streams: Arc<Semaphore>,
+    /// How many there are in all.
+    streams_max: usize,
     /// Who has which role as an approver.
     roles: Arc<Roles>,
+    /// What is counted.
+    metrics: Arc<metrics::Metrics>,
     /// What links are judged by.
     tokens: Option<Tokens>,
 }
@@ -160,6 +166,11 @@ impl Gateway {
     /// A place for a body that is held as read JSON.
     async fn room(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.room.acquire().await.map_err(|_| Problem::unavailable("the gateway is stopping", 1))
+    }
+
+    /// How many streams of events are open.
+    fn streams_open(&self) -> usize {
+        self.streams_max.saturating_sub(self.streams.available_permits())
     }
 
     /// A call that only reads, for as long as somebody may be kept waiting for it.

@@ -10,7 +10,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
-use super::{Gateway, Role, approvals, events, health, link, root, sla, task_details, tasks, timeline};
+use super::{Gateway, Role, approvals, events, health, link, metrics, root, sla, task_details, tasks, timeline};
 
 /// Who may call a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -40,7 +40,7 @@ pub struct Rule {
 /// All rows, in the order of the document.
 #[must_use]
 pub fn rules() -> Vec<Rule> {
-    table(&Judge::default(), Role::Agent).rules
+    table(&Judge::default(), Role::Agent, None).rules
 }
 
 /// Routes, each with its rule.
@@ -87,8 +87,8 @@ fn methods(item: &PathItem) -> Vec<Method> {
     all.into_iter().filter(|(_, operation)| operation.is_some()).map(|(method, _)| method).collect()
 }
 
-/// Everything that the gateway serves.
-pub(super) fn table(judge: &Judge, approver: Role) -> Table {
+/// Everything that the gateway serves; `scraper` is the role that reading its figures needs, if any.
+pub(super) fn table(judge: &Judge, approver: Role, scraper: Option<Role>) -> Table {
     use Access::{Anybody, Approver, Link};
     const USER: Access = Access::Role(Role::User);
     const AGENT: Access = Access::Role(Role::Agent);
@@ -99,6 +99,7 @@ pub(super) fn table(judge: &Judge, approver: Role) -> Table {
         .add(Anybody, routes!(health::livez))
         .add(Anybody, routes!(health::readyz))
         .add(Anybody, routes!(health::health))
+        .add(scraper.map_or(Anybody, Access::Role), routes!(metrics::metrics))
         .add(Anybody, routes!(root::stats))
         .add(AGENT, routes!(tasks::create))
         .add(USER, routes!(tasks::read))

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use super::body::Bounds;
 use super::caller::Judge;
 use super::deliver::keep_delivering;
+use super::metrics::Metrics;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
 use super::{Gateway, GatewayConfig, ROOM, Role, edge};
@@ -42,14 +43,19 @@ pub async fn serve(
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(());
+    let metrics = Arc::new(Metrics::new(&orch));
+    let counts = Arc::clone(&metrics.counts);
+    let streams_max = config.streams_max.min(Semaphore::MAX_PERMITS);
     let gateway = Gateway {
         orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
         room: Arc::new(Semaphore::new(ROOM)),
         stopping: Arc::clone(&stopping),
         stopped: stopped.clone(),
-        streams: Arc::new(Semaphore::new(config.streams_max.min(Semaphore::MAX_PERMITS))),
+        streams: Arc::new(Semaphore::new(streams_max)),
+        streams_max,
         roles: Arc::new(config.roles.clone()),
+        metrics,
         tokens: config.tokens.clone(),
     };
     // Ends with this function, and with its future when somebody drops that.
@@ -58,11 +64,12 @@ pub async fn serve(
     background.spawn(async move { orch.keep_time().await });
     background.spawn(async move { ahead.keep_forecasting().await });
     background.spawn(async move { mirror.keep_mirroring().await });
+    background.spawn(counts.keep_up());
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
-    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
-    let router = edge::around(routes.with_state(gateway), config.request_timeout);
+    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent), config.metrics_role).split();
+    let router = edge::around(routes.with_state(gateway), config.request_timeout, counts);
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let mut connections = JoinSet::new();
     let mut end = pin!(async {

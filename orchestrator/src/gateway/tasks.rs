@@ -27,7 +27,9 @@ pub(super) async fn create(
     };
     let task: NewTask = asked.into_task(parent.as_ref(), trace(&headers).as_deref()).requested_by(&caller.name);
     drop(place);
+    let task_type = task.task_type.clone();
     let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
+    gateway.metrics.counts.created(&task_type);
     // The task is stored: whatever goes wrong from here on is no failure of the request.
     Ok(Json(match gateway.ask(gateway.orch.get(id)).await {
         Ok(task) => created(&task),

@@ -12,6 +12,7 @@ mod events;
 mod follower;
 mod following;
 mod links;
+mod metrics;
 mod outages;
 mod shapes;
 mod stopping;
