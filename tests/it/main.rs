@@ -10,6 +10,7 @@ mod faults;
 mod listeners;
 mod listing;
 mod members;
+mod metrics;
 mod model;
 mod races;
 mod sla;

@@ -10,6 +10,11 @@ mod extract;
 mod handler;
 mod heart;
 mod listener;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
 mod registry;
 mod run;
 mod runtime;

@@ -14,9 +14,11 @@ use orchestrator::{
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::attempt::{self, Outcome};
 use crate::heart::{Heart, Roster};
+use crate::metrics::{Begun, Rare};
 use crate::{Stop, Worker};
 
 /// Longest blocking wait before it is sent anew.
@@ -40,6 +42,7 @@ struct Running {
     claim: Claim,
     cancel: CancellationToken,
     abort: AbortHandle,
+    begun: Begun,
 }
 
 /// What an attempt came to, and what it has told.
@@ -73,7 +76,7 @@ impl Life {
         let task_types = offers.iter().map(|offer| offer.task_type.clone()).collect();
         let incarnation = Incarnation::join(&worker.orch, &worker.queues, &offers, worker.lease).await?;
         let roster = Roster::default();
-        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster))?;
+        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster), worker.metrics.meter.clone())?;
         tracing::info!(
             worker = incarnation.name(),
             queues = worker.queues.join(","),
@@ -135,9 +138,7 @@ impl Run {
     /// The loop. Each turn sends what there is to send, then waits for the first thing to happen.
     pub(crate) async fn until(mut self, stop: Stop) -> Result {
         let orch = self.worker.orch.clone();
-        let _forecasting = AbortOnDrop(tokio::spawn(async move {
-            orch.keep_forecasting().await;
-        }));
+        let _forecasting = AbortOnDropHandle::new(tokio::spawn(async move { orch.keep_forecasting().await }));
         let mut grace: OptionFuture<BoxFuture<'static, ()>> = None.into();
         loop {
             let draining = self.draining;
@@ -163,6 +164,7 @@ impl Run {
                 continue;
             };
             if let Err(error) = sent {
+                self.worker.metrics.meter.rare(Rare::RedisError);
                 tracing::warn!(%error, "Redis did not take what this worker sent; it tries again");
                 tokio::time::sleep(BREATH).await;
                 continue;
@@ -174,6 +176,7 @@ impl Run {
                 continue;
             }
             self.listen();
+            self.worker.metrics.meter.running(self.running.len());
             let listening = async {
                 match &mut self.listening {
                     Some(listening) => listening.wait.as_mut().await,
@@ -200,6 +203,7 @@ impl Run {
 
     /// Claims nothing more; what it returns ends with the grace.
     fn drain(&mut self) -> OptionFuture<BoxFuture<'static, ()>> {
+        self.worker.metrics.meter.draining();
         self.draining = true;
         Some(tokio::time::sleep(self.worker.grace).boxed()).into()
     }
@@ -237,7 +241,8 @@ impl Run {
         self.woken = None;
         self.finishes.drain(..sent);
         for ticket in &stepped.stale {
-            tracing::warn!(task = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
+            self.worker.metrics.meter.rare(Rare::StaleOutcome);
+            tracing::warn!(task_id = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
         }
         if want > 0 {
             self.hungry =
@@ -312,7 +317,7 @@ impl Run {
     /// Puts a claimed task into a slot, or on the shelf when there is no handler for it.
     fn start(&mut self, claim: Claim) {
         let Some(registered) = self.worker.registry.get(claim.task_type()).cloned() else {
-            tracing::warn!(task = %claim.ticket().id, task_type = claim.task_type(), "no handler here for this type: shelved");
+            tracing::warn!(task_id = %claim.ticket().id, task_type = claim.task_type(), "no handler here for this type: shelved");
             self.shelving.push(claim);
             return;
         };
@@ -330,7 +335,8 @@ impl Run {
         let abort = self.attempts.spawn(attempt.map(move |outcome| (ticket, outcome)));
         self.slots.insert(abort.id(), ticket.id);
         self.roster(|roster| roster.insert(ticket.id, claim.claimed_at_ms()));
-        self.running.insert(ticket.id, Running { claim, cancel, abort });
+        let begun = self.worker.metrics.meter.begin(&claim);
+        self.running.insert(ticket.id, Running { claim, cancel, abort, begun });
     }
 
     fn roster<T>(&self, change: impl FnOnce(&mut HashMap<TaskId, u64>) -> T) -> T {
@@ -356,8 +362,10 @@ impl Run {
         if self.running.get(&id).is_none_or(|running| running.abort.id() != slot) {
             return;
         }
-        let Some(Running { claim, .. }) = self.running.remove(&id) else { return };
+        let Some(Running { claim, begun, .. }) = self.running.remove(&id) else { return };
         self.roster(|roster| roster.remove(&id));
+        let is_last = claim.failures() >= claim.max_retries().into();
+        begun.end(outcome.counted(is_last));
         // What was told goes with the end, whatever it is; what is tried again is told again.
         match outcome {
             Outcome::Completed(output) => self.finishes.push(claim.complete(&output).telling(tellings)),
@@ -365,23 +373,23 @@ impl Run {
             // Its claim is seen to by reconciling, as if its answer had been lost.
             Outcome::Halted => (self.unsure, self.give_back) = (true, true),
             Outcome::Parked(wait) => {
-                tracing::info!(task = %id, task_type = claim.task_type(), "waits without holding anything");
+                tracing::info!(task_id = %id, task_type = claim.task_type(), "waits without holding anything");
                 self.parks.push(Park { claim, wait: *wait, tellings });
             }
             Outcome::Rejected { error, reason } => {
-                tracing::info!(task = %id, task_type = claim.task_type(), error, "is not to be done");
+                tracing::info!(task_id = %id, task_type = claim.task_type(), error, "is not to be done");
                 self.finishes.push(claim.rejected(reason, &error).telling(tellings));
             }
             Outcome::Fatal { error, reason } => {
-                tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good");
+                tracing::warn!(task_id = %id, task_type = claim.task_type(), error, "failed for good");
                 self.finishes.push(claim.fail(reason, &error).telling(tellings));
             }
-            Outcome::Failed { error, .. } if claim.failures() >= claim.max_retries().into() => {
-                tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good: no retries left");
+            Outcome::Failed { error, .. } if is_last => {
+                tracing::warn!(task_id = %id, task_type = claim.task_type(), error, "failed for good: no retries left");
                 self.finishes.push(claim.fail("retries", &error).telling(tellings));
             }
             Outcome::Failed { error, delay } => {
-                tracing::info!(task = %id, task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
+                tracing::info!(task_id = %id, task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
                 self.retries.push(Retry { claim, delay, error });
             }
         }
@@ -423,12 +431,13 @@ impl Run {
             }
             Ok(Some(Wake::Cancel(id))) => {
                 if let Some(running) = self.running.get(&id) {
-                    tracing::info!(task = %id, "cancelling was asked for");
+                    tracing::info!(task_id = %id, "cancelling was asked for");
                     running.cancel.cancel();
                 }
             }
             Ok(None) => {}
             Err(error) => {
+                self.worker.metrics.meter.rare(Rare::RedisError);
                 // A token may have been popped for us and lost with the connection: look for ourselves.
                 tracing::debug!(%error, "the blocking wait broke");
                 self.hungry = true;
@@ -448,6 +457,7 @@ impl Run {
 
     /// The old life is over, with all that it held: begins a new one.
     async fn begin_again(&mut self) -> Result {
+        self.worker.metrics.meter.rare(Rare::LostLease);
         tracing::error!(running = self.running.len(), "the lease was lost; others may have the tasks. Beginning anew");
         self.abort_all();
         self.finishes.clear();
@@ -484,7 +494,7 @@ impl Run {
             .collect();
         for id in gone {
             if let Some(running) = self.running.remove(&id) {
-                tracing::warn!(task = %id, "the task was taken from this worker; its handler is stopped");
+                tracing::warn!(task_id = %id, "the task was taken from this worker; its handler is stopped");
                 running.cancel.cancel();
                 running.abort.abort();
                 self.roster(|roster| roster.remove(&id));
@@ -565,15 +575,6 @@ impl Run {
         if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
             let _ = self.life.doorbell.put_back(&queue).await;
         }
-    }
-}
-
-/// Ends its task with itself.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
