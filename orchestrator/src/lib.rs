@@ -28,6 +28,9 @@ mod id;
 mod incarnation;
 mod journal;
 mod listing;
+#[cfg(feature = "log")]
+#[doc(hidden)]
+pub mod log;
 #[cfg(feature = "metrics")]
 #[doc(hidden)]
 pub mod meters;

@@ -9,6 +9,7 @@ mod events;
 mod faults;
 mod listeners;
 mod listing;
+mod logs;
 mod members;
 mod metrics;
 mod model;

@@ -99,7 +99,7 @@ pub(crate) async fn run(
             (None, Ok(Ok(output))) => {
                 let left_out = own.durable().left_out();
                 if !left_out.is_empty() {
-                    tracing::warn!(task_id = %own.task_id(), left_out = left_out.join(", "), "completed without durable calls that it had made before");
+                    tracing::warn!(left_out = left_out.join(", "), "completed without durable calls that it had made before");
                 }
                 Outcome::Completed(output)
             }

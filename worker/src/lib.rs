@@ -15,6 +15,7 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "metrics/off.rs"]
 mod metrics;
+mod park;
 mod registry;
 mod run;
 mod runtime;

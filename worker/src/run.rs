@@ -10,15 +10,17 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use orchestrator::{
     Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TELLS_MAX, TaskId, Telling, Ticket,
-    Until, Wait, Wake,
+    Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, Span};
 
 use crate::attempt::{self, Outcome};
 use crate::heart::{Heart, Roster};
 use crate::metrics::{Begun, Rare};
+use crate::park::Park;
 use crate::{Stop, Worker};
 
 /// Longest blocking wait before it is sent anew.
@@ -43,6 +45,8 @@ struct Running {
     cancel: CancellationToken,
     abort: AbortHandle,
     begun: Begun,
+    /// What is said about the attempt is said in here.
+    span: Span,
 }
 
 /// What an attempt came to, and what it has told.
@@ -53,13 +57,6 @@ struct Retry {
     claim: Claim,
     delay: Duration,
     error: String,
-}
-
-/// A task that is to wait, on its way to Redis.
-struct Park {
-    claim: Claim,
-    wait: Wait,
-    tellings: Vec<Telling>,
 }
 
 /// One life of the worker in Redis.
@@ -290,7 +287,7 @@ impl Run {
         if let Some(wait) = self.retries.iter().map(|retry| retry.delay).min() {
             self.life.heart.expect(wait);
         }
-        let sleeps = self.parks.iter().map(|park| wakes_in(&park.wait, life.now_ms()));
+        let sleeps = self.parks.iter().map(|park| park.wakes_in(life.now_ms()));
         if let Some(wait) = sleeps.min() {
             self.life.heart.expect(wait);
         }
@@ -332,11 +329,15 @@ impl Run {
             cancel.clone(),
             self.life.heart.halt(),
         );
+        // At the highest level, so that whatever is told of an attempt names it.
+        let number = claim.attempt();
+        let span = tracing::error_span!("attempt", task_id = %ticket.id, trace_id = claim.trace_id(), attempt = number);
+        let attempt = attempt.instrument(span.clone());
         let abort = self.attempts.spawn(attempt.map(move |outcome| (ticket, outcome)));
         self.slots.insert(abort.id(), ticket.id);
         self.roster(|roster| roster.insert(ticket.id, claim.claimed_at_ms()));
         let begun = self.worker.metrics.meter.begin(&claim);
-        self.running.insert(ticket.id, Running { claim, cancel, abort, begun });
+        self.running.insert(ticket.id, Running { claim, cancel, abort, begun, span });
     }
 
     fn roster<T>(&self, change: impl FnOnce(&mut HashMap<TaskId, u64>) -> T) -> T {
@@ -362,7 +363,8 @@ impl Run {
         if self.running.get(&id).is_none_or(|running| running.abort.id() != slot) {
             return;
         }
-        let Some(Running { claim, begun, .. }) = self.running.remove(&id) else { return };
+        let Some(Running { claim, begun, span, .. }) = self.running.remove(&id) else { return };
+        let _within = span.entered();
         self.roster(|roster| roster.remove(&id));
         let is_last = claim.failures() >= claim.max_retries().into();
         begun.end(outcome.counted(is_last));
@@ -373,23 +375,23 @@ impl Run {
             // Its claim is seen to by reconciling, as if its answer had been lost.
             Outcome::Halted => (self.unsure, self.give_back) = (true, true),
             Outcome::Parked(wait) => {
-                tracing::info!(task_id = %id, task_type = claim.task_type(), "waits without holding anything");
+                tracing::info!(task_type = claim.task_type(), "waits without holding anything");
                 self.parks.push(Park { claim, wait: *wait, tellings });
             }
             Outcome::Rejected { error, reason } => {
-                tracing::info!(task_id = %id, task_type = claim.task_type(), error, "is not to be done");
+                tracing::info!(task_type = claim.task_type(), error, "is not to be done");
                 self.finishes.push(claim.rejected(reason, &error).telling(tellings));
             }
             Outcome::Fatal { error, reason } => {
-                tracing::warn!(task_id = %id, task_type = claim.task_type(), error, "failed for good");
+                tracing::warn!(task_type = claim.task_type(), error, "failed for good");
                 self.finishes.push(claim.fail(reason, &error).telling(tellings));
             }
             Outcome::Failed { error, .. } if is_last => {
-                tracing::warn!(task_id = %id, task_type = claim.task_type(), error, "failed for good: no retries left");
+                tracing::warn!(task_type = claim.task_type(), error, "failed for good: no retries left");
                 self.finishes.push(claim.fail("retries", &error).telling(tellings));
             }
             Outcome::Failed { error, delay } => {
-                tracing::info!(task_id = %id, task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
+                tracing::info!(task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
                 self.retries.push(Retry { claim, delay, error });
             }
         }
@@ -575,18 +577,6 @@ impl Run {
         if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
             let _ = self.life.doorbell.put_back(&queue).await;
         }
-    }
-}
-
-/// When the first timer of a wait is due.
-fn wakes_in(wait: &Wait, now_ms: u64) -> Duration {
-    match wait {
-        Wait::Sleep { until: Until::After(wait), .. } | Wait::Event { until: Until::After(wait), .. } => *wait,
-        Wait::Sleep { until: Until::Instant(at), .. } | Wait::Event { until: Until::Instant(at), .. } => {
-            Duration::from_millis(at.saturating_sub(now_ms))
-        }
-        // The terms are told by the next beat; a second is the shortest that they may have.
-        _ => Duration::from_secs(1),
     }
 }
 

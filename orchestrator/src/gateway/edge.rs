@@ -12,10 +12,11 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 use super::metrics::Counts;
 use super::page::Page;
-use super::{Caller, Problem};
+use super::{Caller, Problem, new_event};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -44,11 +45,15 @@ pub(super) fn around(routes: Router, request_timeout: Duration, counts: Arc<Coun
 async fn edge(State((limit, counts)): State<(Duration, Arc<Counts>)>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
+    let trace = new_event::traceparent(request.headers());
+    let trace_id = trace.as_deref().and_then(|trace| crate::trace_of(trace).ok());
+    // At the highest level, so that whatever is told on the way names the request.
+    let span = tracing::error_span!("request", request_id = id, trace_id);
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(200).collect();
     // Ids and slips stay out of the log: the route is told, not the path.
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
+    let mut response = match tokio::time::timeout(limit, next.run(request).instrument(span.clone())).await {
         Ok(response) => response,
         Err(_) => {
             Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
@@ -74,10 +79,11 @@ async fn edge(State((limit, counts)): State<(Duration, Arc<Counts>)>, request: R
     let took = started.elapsed();
     counts.answered(&method, route, status, full, took);
     let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), took.as_millis() as u64);
+    let _within = span.entered();
     if status.is_server_error() {
-        tracing::error!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
+        tracing::error!(%method, route, status = status.as_u16(), ms, caller, "answered");
     } else {
-        tracing::info!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
+        tracing::info!(%method, route, status = status.as_u16(), ms, caller, "answered");
     }
     response
 }

@@ -12,6 +12,8 @@ mod events;
 mod follower;
 mod following;
 mod links;
+#[cfg(feature = "cli")]
+mod logs;
 mod metrics;
 mod outages;
 mod shapes;
