@@ -4,14 +4,15 @@
 //! of ours.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use chrono::{SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::field::MakeExt;
+use tracing_subscriber::fmt::format::{JsonFields, Writer, debug_fn};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -41,8 +42,12 @@ pub fn text<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber +
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let writer = OneLine { to: writer, colours };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false).with_ansi(colours).finish()
+    let fields = debug_fn(|writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug| {
+        let value = safe(&format!("{value:?}"));
+        if field.name() == "message" { writer.write_str(&value) } else { write!(writer, "{field}={value}") }
+    });
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    log.with_target(false).with_ansi(colours).fmt_fields(fields.delimited(" ")).finish()
 }
 
 /// One JSON object a line: `timestamp`, `level`, `target`, `message`, and the fields of the event and of what it happened in.
@@ -50,7 +55,6 @@ pub fn json<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let writer = OneLine { to: writer, colours: false };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     log.fmt_fields(JsonFields::new()).event_format(Json).finish()
 }
@@ -79,7 +83,8 @@ where
             ("level".to_owned(), meta.level().as_str().into()),
             ("target".to_owned(), meta.target().into()),
         ]);
-        writeln!(writer, "{}", Value::Object(line))
+        // What is escaped here stands in texts only.
+        writeln!(writer, "{}", safe(&Value::Object(line).to_string()))
     }
 }
 
@@ -118,59 +123,26 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Makes one line of each event.
-#[derive(Clone, Copy, Debug)]
-struct OneLine<W> {
-    to: W,
-    /// The subscriber writes escape sequences of its own; those from outside it has escaped.
-    colours: bool,
-}
-
-impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for OneLine<W> {
-    type Writer = OneLine<W::Writer>;
-
-    fn make_writer(&'w self) -> Self::Writer {
-        OneLine { to: self.to.make_writer(), colours: self.colours }
-    }
-}
-
-impl<W: Write> Write for OneLine<W> {
-    /// `event` is a whole one, with the end of its line.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let line = text.strip_suffix('\n').unwrap_or(&text);
-        match line.contains(|c| self.breaks(c)) {
-            false => self.to.write_all(event)?,
-            true => {
-                let escaped = line.chars().fold(String::with_capacity(line.len() + 16), |mut out, c| {
-                    if self.breaks(c) {
-                        out.extend(c.escape_default())
-                    } else {
-                        out.push(c)
-                    }
-                    out
-                });
-                self.to.write_all(format!("{escaped}\n").as_bytes())?;
+/// Text that breaks no line: control characters, and those that end a line or turn its direction for some readers, as JSON
+/// escapes them.
+fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
             }
+            c => out.push(c),
         }
-        Ok(event.len())
     }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.to.flush()
-    }
-}
-
-impl<W> OneLine<W> {
-    /// Control characters, and those that end a line or turn its direction for some readers.
-    fn breaks(&self, c: char) -> bool {
-        let is_ours = self.colours && c == '\x1b';
-        (c.is_control() && !is_ours) || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
     use std::sync::{Arc, Mutex, PoisonError};
 
     use super::*;
