@@ -22,6 +22,8 @@ mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 mod gather;
+#[cfg(feature = "gateway")]
+mod gauges;
 mod group;
 mod handle;
 mod hold;
@@ -31,6 +33,12 @@ mod idempotency;
 mod incarnation;
 mod journal;
 mod listing;
+#[cfg(feature = "log")]
+#[doc(hidden)]
+pub mod log;
+#[cfg(feature = "metrics")]
+#[doc(hidden)]
+pub mod meters;
 mod new_event;
 mod new_task;
 mod newest;

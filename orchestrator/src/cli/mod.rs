@@ -37,7 +37,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use orchestrator::{Config, Orchestrator};
-use tracing_subscriber::EnvFilter;
 
 use self::failure::Failure;
 use self::output::Output;
@@ -157,9 +156,7 @@ impl Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.command.serves() { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.with_ansi(output::is_watched()).with_target(false).init();
+    orchestrator::log::begin(level);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),

@@ -42,6 +42,8 @@ pub struct GatewayConfig {
     /// Proxies whose header `X-Forwarded-For` is believed; none unless set. To all others a client's address is that of the
     /// connection.
     pub trusted_proxies: Vec<Network>,
+    /// The least role that may read the gateway's figures at `/metrics`; `None` lets anybody.
+    pub metrics_role: Option<Role>,
     pub(super) keys: ApiKeys,
     pub(super) roles: Roles,
     pub(super) tokens: Option<Tokens>,
@@ -66,6 +68,7 @@ impl Default for GatewayConfig {
             approver_role: Role::Agent,
             rate_limits: RateLimits::default(),
             trusted_proxies: Vec::new(),
+            metrics_role: None,
             keys: ApiKeys::default(),
             roles: Roles::default(),
             tokens: None,
@@ -78,6 +81,7 @@ impl GatewayConfig {
     /// accepted), `ORCHESTRATOR_JWT_SECRET_PREVIOUS` (accepted too; several are separated by blanks),
     /// `ORCHESTRATOR_JWT_AUDIENCE`, `ORCHESTRATOR_JWT_ISSUER`, `ORCHESTRATOR_JWT_JWKS` (a file of public keys),
     /// `ORCHESTRATOR_API_KEY_<NAME>` = `<key>:<role>`, `ORCHESTRATOR_APPROVER_ROLE` (agent or admin),
+    /// `ORCHESTRATOR_METRICS_ACCESS` (public, user, agent or admin),
     /// `ORCHESTRATOR_ROLE_<NAME>` = `alice,bob` (who has the approver's role `<name>`, in small letters),
     /// `ORCHESTRATOR_RATE_LIMIT_TASKS`, `_EVENTS`, `_APPROVALS`, `_STATS`, `_HEALTH`, `_WORKERS` and `_DEFAULT`
     /// ([`RateLimits`]), `ORCHESTRATOR_TRUSTED_PROXIES` (networks: `10.0.0.0/8`), `ORCHESTRATOR_TLS_CERT` and
@@ -119,6 +123,12 @@ impl GatewayConfig {
                     let role = value.parse().ok().filter(|role| *role >= Role::Agent);
                     config.approver_role =
                         role.ok_or_else(|| refuse("is no role that decides; write agent or admin"))?;
+                }
+                "ORCHESTRATOR_METRICS_ACCESS" => {
+                    config.metrics_role = match value.as_str() {
+                        "" | "public" => None,
+                        role => Some(role.parse().map_err(|_| refuse("is wrong; write public, user, agent or admin"))?),
+                    };
                 }
                 name if name.starts_with("ORCHESTRATOR_ROLE_") => {
                     let role = name.strip_prefix("ORCHESTRATOR_ROLE_").unwrap_or_default().to_ascii_lowercase();
@@ -216,12 +226,14 @@ mod tests {
             ("ORCHESTRATOR_RATE_LIMIT_HEALTH", "0"),
             ("ORCHESTRATOR_TRUSTED_PROXIES", "10.0.0.0/8,::1"),
             ("ORCHESTRATOR_APPROVER_ROLE", "admin"),
+            ("ORCHESTRATOR_METRICS_ACCESS", "agent"),
             ("ORCHESTRATOR_ROLE_SRE", "alice, OPS"),
             ("PATH", "/bin"),
         ])
         .expect("a fair environment");
         assert_eq!((config.port, config.origins.len(), config.tokens.is_some()), (9000, 2, true));
         assert_eq!((config.approver_role, config.roles.of("ops")), (Role::Admin, &["sre".to_owned()][..]));
+        assert_eq!(config.metrics_role, Some(Role::Agent));
         let ops = config.keys.caller(b"with:colons:in:it").expect("the key up to the last colon");
         assert_eq!((ops.name.as_str(), ops.role), ("OPS", Role::Admin));
         assert_eq!(config.rate_limits, RateLimits { tasks: 20, health: 0, ..RateLimits::default() });
@@ -241,6 +253,7 @@ mod tests {
         }
         let said = fault("ORCHESTRATOR_TRUSTED_PROXIES", "10.0.0.0/8,proxy");
         assert!(said.contains("ORCHESTRATOR_TRUSTED_PROXIES") && said.contains("`proxy` is no network"), "{said}");
+        assert!(fault("ORCHESTRATOR_METRICS_ACCESS", "private").contains("public, user, agent or admin"));
         assert!(fault("ORCHESTRATOR_ROLE_ADMIN", "eve").contains("comes with the credential"));
         assert!(fault("ORCHESTRATOR_ROLE_SRE", "two words").contains("ORCHESTRATOR_ROLE_SRE"));
         for secret in ["", "your-secret-key-here"] {

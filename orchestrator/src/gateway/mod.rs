@@ -6,6 +6,7 @@
 //! | GET `/livez` | anybody | this process answers |
 //! | GET `/readyz` | anybody | not stopping, and Redis answers; else 503 |
 //! | GET `/health` | anybody | Redis takes writes, and how many tasks it has; else 503 |
+//! | GET `/metrics` | anybody, or [`GatewayConfig::metrics_role`] | figures as Prometheus text |
 //! | GET `/stats` | anybody | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks` | user | tasks page by page: `status`, `type`, `agent`, `priority`, `created_from`, `created_before`, `limit`, `cursor` |
@@ -74,6 +75,7 @@ mod limit;
 mod link;
 mod link_token;
 mod list;
+mod metrics;
 mod moves;
 mod new_event;
 mod new_task;
@@ -147,8 +149,12 @@ struct Gateway {
     stopped: watch::Receiver<()>,
     /// Places for streams of events.
     streams: Arc<Semaphore>,
+    /// How many there are in all.
+    streams_max: usize,
     /// Who has which role as an approver.
     roles: Arc<Roles>,
+    /// What is counted.
+    metrics: Arc<metrics::Metrics>,
     /// What links are judged by.
     tokens: Option<Tokens>,
 }
@@ -205,6 +211,11 @@ impl Gateway {
     /// A place for a body that is held as read JSON.
     async fn room(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.room.acquire().await.map_err(|_| Problem::unavailable("the gateway is stopping", 1))
+    }
+
+    /// How many streams of events are open.
+    fn streams_open(&self) -> usize {
+        self.streams_max.saturating_sub(self.streams.available_permits())
     }
 
     /// A call that only reads, for as long as somebody may be kept waiting for it.

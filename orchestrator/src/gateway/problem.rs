@@ -18,13 +18,14 @@ pub(super) struct Problem {
     detail: String,
     retry_after: Option<u64>,
     challenge: Option<&'static str>,
+    full: bool,
     more: Map<String, Value>,
 }
 
 impl Problem {
     /// `detail` tells what was wrong and what is right.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, challenge: None, more: Map::new() }
+        Self { status, detail: detail.into(), retry_after: None, challenge: None, full: false, more: Map::new() }
     }
 
     /// The caller has to say who he is, or said it wrong.
@@ -52,6 +53,11 @@ impl Problem {
         (self.status, &self.detail)
     }
 
+    /// Whether a queue is full, so that its status is not about this caller.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
+    }
+
     /// A member beside the usual ones.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.into(), value.into());
@@ -66,7 +72,9 @@ impl Problem {
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, text),
             Error::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, text),
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, text),
-            Error::QueueFull { .. } => Self { retry_after: Some(10), ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) },
+            Error::QueueFull { .. } => {
+                Self { retry_after: Some(10), full: true, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
+            }
             Error::OutOfMemory => Self::unavailable(text, 10).with("redis", super::health::state(error)),
             Error::Unavailable { .. } | Error::Unfit { .. } => {
                 tracing::warn!(%error, "a request found Redis not serving");

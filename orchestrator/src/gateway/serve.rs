@@ -23,6 +23,7 @@ use super::body::Bounds;
 use super::caller::Judge;
 use super::deliver::keep_delivering;
 use super::limit::Limiter;
+use super::metrics::Metrics;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
 use super::stored_keys::StoredKeys;
@@ -50,14 +51,19 @@ pub async fn serve(
     let stopping = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(());
     let limiter = Limiter::new(&orch, config.rate_limits, &config.trusted_proxies);
+    let metrics = Arc::new(Metrics::new(&orch));
+    let counts = Arc::clone(&metrics.counts);
+    let streams_max = config.streams_max.min(Semaphore::MAX_PERMITS);
     let gateway = Gateway {
         orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
         room: Arc::new(Semaphore::new(ROOM)),
         stopping: Arc::clone(&stopping),
         stopped: stopped.clone(),
-        streams: Arc::new(Semaphore::new(config.streams_max.min(Semaphore::MAX_PERMITS))),
+        streams: Arc::new(Semaphore::new(streams_max)),
+        streams_max,
         roles: Arc::new(config.roles.clone()),
+        metrics,
         tokens: config.tokens.clone(),
     };
     // Ends with this function, and with its future when somebody drops that.
@@ -67,16 +73,18 @@ pub async fn serve(
     background.spawn(async move { rescuer.keep_rescuing().await });
     background.spawn(async move { ahead.keep_forecasting().await });
     background.spawn(async move { mirror.keep_mirroring().await });
+    background.spawn(counts.keep_up());
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
     let stored = Some(StoredKeys::new(gateway.orch.clone()));
     let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored };
-    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
+    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent), config.metrics_role).split();
     let router = edge::around(
         routes.with_state(gateway),
         config.request_timeout,
         Some(limiter),
         config.origins.as_slice().into(),
+        counts,
     );
     let serving = Serving { router, tls: config.tls, head_timeout: config.head_timeout, stopped };
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));

@@ -75,11 +75,13 @@ pub(super) async fn create(
     };
     let task: NewTask = asked.into_task(parent.as_ref(), trace(&headers).as_deref()).requested_by(&caller.name);
     drop(place);
+    let task_type = task.task_type.clone();
     let task = match idempotency_key(&headers)? {
         Some(key) => task.idempotency_key(key),
         None => task,
     };
     let Submitted { id, task, .. } = gateway.orch.submit(task).await.map_err(|error| refused(&error))?;
+    gateway.metrics.counts.created(&task_type);
     Ok(Json(task.map(created).unwrap_or_else(|| TaskCreated {
         success: true,
         task_id: id,

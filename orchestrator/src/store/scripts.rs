@@ -45,9 +45,9 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, get, hold, join, journal,
-    leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive, ring,
-    shelve, stats, step, tick, unshelve,
+    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, gauge, get, hold, join,
+    journal, leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive,
+    ring, shelve, stats, step, tick, unshelve,
 );
 
 /// Scripts that every task or request goes through: making the shared functions would cost them more than their work.

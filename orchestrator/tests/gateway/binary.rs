@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::authority::Authority;
 use super::support::{Redis, SECRET};
 
-fn orchestrator(arguments: &[&str]) -> Command {
+pub(super) fn orchestrator(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_orchestrator"));
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy().into_owned();
@@ -22,15 +22,15 @@ fn orchestrator(arguments: &[&str]) -> Command {
 }
 
 /// A command that serves, ended with the test.
-struct Serving(Child);
+pub(super) struct Serving(pub(super) Child);
 
 impl Serving {
-    fn start(mut command: Command) -> Self {
+    pub(super) fn start(mut command: Command) -> Self {
         Self(command.spawn().unwrap())
     }
 
     /// Sends Ctrl-C and waits; what was printed and not read before comes back.
-    fn interrupt(mut self) -> (Option<i32>, String, String) {
+    pub(super) fn interrupt(mut self) -> (Option<i32>, String, String) {
         let told = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
         assert!(told.success());
         let started = Instant::now();

@@ -17,7 +17,10 @@ mod following;
 mod https;
 mod limits;
 mod links;
+#[cfg(feature = "cli")]
+mod logs;
 mod matrix;
+mod metrics;
 mod outages;
 mod public_keys;
 mod redis_tls;
