@@ -1,7 +1,7 @@
 //! The way to the server: one client, through which all connections are made.
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError};
+use redis::{AsyncConnectionConfig, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError};
 
 use super::CONNECT_TIMEOUT;
 use crate::{Config, Error, Result};
@@ -97,7 +97,9 @@ fn refused(address: &str, error: RedisError) -> Error {
             "Redis at {address} does not accept this client over TLS ({said}); if it wants to see a certificate, \
              ORCHESTRATOR_REDIS_CERT and ORCHESTRATOR_REDIS_KEY name the files of one that it trusts"
         ))
-    } else if error.kind() == redis::ErrorKind::InvalidClientConfig {
+    } else if error.kind() == ErrorKind::AuthenticationFailed {
+        unfit(format!("Redis at {address} does not accept the user or the password of the URL"))
+    } else if error.kind() == ErrorKind::InvalidClientConfig {
         Error::invalid(format!("no connection to {address} can be made: {said}"))
     } else {
         Error::Unavailable { reason: format!("no connection to {address}: {said}"), source: Some(Box::new(error)) }

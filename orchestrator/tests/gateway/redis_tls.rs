@@ -177,6 +177,7 @@ async fn a_user_with_a_password_of_any_characters_works_and_is_never_shown() {
     for user in ["app:p%40ss-hidden", "nobody:hidden", ":hidden"] {
         let error = refusal(with(user)).await;
         let said = format!("{error} {error:?} {:?}", std::error::Error::source(&error));
+        assert!(said.contains("does not accept the user or the password"), "{user}: {said}");
         assert!(said.contains("localhost") && !said.contains("hidden"), "{user}: {said}");
     }
     for url in
