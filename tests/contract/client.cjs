@@ -46,6 +46,12 @@ async function main() {
   const told = await byKey.post("/events/publish", { event_type: "deploy.started", payload: {} });
   assert.equal(told.data.event_type, "deploy.started");
 
+  const { data: reported } = await byKey.post("/tasks", bugfix);
+  for (const status of ["in_progress", "completed"]) {
+    const { data } = await byKey.patch(`/tasks/${reported.task_id}/status`, null, { params: { status } });
+    assert.equal(data.status, status);
+  }
+
   const { data: gated } = await byKey.post("/tasks", { ...bugfix, priority: "P1" });
   assert.equal(gated.task.status, "blocked");
   const { data: approved } = await byToken.post(`/approvals/${gated.approval_id}/approve`);

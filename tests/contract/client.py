@@ -68,6 +68,18 @@ refused(by_key.get(f"{URL}/tasks/none"), 404, "")
 told = ok(by_token.post(f"{URL}/events/publish", json={"event_type": "deploy.started", "payload": {"deployment_id": "d-7"}}))
 assert told["success"] and told["event_type"] == "deploy.started", told
 
+# An agent without our worker reports by PATCH: it takes the task out of its queue, and ends it.
+task_id = ok(by_key.post(f"{URL}/tasks", json=BUGFIX))["task_id"]
+for status in ("in_progress", "completed"):
+    assert ok(by_key.patch(f"{URL}/tasks/{task_id}/status", params={"status": status}))["status"] == status
+refused(by_key.patch(f"{URL}/tasks/{task_id}/status", params={"status": "in_progress"}), 409, "has ended")
+task_id = ok(by_key.post(f"{URL}/tasks", json=BUGFIX))["task_id"]
+params = {"status": "failed", "error": "Agent error message"}
+assert ok(by_token.patch(f"{URL}/tasks/{task_id}/status", params=params))["status"] == "failed"
+assert ok(reader.get(f"{URL}/tasks/{task_id}"))["task"]["error"] == "Agent error message"
+listed = ok(reader.get(f"{URL}/tasks", params={"status": "failed", "limit": 10}))
+assert task_id in [task["task_id"] for task in listed["tasks"]], listed
+
 # An urgent task waits for a person; the first decision counts.
 for decision, how, word in (("approve", {}, "Approved"), ("reject", {"params": {"reason": "Not ready"}}, "Rejected")):
     created = ok(by_key.post(f"{URL}/tasks", json={**BUGFIX, "priority": "P0"}))

@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::new_task::span;
 use super::query::Pairs;
+use super::schemas::{Name, SpanText};
 use super::tasks::unfit;
 use super::{Caller, Gateway, Problem};
 use crate::{Hold, Span, Task};
@@ -25,11 +26,11 @@ const WAIT_MAX: Duration = Duration::from_secs(25);
 #[schema(as = Claim, example = json!({"types": ["bugfix", "refactor"], "max": 2, "lease": "60s"}))]
 pub(super) struct ClaimBody {
     /// The types that the agent handles; one that nobody has handled before becomes known.
-    #[schema(min_items = 1, max_items = 100, pattern = "^[a-z0-9_.-]{1,64}$")]
+    #[schema(value_type = Vec<Name>, min_items = 1, max_items = 100)]
     types: Vec<String>,
     /// Where to look; where tasks of these types are routed unless told.
     #[serde(default)]
-    #[schema(max_items = 8, pattern = "^[a-z0-9_.-]{1,64}$")]
+    #[schema(value_type = Vec<Name>, max_items = 8)]
     queues: Vec<String>,
     /// Tasks at most.
     #[serde(default = "one")]
@@ -71,7 +72,7 @@ fn one() -> usize {
 /// else. Waits for a task as long as `wait` says; no tasks are no error.
 #[utoipa::path(
     post, path = "/tasks/claim", tag = "tasks", operation_id = "claim_tasks",
-    params(("wait" = Option<String>, Query, description = "How long to wait for a task, at most 25s; 0s unless told", example = "20s")),
+    params(("wait" = inline(Option<SpanText>), Query, description = "How long to wait for a task, at most 25s; 0s unless told", example = "20s")),
     request_body = ClaimBody,
     responses(
         (status = 200, description = "The tasks, perhaps none", body = Claimed),

@@ -33,7 +33,7 @@ pub(super) struct TasksListed {
         ("status" = Option<String>, Query, description = "Only these states, separated by commas", example = "pending,assigned"),
         ("type" = Option<String>, Query, description = "Only this type"),
         ("agent" = Option<String>, Query, description = "Only those assigned to this agent, which is their queue"),
-        ("priority" = Option<Priority>, Query, description = "Only this priority"),
+        ("priority" = inline(Option<Priority>), Query, description = "Only this priority"),
         ("created_from" = Option<DateTime<Utc>>, Query, description = "Created at this instant or later"),
         ("created_before" = Option<DateTime<Utc>>, Query, description = "Created before this instant"),
         ("limit" = Option<usize>, Query, minimum = 1, maximum = 1000, description = "How many at most; 50 unless told"),
@@ -52,7 +52,7 @@ pub(super) async fn list(
         statuses: statuses(pairs.one("status")?)?,
         task_type: name("type")?,
         queue: name("agent")?,
-        priority: name("priority")?.map(|priority| priority.parse()).transpose()?,
+        priority: pairs.one("priority")?.map(str::parse).transpose()?,
         created_from: instant(&pairs, "created_from")?,
         created_before: instant(&pairs, "created_before")?,
     };
@@ -64,7 +64,8 @@ pub(super) async fn list(
             .filter(|limit| (1..=LIST_MAX).contains(limit))
             .ok_or_else(|| unfit(&format!("limit: write a number from 1 to {LIST_MAX}")))?,
     };
-    let page = gateway.ask(gateway.orch.list(&filter, pairs.one("cursor")?, limit)).await?;
+    let cursor = name("cursor")?;
+    let page = gateway.ask(gateway.orch.list(&filter, cursor.as_deref(), limit)).await?;
     Ok(Json(TasksListed { success: true, count: page.tasks.len(), tasks: page.tasks, cursor: page.cursor }))
 }
 

@@ -66,6 +66,7 @@ mod deliver;
 mod docs;
 mod edge;
 mod events;
+mod examples;
 mod feed;
 mod health;
 mod jwks;

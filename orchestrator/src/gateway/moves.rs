@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::leases::{TaskMoved, stands};
 use super::query::Pairs;
+use super::schemas::SpanText;
 use super::tasks::{id_of, moved, unfit};
 use super::{Caller, Gateway, Problem};
 use crate::{Span, Status, TaskId};
@@ -39,10 +40,10 @@ type AskedId = Result<Path<String>, PathRejection>;
     patch, path = "/tasks/{id}/status", tag = "tasks", operation_id = "report_status",
     params(
         ("id" = TaskId, Path, description = "The task"),
-        ("status" = Reported, Query, description = "How it stands"),
+        ("status" = inline(Reported), Query, description = "How it stands"),
         ("error" = Option<String>, Query, description = "What went wrong, of a failed one"),
         ("retryable" = Option<bool>, Query, description = "Whether a failed one is tried again while it has retries left; false unless told"),
-        ("lease" = Option<String>, Query, description = "How long it stays the caller's own without another report, 5 s to 24 h; 15m unless told", example = "15m"),
+        ("lease" = inline(Option<SpanText>), Query, description = "How long it stays the caller's own without another report, 5 s to 24 h; 15m unless told", example = "15m"),
     ),
     request_body = Option<ReportBody>,
     responses(

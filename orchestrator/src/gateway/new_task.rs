@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::schemas::Name;
 use crate::{Error, NewTask, Priority, Source, Span, Task, TaskId};
 
 /// A task as a client asks for it. What is left out or null takes its default; a field that is not known is refused,
@@ -25,7 +26,7 @@ pub(super) struct NewTaskBody {
     /// What kind of work it is: `faq`, `bugfix`, `deploy`, `investigate`, `monitor`, `alert`, `refactor`, `feature`,
     /// `kb_update`, or any type that a live worker handles or a routing rule names.
     #[serde(rename = "type")]
-    #[schema(pattern = "^[a-z0-9_.-]{1,64}$", example = "bugfix")]
+    #[schema(value_type = Name, example = "bugfix")]
     pub(super) task_type: String,
     /// The handler's input: any JSON, with whole numbers of 64 bits at most.
     #[schema(required)]
@@ -56,7 +57,7 @@ pub(super) struct NewTaskBody {
     #[schema(maximum = 255)]
     max_retries: Option<u8>,
     /// The queue, where routing by type is not wanted.
-    #[schema(pattern = "^[a-z0-9_.-]{1,64}$")]
+    #[schema(value_type = Option<Name>)]
     queue: Option<String>,
     /// The instant before which it does not start, at most 366 days ahead; not together with `delay`.
     #[serde(default, deserialize_with = "instant")]

@@ -1,6 +1,8 @@
 //! The document of this interface: OpenAPI 3.1, made from what the handlers say of themselves and what the table of routes
 //! says of who may call them. A handler names the answers that are its own; those that follow from a rule are added here.
 
+use std::collections::BTreeMap;
+
 use utoipa::ToSchema;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
@@ -16,6 +18,7 @@ use utoipa::openapi::{
 
 use super::Role;
 use super::caller::Judge;
+use super::examples::examples;
 use super::routes::{Access, table};
 
 const ABOUT: &str = "\
@@ -294,9 +297,13 @@ pub(super) fn whole(mut document: OpenApi) -> OpenApi {
     // A path here has no sign for "and all below it".
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+    let mut examples = BTreeMap::from(examples());
     let schemas = document.components.iter_mut().flat_map(|components| &mut components.schemas);
     for (name, schema) in schemas {
         let RefOr::T(Schema::Object(object)) = schema else { continue };
+        if let Some(example) = examples.remove(name.as_str()) {
+            object.example = Some(example);
+        }
         if matches!(object.additional_properties.as_deref(), Some(AdditionalProperties::FreeForm(false))) {
             continue;
         }

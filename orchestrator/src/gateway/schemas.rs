@@ -60,6 +60,19 @@ impl PartialSchema for OnViolation {
 
 impl ToSchema for OnViolation {}
 
+/// The name of a task type or a queue, for descriptions.
+pub(super) struct Name;
+
+impl PartialSchema for Name {
+    fn schema() -> RefOr<Schema> {
+        text("^[a-z0-9_.-]{1,64}$", "dev_agent")
+            .description(Some("A name of 1 to 64 of the characters `a-z`, `0-9`, `_`, `.` and `-`."))
+            .into()
+    }
+}
+
+impl ToSchema for Name {}
+
 /// A span of time as a text, for the description of what takes nothing else.
 pub(super) struct SpanText;
 
@@ -67,7 +80,7 @@ impl PartialSchema for SpanText {
     fn schema() -> RefOr<Schema> {
         let unit = "(nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds?|secs?|s|minutes?|mins?|m|hours?|hrs?|h|days?|d\
                     |weeks?|wks?|w|months?|M|years?|yrs?|y)";
-        text(&format!("^\\s*(0|([0-9][0-9\\s]*(\\.[0-9]+)?\\s*{unit}\\s*)+)$"), "1h 30m")
+        text(&format!("^(0|\\s*([0-9][0-9\\s]*(\\.[0-9]+)?\\s*{unit}\\s*)+)$"), "1h 30m")
             .description(Some("A span of time: numbers, each with its unit; 366 days at most."))
             .into()
     }

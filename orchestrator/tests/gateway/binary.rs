@@ -222,3 +222,10 @@ fn serve_speaks_https_with_a_certificate_and_refuses_to_start_with_half_of_one()
     assert_eq!(code, Some(0), "{log}");
     std::fs::remove_dir_all(folder).unwrap();
 }
+
+#[test]
+fn the_document_is_printed_without_a_redis() {
+    let printed = orchestrator(&["openapi"]).output().unwrap();
+    assert!(printed.status.success(), "{printed:?}");
+    assert_eq!(String::from_utf8(printed.stdout).unwrap().trim_end(), orchestrator::gateway::openapi());
+}

@@ -11,6 +11,8 @@ mod bodies;
 mod cloud_events;
 mod cors;
 mod deciders;
+#[cfg(feature = "cli")]
+mod documented;
 mod events;
 mod follower;
 mod following;

@@ -52,6 +52,16 @@ const fn post(path: &'static str, named: Named, body: &'static str) -> Sample {
     Sample { method: "POST", body: Some((JSON, body)), ..get(path, named) }
 }
 
+/// Of a route that takes no body.
+const fn act(path: &'static str, named: Named) -> Sample {
+    Sample { method: "POST", ..get(path, named) }
+}
+
+/// What an agent says of a task that it has not claimed.
+const fn lease(path: &'static str, body: &'static str) -> Sample {
+    Sample { well: 409, own: 409, ..post(path, Named::Task, body) }
+}
+
 const SAMPLES: &[Sample] = &[
     get("/", Named::Nothing),
     get("/livez", Named::Nothing),
@@ -62,7 +72,18 @@ const SAMPLES: &[Sample] = &[
     get("/docs", Named::Nothing),
     get("/docs/{*file}", Named::File),
     post("/tasks", Named::Nothing, r#"{"type": "faq", "payload": {}}"#),
+    get("/tasks", Named::Nothing),
+    post("/tasks/claim", Named::Nothing, r#"{"types": ["faq"]}"#),
     get("/tasks/{id}", Named::Task),
+    Sample { method: "PATCH", query: "?status=in_progress", ..post("/tasks/{id}/status", Named::Task, "{}") },
+    act("/tasks/{id}/cancel", Named::Task),
+    Sample { well: 409, own: 409, ..act("/tasks/{id}/retry", Named::Task) },
+    lease("/tasks/{id}/lease/heartbeat", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
+    lease("/tasks/{id}/lease/progress", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "progress": 0.5}"#),
+    lease("/tasks/{id}/lease/complete", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
+    lease("/tasks/{id}/lease/fail", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "error": "no luck"}"#),
+    lease("/tasks/{id}/lease/release", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
+    lease("/tasks/{id}/lease/park", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "question": "May I?"}"#),
     get("/tasks/{id}/sla", Named::Task),
     get("/tasks/{id}/journal", Named::Task),
     get("/tasks/{id}/events", Named::Task),
@@ -92,7 +113,7 @@ impl Sample {
         found.unwrap_or_else(|| {
             panic!(
                 "{} {} is not tried: add it to SAMPLES in tests/gateway/matrix.rs, as \
-                 get(\"{1}\", Named::…) or post(\"{1}\", Named::…, \"a sound body\")",
+                 get(\"{1}\", Named::…), act(\"{1}\", Named::…) or post(\"{1}\", Named::…, \"a sound body\")",
                 rule.method, rule.path
             )
         })
@@ -299,6 +320,67 @@ fn whatever_the_document_refers_to_is_in_it() {
     }
     let document = document();
     check(&document, &document);
+}
+
+/// Checks what can be told without a validator: every value of an example has a place in the schema, and nothing lacks.
+fn fits(document: &Value, schema: &Value, value: &Value, at: &str) {
+    if let Some(to) = schema["$ref"].as_str() {
+        return fits(document, document.pointer(to.trim_start_matches('#')).unwrap(), value, at);
+    }
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let is_null = |choice: &&Value| choice["type"] == "null";
+        return match value {
+            Value::Null => assert!(choices.iter().any(|choice| is_null(&choice)), "{at} is null"),
+            value => match choices.iter().filter(|choice| !is_null(choice)).collect::<Vec<_>>()[..] {
+                [one] => fits(document, one, value, at),
+                _ => {}
+            },
+        };
+    }
+    if let Some(words) = schema["enum"].as_array() {
+        assert!(words.contains(value), "{at}: {value} is none of {words:?}");
+    }
+    match (value, schema["properties"].as_object()) {
+        (Value::Object(members), Some(known)) => {
+            for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                assert!(members.contains_key(name), "{at} lacks {name}");
+            }
+            for (name, member) in members {
+                let schema = known.get(name).unwrap_or_else(|| panic!("{at} has no {name}"));
+                fits(document, schema, member, &format!("{at}.{name}"));
+            }
+        }
+        (Value::Array(items), _) => items.iter().for_each(|item| fits(document, &schema["items"], item, at)),
+        _ => {}
+    }
+}
+
+#[test]
+fn examples_are_what_their_schemas_say() {
+    let document = document();
+    let mut seen = 0;
+    for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
+        if let Some(example) = schema.get("example").filter(|example| example.is_object()) {
+            fits(&document, schema, example, name);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 10, "{seen} examples");
+}
+
+#[tokio::test]
+async fn answers_are_what_their_schemas_say() {
+    let (gateway, document) = (serving().await, document());
+    for rule in rules() {
+        let sample = Sample::of(&rule);
+        let id = id(&gateway, sample.named, Object::Others, Who::Known(Role::Admin)).await;
+        let answer = call(&gateway, sample, &id, Who::Known(Role::Admin), false).await;
+        let told = &operation(&document, &rule)["responses"][answer.status.to_string()];
+        let schema = &told["content"]["application/json"]["schema"];
+        if answer.status == 200 && !schema.is_null() {
+            fits(&document, schema, &answer.body, &format!("{} {}", rule.method, rule.path));
+        }
+    }
 }
 
 #[tokio::test]
