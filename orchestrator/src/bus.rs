@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::idempotency::{Key, Seen};
 use crate::new_event::{EventPriority, NewEvent};
 use crate::pattern::EventPattern;
-use crate::store::{Bell, EntryId, entry_id, read};
+use crate::store::{Bell, EntryId, Items, entry_id};
 use crate::untold::{Untold, count, untold};
 use crate::{Error, Orchestrator, Result, TaskId};
 
@@ -214,22 +215,33 @@ impl Orchestrator {
         }
         self.store.freshen_time().await?;
         let now_ms = self.store.now_ms();
-        let ids: Vec<TaskId> =
+        let mut ids: Vec<TaskId> =
             events.iter().map(|event| event.id.unwrap_or_else(|| self.store.new_id(now_ms))).collect();
         if ids.iter().collect::<HashSet<_>>().len() < ids.len() {
             return Err(Error::invalid("two events of one call have the same id"));
         }
-        let write = |event: &NewEvent| Ok((event.write()?, event.names()));
-        let told: Vec<(Vec<u8>, String)> = events.iter().map(write).collect::<Result<_>>()?;
+        let write = |(event, id): (&NewEvent, &TaskId)| {
+            let mut address = id.as_bytes().to_vec();
+            address.extend(event.key_of_its_own()?.into_iter().flat_map(Key::to_bytes));
+            Ok((address, event.write()?, event.names()))
+        };
+        let told: Vec<(Vec<u8>, Vec<u8>, String)> = events.iter().zip(&ids).map(write).collect::<Result<_>>()?;
         let void = ids.iter().map(TaskId::created_at_ms).min().unwrap_or(now_ms) + SEND_WINDOW_MS;
         let call = |_| {
             let call = self.store.call(&self.store.scripts().publish).arg(void);
-            ids.iter()
-                .zip(&told)
-                .fold(call, |call, (id, (told, names))| call.arg(id.as_bytes()).arg(told.as_slice()).arg(names))
+            told.iter()
+                .fold(call, |call, (address, told, names)| call.arg(address.as_slice()).arg(told.as_slice()).arg(names))
         };
-        let (now_ms, woken): (u64, u64) = read(self.store.repeat(call).await?)?;
+        let mut items = Items::of(self.store.repeat(call).await?)?;
+        let (now_ms, woken): (u64, u64) = (items.next()?, items.next()?);
         self.store.set_now_ms(now_ms);
+        for id in &mut ids {
+            match Seen::read(&items.next::<Vec<u8>>()?) {
+                Seen::New => {}
+                Seen::Same(before) => *id = before,
+                Seen::Other => return Err(Seen::conflict()),
+            }
+        }
         if woken > 0 {
             self.store.tick_in(0);
         }

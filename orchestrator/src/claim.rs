@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -164,6 +165,16 @@ impl Assignment {
     #[must_use]
     pub fn claimed_at_ms(&self) -> u64 {
         self.claimed_at_ms
+    }
+
+    /// How long it could have run before it was claimed; `None` unless this is its first claim and no person was waited for:
+    /// of later ones nobody notes since when they can run.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn waited(&self) -> Option<Duration> {
+        let is_first = self.ticket.epoch == 0 && !self.has_passed_its_gate();
+        let since_ms = self.ticket.id.created_at_ms().max(self.body.run_at_ms);
+        is_first.then(|| Duration::from_millis(self.claimed_at_ms.saturating_sub(since_ms)))
     }
 
     /// The body to go on with after a failed attempt.

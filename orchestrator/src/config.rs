@@ -1,9 +1,10 @@
 //! Settings: from code or from the environment. What code says beats the environment.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::router::{Router, check_name};
-use crate::{ApprovalPolicy, Error, Result, SlaRule};
+use crate::{ApprovalPolicy, Error, RedisTls, Result, SlaRule};
 
 /// Environment names that are understood (by this library or by the gateway). Others that begin with
 /// `ORCHESTRATOR_` are refused, because a setting that is misspelt is a setting that is not made.
@@ -13,19 +14,33 @@ pub const ENVIRONMENT: &[&str] = &[
     "ORCHESTRATOR_APPROVAL_TIMEOUT",
     "ORCHESTRATOR_APPROVER_ROLE",
     "ORCHESTRATOR_CORS_ORIGINS",
+    "ORCHESTRATOR_IDEMPOTENCY_TTL",
+    "ORCHESTRATOR_JWT_AUDIENCE",
+    "ORCHESTRATOR_JWT_ISSUER",
+    "ORCHESTRATOR_JWT_JWKS",
     "ORCHESTRATOR_JWT_SECRET",
+    "ORCHESTRATOR_JWT_SECRET_PREVIOUS",
     "ORCHESTRATOR_MAX_APPROVAL_HISTORY",
+    "ORCHESTRATOR_METRICS_ACCESS",
+    "ORCHESTRATOR_METRICS_ADDRESS",
     "ORCHESTRATOR_PORT",
     "ORCHESTRATOR_QUEUE_PREFIX",
     "ORCHESTRATOR_RATE_LIMIT_APPROVALS",
     "ORCHESTRATOR_RATE_LIMIT_DEFAULT",
     "ORCHESTRATOR_RATE_LIMIT_EVENTS",
+    "ORCHESTRATOR_RATE_LIMIT_HEALTH",
     "ORCHESTRATOR_RATE_LIMIT_STATS",
     "ORCHESTRATOR_RATE_LIMIT_TASKS",
+    "ORCHESTRATOR_RATE_LIMIT_WORKERS",
     "ORCHESTRATOR_REDIS_BIN",
+    "ORCHESTRATOR_REDIS_CA",
+    "ORCHESTRATOR_REDIS_CERT",
+    "ORCHESTRATOR_REDIS_KEY",
     "ORCHESTRATOR_SELF_APPROVAL",
     "ORCHESTRATOR_SLA_RULES",
     "ORCHESTRATOR_TASK_TTL",
+    "ORCHESTRATOR_TLS_CERT",
+    "ORCHESTRATOR_TLS_KEY",
     "ORCHESTRATOR_TRUSTED_PROXIES",
     "ORCHESTRATOR_WEBHOOK_ALLOW",
     "ORCHESTRATOR_WEBHOOK_CA",
@@ -35,10 +50,13 @@ pub const ENVIRONMENT: &[&str] = &[
 const ENVIRONMENT_PREFIXES: [&str; 2] = ["ORCHESTRATOR_API_KEY_", "ORCHESTRATOR_ROLE_"];
 
 /// Where Redis is, and the bounds of this namespace. All processes of a namespace should use the same.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
-    /// `redis://host:6379`, `redis://user:password@host/0`, or `unix:///path/to/socket`.
+    /// `redis://host:6379`, `redis://user:password@host/0`, `unix:///path/to/socket`, or `rediss://…` for TLS. What is no
+    /// letter or digit in a password is percent-encoded.
     pub url: String,
+    /// Whom a `rediss://` URL trusts, and the certificate that it shows.
+    pub redis_tls: RedisTls,
     /// First part of every key, so that several installations share one Redis: 1 to 64 of `a-z 0-9 _ . -`.
     pub namespace: String,
     /// How long finished tasks and their results are kept; 1 minute to 30 days.
@@ -53,6 +71,8 @@ pub struct Config {
     pub events_max: u32,
     /// How long events are kept, 1 minute to 366 days; less when `events_max` is reached before.
     pub events_age: Duration,
+    /// How long an idempotency key stands for what was made under it; 1 minute to 30 days.
+    pub idempotency: Duration,
     /// Which tasks need a person's approval before they may be claimed, and what holds for approvals in general.
     pub approvals: ApprovalPolicy,
     /// What is promised for tasks that bring no promise of their own; the first rule that means a task counts.
@@ -74,6 +94,7 @@ impl Config {
     pub fn new(url: &str) -> Self {
         Self {
             url: url.into(),
+            redis_tls: RedisTls::default(),
             namespace: "orchestrator".into(),
             retention: Duration::from_secs(24 * 3600),
             dead_retention: Duration::from_secs(30 * 24 * 3600),
@@ -81,6 +102,7 @@ impl Config {
             queue_max: 10_000_000,
             events_max: 100_000,
             events_age: Duration::from_secs(30 * 24 * 3600),
+            idempotency: Duration::from_secs(24 * 3600),
             approvals: ApprovalPolicy::default(),
             sla: Vec::new(),
             router: Router::default(),
@@ -91,8 +113,9 @@ impl Config {
         }
     }
 
-    /// `REDIS_URL`, `ORCHESTRATOR_QUEUE_PREFIX` (the namespace) and `ORCHESTRATOR_TASK_TTL` (retention in seconds);
-    /// `None` for the URL when `REDIS_URL` is not set.
+    /// `REDIS_URL`, `ORCHESTRATOR_QUEUE_PREFIX` (the namespace), `ORCHESTRATOR_TASK_TTL` (retention in seconds) and the
+    /// other names of [`ENVIRONMENT`]; `None` for the URL when `REDIS_URL` is not set. `ORCHESTRATOR_REDIS_CA`, `_CERT` and
+    /// `_KEY` name files of PEM.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a value that makes no sense and for an unknown `ORCHESTRATOR_*` name.
@@ -105,8 +128,14 @@ impl Config {
         for (name, value) in vars {
             match name.as_str() {
                 "REDIS_URL" if !value.is_empty() => url = Some(value),
+                "ORCHESTRATOR_REDIS_CA" if !value.is_empty() => config.redis_tls.ca = Some(file(&name, &value)?),
+                "ORCHESTRATOR_REDIS_CERT" if !value.is_empty() => {
+                    config.redis_tls.certificate = Some(file(&name, &value)?);
+                }
+                "ORCHESTRATOR_REDIS_KEY" if !value.is_empty() => config.redis_tls.key = Some(file(&name, &value)?),
                 "ORCHESTRATOR_QUEUE_PREFIX" => config.namespace = value,
                 "ORCHESTRATOR_TASK_TTL" => config.retention = seconds(&name, &value)?,
+                "ORCHESTRATOR_IDEMPOTENCY_TTL" => config.idempotency = seconds(&name, &value)?,
                 "ORCHESTRATOR_APPROVAL_TIMEOUT" => config.approvals.timeout = seconds(&name, &value)?,
                 "ORCHESTRATOR_APPROVAL_HISTORY_TTL" => config.approvals.history_ttl = seconds(&name, &value)?,
                 "ORCHESTRATOR_MAX_APPROVAL_HISTORY" => {
@@ -154,6 +183,7 @@ impl Config {
     /// [`Error::Invalid`] naming the first setting out of its bounds.
     pub(crate) fn check(&self) -> Result {
         check_name("namespace", &self.namespace)?;
+        self.redis_tls.check()?;
         self.approvals.check()?;
         self.sla.iter().try_for_each(|rule| rule.sla.check())?;
         #[cfg(feature = "gateway")]
@@ -161,6 +191,9 @@ impl Config {
         let day = Duration::from_secs(24 * 3600);
         if !(Duration::from_secs(60)..=30 * day).contains(&self.retention) {
             return Err(Error::invalid("finished tasks are kept between 1 minute and 30 days"));
+        }
+        if !(Duration::from_secs(60)..=30 * day).contains(&self.idempotency) {
+            return Err(Error::invalid("an idempotency key is kept between 1 minute and 30 days"));
         }
         if self.dead_retention > 366 * day {
             return Err(Error::invalid("failed tasks are kept for 366 days at most"));
@@ -172,6 +205,13 @@ impl Config {
             return Err(Error::invalid("the bounds of dead letters, queues and events are at least 1"));
         }
         Ok(())
+    }
+}
+
+/// Tells nothing that may be secret, such as a password in the URL.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("namespace", &self.namespace).finish_non_exhaustive()
     }
 }
 
@@ -191,7 +231,7 @@ fn file_or_text(name: &str, value: &str) -> Result<String> {
 }
 
 /// The text of the file that a variable names.
-fn file(name: &str, value: &str) -> Result<String> {
+pub(crate) fn file(name: &str, value: &str) -> Result<String> {
     std::fs::read_to_string(value)
         .map_err(|error| Error::invalid(format!("{name} names the file `{value}`, which cannot be read: {error}")))
 }
@@ -233,6 +273,17 @@ mod tests {
         assert!(fault("ORCHESTRATOR_TASK_TTL", "a day").contains("number of seconds"));
         assert!(fault("ORCHESTRATOR_TASK_TTL", "5").contains("between 1 minute and 30 days"));
         assert!(fault("ORCHESTRATOR_QUEUE_PREFIX", "{x}").contains("namespace"));
+    }
+
+    #[test]
+    fn files_for_tls_to_redis_are_read() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let (_, config) = vars(&[("ORCHESTRATOR_REDIS_CA", file), ("ORCHESTRATOR_REDIS_KEY", "")]).expect("fair");
+        assert!(config.redis_tls.ca.is_some_and(|ca| ca.contains("[package]")) && config.redis_tls.key.is_none());
+        let fault = |k, v| vars(&[(k, v)]).expect_err("a fault").to_string();
+        assert!(fault("ORCHESTRATOR_REDIS_CA", "/no/such/file").contains("ORCHESTRATOR_REDIS_CA names the file"));
+        assert!(fault("ORCHESTRATOR_REDIS_CERT", file).contains("goes with its private key"));
+        assert!(fault("ORCHESTRATOR_REDIS_KEY", file).contains("goes with its private key"));
     }
 
     #[cfg(feature = "gateway")]

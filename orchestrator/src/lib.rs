@@ -2,6 +2,8 @@
 
 #[cfg(feature = "test-clock")]
 mod alone;
+#[cfg(feature = "gateway")]
+mod api_key;
 mod approval;
 mod approvals;
 mod asking;
@@ -19,14 +21,24 @@ pub mod event;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+mod gather;
+#[cfg(feature = "gateway")]
+mod gauges;
 mod group;
 mod handle;
 mod hold;
 mod hours;
 mod id;
+mod idempotency;
 mod incarnation;
 mod journal;
 mod listing;
+#[cfg(feature = "log")]
+#[doc(hidden)]
+pub mod log;
+#[cfg(feature = "metrics")]
+#[doc(hidden)]
+pub mod meters;
 mod new_event;
 mod new_task;
 mod newest;
@@ -36,6 +48,7 @@ mod pattern;
 mod policy;
 mod quiet;
 mod record;
+mod redis_tls;
 mod relay;
 mod report;
 mod retry;
@@ -62,6 +75,8 @@ mod window;
 #[cfg(feature = "test-clock")]
 #[doc(hidden)]
 pub use alone::Alone;
+#[cfg(feature = "gateway")]
+pub use api_key::{API_KEY_LIFE_MAX, API_KEYS_MAX, ApiKey, ApiKeySecret};
 pub use approval::{
     APPROVERS_MAX, Approval, ApprovalId, ApprovalKind, ApprovalStatus, Approver, NOTE_BYTES_MAX, QUORUM_MAX,
     SHOWN_BYTES_MAX, Vote, payload_hash,
@@ -86,6 +101,7 @@ pub use hold::{
 };
 pub use hours::Hours;
 pub use id::TaskId;
+pub use idempotency::IDEMPOTENCY_KEY_MAX;
 pub use incarnation::{
     BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
     Stepped, TELLS_MAX, Wake,
@@ -97,6 +113,7 @@ pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
 pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, patterns};
 pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
+pub use redis_tls::RedisTls;
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
@@ -104,7 +121,7 @@ pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};
 pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
-pub use submit::BATCH_MAX;
+pub use submit::{BATCH_MAX, Submitted};
 pub use task::{Priority, Source, Task};
 pub use watch::TaskWatch;
 #[cfg(feature = "gateway")]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::idempotency::Key;
 use crate::pattern::check_event_type;
 use crate::{Error, Priority, Result, TaskId, codec};
 
@@ -55,6 +56,8 @@ impl FromStr for EventPriority {
 pub struct NewEvent {
     pub(crate) id: Option<TaskId>,
     pub(crate) told: Told,
+    /// Whose key, and the key.
+    idempotency_key: Option<(String, String)>,
     fault: Option<String>,
 }
 
@@ -93,7 +96,7 @@ impl NewEvent {
             Err(error) => (Value::Null, Some(format!("the event's payload cannot be written: {error}"))),
         };
         let told = Told { event_type: event_type.into(), payload, ..Told::default() };
-        Self { id: None, told, fault }
+        Self { id: None, told, idempotency_key: None, fault }
     }
 
     /// How urgent it is.
@@ -168,6 +171,20 @@ impl NewEvent {
     pub fn id(mut self, id: TaskId) -> Self {
         self.id = Some(id);
         self
+    }
+
+    /// A key of `caller` under which the same event is told once, however often it is published, for as long as
+    /// [`Config::idempotency`](crate::Config::idempotency) says; another event under that key is a conflict.
+    pub fn idempotency_key(mut self, caller: &str, key: &str) -> Self {
+        self.idempotency_key = Some((caller.into(), key.into()));
+        self
+    }
+
+    /// The key under which it is told once; the trace that it belongs to does not count.
+    pub(crate) fn key_of_its_own(&self) -> Result<Option<Key>> {
+        let Some((caller, key)) = &self.idempotency_key else { return Ok(None) };
+        let told = Told { trace_id: String::new(), traceparent: None, ..self.told.clone() };
+        Key::new(caller, key, &[&codec::encode("event", &told, EVENT_BYTES_MAX)?]).map(Some)
     }
 
     /// Its type.

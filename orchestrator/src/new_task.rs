@@ -14,6 +14,7 @@ use crate::asking::{Asking, Request};
 use crate::codec::{self, PAYLOAD_BYTES_MAX};
 use crate::condition::Facts;
 use crate::id::ID_BYTES;
+use crate::idempotency::Key;
 use crate::policy::Gate;
 use crate::record::{Body, Header, flag};
 use crate::retry::MAX_RETRIES_DEFAULT;
@@ -58,6 +59,7 @@ pub struct NewTask<T = Value> {
     pub(crate) requested_by: Option<String>,
     delay: Option<Span>,
     run_at: Option<DateTime<Utc>>,
+    idempotency_key: Option<String>,
     result: PhantomData<fn() -> T>,
 }
 
@@ -86,6 +88,7 @@ impl<T> NewTask<T> {
             requested_by: None,
             delay: None,
             run_at: None,
+            idempotency_key: None,
             result: PhantomData,
         }
     }
@@ -93,6 +96,14 @@ impl<T> NewTask<T> {
     /// Its id, for a submitter that wants to be able to repeat the call: the same id yields the same task.
     pub fn id(mut self, id: TaskId) -> Self {
         self.id = Some(id);
+        self
+    }
+
+    /// A key under which the same caller (see [`NewTask::requested_by`]) gets the same task when it submits the same again,
+    /// for as long as [`Config::idempotency`] says; something else under that key is a conflict. What the task is to do
+    /// counts, not the trace that it belongs to.
+    pub fn idempotency_key(mut self, key: &str) -> Self {
+        self.idempotency_key = Some(key.into());
         self
     }
 
@@ -239,6 +250,7 @@ impl<T> NewTask<T> {
             requested_by: self.requested_by,
             delay: self.delay,
             run_at: self.run_at,
+            idempotency_key: self.idempotency_key,
             result: PhantomData,
         }
     }
@@ -317,6 +329,19 @@ impl<T> NewTask<T> {
             error: None,
         };
         let mut record = Vec::with_capacity(96 + payload.len());
+        let key = match &self.idempotency_key {
+            None => None,
+            Some(key) => {
+                let asked = Body { trace_id: None, run_at_ms: 0, ..body.clone() };
+                asked.write(&payload, &mut record)?;
+                let whose = body.requested_by.as_deref().unwrap_or_default();
+                let header = format!("{queue} {} {}", self.priority, self.max_retries);
+                let when = format!("{:?} {:?}", self.delay.as_ref().map(Span::duration), self.run_at);
+                let key = Key::new(whose, key, &[header.as_bytes(), when.as_bytes(), &record])?;
+                record.clear();
+                Some(key)
+            }
+        };
         let mut header = Header::fresh(&queue, self.priority, self.max_retries);
         header.flags = if asking.is_some() { flag::ON_APPROVAL | flag::GATED } else { 0 }
             | if body.sla.is_some() { flag::CLOCKED } else { 0 };
@@ -325,7 +350,8 @@ impl<T> NewTask<T> {
         let Body { task_type, sla, .. } = body;
         let parent = self.parent;
         let sent_ms = if self.derived_id { now_ms } else { id.created_at_ms() };
-        Ok(Draft { id, sent_ms, chosen_id: self.id.is_some(), queue, record, due_ms, parent, task_type, sla, asking })
+        let chosen_id = self.id.is_some();
+        Ok(Draft { id, sent_ms, chosen_id, queue, record, due_ms, parent, task_type, sla, asking, key })
     }
 
     /// What is promised: on the task, by its handler, by a rule.
@@ -404,12 +430,13 @@ pub(crate) struct Draft {
     task_type: String,
     sla: Option<Sla>,
     pub(crate) asking: Option<Asking>,
+    pub(crate) key: Option<Key>,
 }
 
 impl Draft {
     /// Whether it takes ADMIT instead of ENQ.
     pub(crate) fn is_special(&self) -> bool {
-        self.sla.is_some() || self.asking.is_some()
+        self.sla.is_some() || self.asking.is_some() || self.key.is_some()
     }
 
     /// The state of its clock, empty for none.
@@ -418,9 +445,13 @@ impl Draft {
         self.sla.as_ref().map(begin).transpose().map(Option::unwrap_or_default)
     }
 
-    /// `id [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.
+    /// `id [‖ 'k' idempotency key] [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.
     pub(crate) fn address(&self) -> Vec<u8> {
         let mut address = self.id.as_bytes().to_vec();
+        if let Some(key) = self.key {
+            address.push(b'k');
+            address.extend(key.to_bytes());
+        }
         if let Some(parent) = self.parent {
             address.push(b'p');
             address.extend(parent.as_bytes());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::embedded::Embedded;
+use crate::gather::Gatherer;
 use crate::handle::TaskHandle;
 use crate::hold::Progress;
 use crate::newest::Newest;
@@ -12,7 +13,9 @@ use crate::stats::Stats;
 use crate::store::{Call, Fault, Items, Store, read};
 use crate::task::Task;
 use crate::waiters::Waiters;
-use crate::{Config, Error, NewTask, Offer, Result, SlaClock, Status, TaskFilter, TaskId, TaskPage, TaskWatch, codec};
+use crate::{
+    Config, Error, NewTask, Offer, Result, SlaClock, Status, Submitted, TaskFilter, TaskId, TaskPage, TaskWatch, codec,
+};
 
 /// A connection to one namespace. Clones are cheap and share it.
 #[derive(Clone, Debug)]
@@ -21,6 +24,7 @@ pub struct Orchestrator {
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) offers: Arc<crate::submit::Offers>,
     pub(crate) newest: Arc<Newest>,
+    pub(crate) gatherer: Arc<Gatherer>,
     /// Kept so that a private server lives as long as its clients.
     embedded: Option<Arc<Embedded>>,
 }
@@ -41,7 +45,14 @@ impl Orchestrator {
     pub async fn with_config(config: Config) -> Result<Self> {
         let store = Store::connect(config).await?;
         let waiters = Arc::new(Waiters::new(&store));
-        Ok(Self { store, waiters, offers: Arc::default(), newest: Arc::default(), embedded: None })
+        Ok(Self {
+            store,
+            waiters,
+            offers: Arc::default(),
+            newest: Arc::default(),
+            gatherer: Arc::default(),
+            embedded: None,
+        })
     }
 
     /// Connects as the environment says: `REDIS_URL`, or a private server when it is not set.
@@ -98,6 +109,14 @@ impl Orchestrator {
     pub async fn enqueue<T>(&self, task: NewTask<T>) -> Result<TaskHandle<T>> {
         let mut handles = self.enqueue_all([task]).await?;
         handles.pop().ok_or_else(|| Error::corrupt("a task was submitted and none came back"))
+    }
+
+    /// Submits one task and tells what it has become: for whoever submits in the name of many at once, who then share calls.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::enqueue`].
+    pub async fn submit<T>(&self, task: NewTask<T>) -> Result<Submitted> {
+        crate::submit::submit_one(self, task).await
     }
 
     /// Submits many tasks: one round trip for a thousand of one queue. Each thousand is stored as a whole; when a later

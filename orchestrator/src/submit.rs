@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::handle::TaskHandle;
+use crate::idempotency::Seen;
 use crate::new_task::Draft;
 use crate::router::{BUILT_IN, QUEUE_DEFAULT, built_in};
 use crate::store::read;
-use crate::{Error, NewTask, Offer, Orchestrator, Result, TaskId};
+use crate::task::Whereabouts;
+use crate::{Error, NewTask, Offer, Orchestrator, Result, Status, Task, TaskId};
 
 /// Tasks in one call of the script at most.
 pub const BATCH_MAX: usize = 1000;
@@ -63,6 +65,56 @@ impl Offers {
     }
 }
 
+/// A task that was stored.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Submitted {
+    /// Its id.
+    pub id: TaskId,
+    /// The task as it was stored; `None` when it could not be read back.
+    pub task: Option<Task>,
+}
+
+/// Stores one task, and tells what it has become.
+pub(crate) async fn submit_one<T>(orch: &Orchestrator, task: NewTask<T>) -> Result<Submitted> {
+    orch.store.freshen_time().await?;
+    let now_ms = orch.store.now_ms();
+    let known = orch.offers.table(orch).await?;
+    let id = orch.store.new_id(now_ms);
+    let is_chosen = task.id.is_some();
+    let draft = draft(orch, &known, task, id, now_ms)?;
+    if !is_chosen && !draft.is_special() {
+        let (record, due_ms) = (draft.record.clone(), draft.due_ms);
+        let id = crate::gather::store_one(orch, draft).await?;
+        let status = if due_ms > 0 { Status::Pending } else { Status::Assigned };
+        let at = Whereabouts { status: Some(status), due_ms: (due_ms > 0).then_some(due_ms), ..Whereabouts::default() };
+        return Ok(Submitted { id, task: Some(Task::live(id, &record, at)?) });
+    }
+    let queue = draft.queue.clone();
+    let mut batch = [(0, draft)];
+    store(orch, &queue, &mut batch, !is_chosen).await?;
+    let id = batch[0].1.id;
+    let task = orch.get(id).await.inspect_err(|error| {
+        tracing::warn!(%error, task_id = %id, "a task was stored and could not be read back");
+    });
+    Ok(Submitted { id, task: task.ok() })
+}
+
+/// A checked task for its queue.
+fn draft<T>(orch: &Orchestrator, known: &Known, task: NewTask<T>, id: TaskId, now_ms: u64) -> Result<Draft> {
+    let id = task.id.unwrap_or(id);
+    if id.created_at_ms() > now_ms + REPEAT_WINDOW_MS && task.id.is_some() {
+        return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
+    }
+    let offer = known.offers.get(&task.task_type);
+    let queue = route(orch, &task, offer, &known.offers)?;
+    let mut draft = task.into_draft(id, queue, now_ms, orch.config(), offer)?;
+    if known.quiet.contains(&draft.queue) {
+        crate::record::make_quiet(&mut draft.record);
+    }
+    Ok(draft)
+}
+
 /// Stores all tasks; the handles come in the order of the tasks.
 pub(crate) async fn submit<T>(
     orch: &Orchestrator,
@@ -74,22 +126,13 @@ pub(crate) async fn submit<T>(
         orch.store.freshen_time().await?;
         let now_ms = orch.store.now_ms();
         let known = orch.offers.table(orch).await?;
-        let offers = &known.offers;
         let mut batches: Vec<((String, bool), Batch)> = Vec::new();
         let mut own_ids = true;
         let first = handles.len();
         for task in tasks.by_ref().take(BATCH_MAX) {
             own_ids &= task.id.is_none();
-            let id = task.id.unwrap_or_else(|| orch.store.new_id(now_ms));
-            if id.created_at_ms() > now_ms + REPEAT_WINDOW_MS && task.id.is_some() {
-                return Err(Error::invalid(format!("task id {id} lies more than a minute ahead of Redis's clock")));
-            }
-            let offer = offers.get(&task.task_type);
-            let queue = route(orch, &task, offer, offers)?;
-            let mut draft = task.into_draft(id, queue, now_ms, orch.config(), offer)?;
-            if known.quiet.contains(&draft.queue) {
-                crate::record::make_quiet(&mut draft.record);
-            }
+            let draft = draft(orch, &known, task, orch.store.new_id(now_ms), now_ms)?;
+            let id = draft.id;
             let road = (draft.queue.clone(), draft.is_special());
             let slot = (handles.len(), draft);
             match batches.iter_mut().find(|(other, _)| *other == road) {
@@ -101,8 +144,16 @@ pub(crate) async fn submit<T>(
         refuse_twins(&handles[first..])?;
         for ((queue, special), mut batch) in batches {
             while !batch.is_empty() {
-                let most = if special { SPECIAL_MAX } else { BATCH_MAX };
-                let rest = batch.split_off(batch_length(&batch).min(most).min(batch.len()));
+                let keyed = batch.iter().any(|(_, draft)| draft.key.is_some());
+                let most = if keyed {
+                    1
+                } else if special {
+                    SPECIAL_MAX
+                } else {
+                    BATCH_MAX
+                };
+                let rest =
+                    batch.split_off(batch_length(batch.iter().map(|(_, draft)| draft)).min(most).min(batch.len()));
                 store(orch, &queue, &mut batch, own_ids).await?;
                 for (slot, draft) in batch {
                     handles[slot] = TaskHandle::new(orch.clone(), draft.id);
@@ -124,9 +175,9 @@ fn refuse_twins<T>(handles: &[TaskHandle<T>]) -> Result {
 }
 
 /// How many of the first drafts fit one call.
-fn batch_length(batch: &[(usize, Draft)]) -> usize {
+pub(crate) fn batch_length<'d>(drafts: impl Iterator<Item = &'d Draft>) -> usize {
     let mut bytes = 0;
-    let fits = batch.iter().take_while(|(_, draft)| {
+    let fits = drafts.take_while(|draft| {
         bytes += draft.record.len();
         bytes <= BATCH_BYTES_MAX
     });
@@ -187,9 +238,9 @@ pub(crate) async fn homes(orch: &Orchestrator, types: &[String]) -> Result<Vec<S
 }
 
 /// Stores one batch of one queue, all or none.
-async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], own_ids: bool) -> Result {
+pub(crate) async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], own_ids: bool) -> Result {
     match send(orch, queue, batch).await {
-        Err(Error::Conflict { .. }) if own_ids => {
+        Err(error) if own_ids && is_late(&error) => {
             // Our idea of the server's clock was off, and nothing was stored: learn the time and make the ids anew.
             orch.store.learn_time().await?;
             for (_, draft) in batch.iter_mut() {
@@ -200,15 +251,20 @@ async fn store(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)], o
         }
         outcome => outcome,
     }
-    .map_err(|error| match error {
-        Error::Conflict { .. } => Error::invalid(
+    .map_err(|error| match is_late(&error) {
+        true => Error::invalid(
             "the task's id is more than a minute old: a new task takes a new id, and a repeated call must come sooner",
         ),
-        other => other,
+        false => error,
     })
 }
 
-async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Result {
+/// Whether the script refused a send that came too late.
+fn is_late(error: &Error) -> bool {
+    matches!(error, Error::Conflict { what } if what.starts_with("LATE"))
+}
+
+async fn send(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)]) -> Result {
     let queue_max = orch.config().queue_max;
     let created_ms = batch.iter().map(|(_, draft)| draft.sent_ms).min().unwrap_or(0);
     let ids = batch.iter().flat_map(|(_, draft)| [Some(&draft.id), draft.parent.as_ref()]).flatten();
@@ -243,13 +299,13 @@ async fn send(orch: &Orchestrator, queue: &str, batch: &[(usize, Draft)]) -> Res
 async fn send_special(
     orch: &Orchestrator,
     queue: &str,
-    batch: &[(usize, Draft)],
+    batch: &mut [(usize, Draft)],
     created_ms: u64,
     chosen: bool,
 ) -> Result {
     let timeout = orch.config().approvals.timeout;
     let mut parts = Vec::with_capacity(batch.len());
-    for (_, draft) in batch {
+    for (_, draft) in batch.iter() {
         let asking = draft.asking.as_ref().map(|asking| asking.pack(timeout)).transpose()?.unwrap_or_default();
         parts.push((draft.clock()?, asking));
     }
@@ -265,8 +321,13 @@ async fn send_special(
     };
     match orch.store.repeat(call).await {
         Ok(reply) => {
-            let (_, due_ms): (u64, i64) = read(reply)?;
+            let (_, due_ms, seen): (u64, i64, Vec<u8>) = read(reply)?;
             orch.store.tick_in(due_ms);
+            match (Seen::read(&seen), batch) {
+                (Seen::Same(before), [(_, draft)]) => draft.id = before,
+                (Seen::Other, _) => return Err(Seen::conflict()),
+                _ => {}
+            }
             Ok(())
         }
         Err(Error::QueueFull { queue, .. }) => Err(Error::QueueFull { queue, bound: orch.config().queue_max }),

@@ -212,7 +212,7 @@ where
             if let Some(Noted::Asked { status, hash, decision: Decision { who, why, form }, .. }) = &call.noted {
                 match status {
                     _ if *hash != now => {
-                        tracing::warn!(task = %ctx.task_id(), "what was shown has changed since: it is asked again");
+                        tracing::warn!("what was shown has changed since: it is asked again");
                     }
                     ApprovalStatus::Approved => match filled_in::<F>(form) {
                         Ok(form) => {

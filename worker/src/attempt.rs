@@ -13,6 +13,7 @@ use crate::durable::{Durable, Leaving, Ledger};
 use crate::error::Kind;
 use crate::extract::State;
 use crate::handler::TIMEOUT_DEFAULT;
+use crate::metrics::Ended;
 use crate::registry::Registered;
 use crate::{TaskContext, TaskError};
 
@@ -36,6 +37,21 @@ pub(crate) enum Outcome {
     Cancelled,
     /// It was stopped because the lease may be over.
     Halted,
+}
+
+impl Outcome {
+    /// What it counts as; `is_last` says that no retries are left.
+    pub(crate) fn counted(&self, is_last: bool) -> Ended {
+        match self {
+            Self::Completed(_) => Ended::Completed,
+            Self::Failed { .. } if !is_last => Ended::Retried,
+            Self::Failed { .. } | Self::Fatal { .. } => Ended::Failed,
+            Self::Rejected { .. } => Ended::Rejected,
+            Self::Parked(_) => Ended::Parked,
+            Self::Cancelled => Ended::Cancelled,
+            Self::Halted => Ended::Stopped,
+        }
+    }
 }
 
 /// Runs one attempt to its end, and what it has told and not noted; without a client for a test that has no Redis.
@@ -83,7 +99,7 @@ pub(crate) async fn run(
             (None, Ok(Ok(output))) => {
                 let left_out = own.durable().left_out();
                 if !left_out.is_empty() {
-                    tracing::warn!(task = %own.task_id(), left_out = left_out.join(", "), "completed without durable calls that it had made before");
+                    tracing::warn!(left_out = left_out.join(", "), "completed without durable calls that it had made before");
                 }
                 Outcome::Completed(output)
             }

@@ -10,6 +10,8 @@ use orchestrator::{Error, Incarnation, Result, TaskId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Meter, Rare};
+
 /// How long before the end of an unrenewed lease the worker stops its handlers by itself; of a short lease a sixth.
 const MARGIN: Duration = Duration::from_secs(1);
 /// Longest wait for one call; the next beat is due soon.
@@ -66,13 +68,14 @@ impl Heart {
         }
     }
 
-    pub(crate) fn start(life: Incarnation, task_types: Vec<String>, roster: Roster) -> Result<Self> {
+    pub(crate) fn start(life: Incarnation, task_types: Vec<String>, roster: Roster, meter: Meter) -> Result<Self> {
         let stop = CancellationToken::new();
         let alarm = Arc::new(Alarm::default());
         let beating = Beating {
             life,
             task_types,
             roster,
+            meter,
             alarm: Arc::clone(&alarm),
             stop: stop.clone(),
             reported: HashMap::new(),
@@ -101,6 +104,7 @@ struct Beating {
     life: Incarnation,
     task_types: Vec<String>,
     roster: Roster,
+    meter: Meter,
     alarm: Arc<Alarm>,
     stop: CancellationToken,
     reported: HashMap<TaskId, u64>,
@@ -109,12 +113,14 @@ struct Beating {
 impl Beating {
     async fn run(mut self) {
         let (stop, alarm, lease) = (self.stop.clone(), Arc::clone(&self.alarm), self.life.lease());
+        let meter = self.meter.clone();
         let (beaten, alive) = watch::channel(Instant::now());
         tokio::select! {
             () = stop.cancelled() => {}
             () = self.beat_on(&beaten) => {}
-            () = guard(&alarm, alive, lease) => {}
+            () = guard(&alarm, &meter, alive, lease) => {}
         }
+        meter.leased(false);
     }
 
     /// Beats until the lease is lost, and tells `beaten` when the last good beat began.
@@ -142,16 +148,22 @@ impl Beating {
             if now >= next_beat {
                 match self.beat().await {
                     Ok(next) => {
+                        if beaten.borrow().elapsed() > 2 * interval {
+                            self.meter.rare(Rare::LateRenewal);
+                        }
+                        self.meter.leased(true);
                         beaten.send_replace(now);
                         (due, next_beat) = (next, now + interval);
                     }
                     Err(Error::LeaseLost) => {
+                        self.meter.leased(false);
                         tracing::error!("the lease was lost: the handlers are stopped");
                         self.alarm.halt();
                         self.alarm.lost.cancel();
                         return;
                     }
                     Err(error) => {
+                        self.meter.rare(Rare::FailedRenewal);
                         tracing::warn!(%error, "a heartbeat did not come through");
                         next_beat = Instant::now() + Duration::from_millis(200);
                     }
@@ -167,7 +179,10 @@ impl Beating {
             if sighted && self.life.next_rescue().is_some_and(|at| at <= Instant::now()) {
                 match in_time(self.life.rescue()).await {
                     Ok(0) => {}
-                    Ok(tasks) => tracing::warn!(tasks, "took back the tasks of a worker that fell silent"),
+                    Ok(tasks) => {
+                        self.meter.rescued(tasks);
+                        tracing::warn!(tasks, "took back the tasks of a worker that fell silent");
+                    }
                     Err(error) => tracing::warn!(%error, "could not look after silent workers"),
                 }
             }
@@ -190,13 +205,14 @@ impl Beating {
 }
 
 /// Stops the handlers when no beat has come through for almost a lease, whatever the heart waits for meanwhile.
-async fn guard(alarm: &Alarm, mut alive: watch::Receiver<Instant>, lease: Duration) {
+async fn guard(alarm: &Alarm, meter: &Meter, mut alive: watch::Receiver<Instant>, lease: Duration) {
     loop {
         let end = *alive.borrow_and_update() + lease - MARGIN.min(lease / 6);
         let beaten = tokio::select! {
             beaten = alive.changed() => beaten,
             () = tokio::time::sleep_until(end.into()) => {
                 tracing::error!("no heartbeat for almost a lease: the handlers are stopped");
+                meter.leased(false);
                 alarm.halt();
                 alive.changed().await
             }

@@ -10,6 +10,12 @@ mod extract;
 mod handler;
 mod heart;
 mod listener;
+#[cfg(feature = "metrics")]
+mod metrics;
+#[cfg(not(feature = "metrics"))]
+#[path = "metrics/off.rs"]
+mod metrics;
+mod park;
 mod registry;
 mod run;
 mod runtime;

@@ -10,13 +10,17 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use orchestrator::{
     Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TELLS_MAX, TaskId, Telling, Ticket,
-    Until, Wait, Wake,
+    Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, Span};
 
 use crate::attempt::{self, Outcome};
 use crate::heart::{Heart, Roster};
+use crate::metrics::{Begun, Rare};
+use crate::park::Park;
 use crate::{Stop, Worker};
 
 /// Longest blocking wait before it is sent anew.
@@ -40,6 +44,9 @@ struct Running {
     claim: Claim,
     cancel: CancellationToken,
     abort: AbortHandle,
+    begun: Begun,
+    /// What is said about the attempt is said in here.
+    span: Span,
 }
 
 /// What an attempt came to, and what it has told.
@@ -50,13 +57,6 @@ struct Retry {
     claim: Claim,
     delay: Duration,
     error: String,
-}
-
-/// A task that is to wait, on its way to Redis.
-struct Park {
-    claim: Claim,
-    wait: Wait,
-    tellings: Vec<Telling>,
 }
 
 /// One life of the worker in Redis.
@@ -73,7 +73,7 @@ impl Life {
         let task_types = offers.iter().map(|offer| offer.task_type.clone()).collect();
         let incarnation = Incarnation::join(&worker.orch, &worker.queues, &offers, worker.lease).await?;
         let roster = Roster::default();
-        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster))?;
+        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster), worker.metrics.meter.clone())?;
         tracing::info!(
             worker = incarnation.name(),
             queues = worker.queues.join(","),
@@ -135,9 +135,7 @@ impl Run {
     /// The loop. Each turn sends what there is to send, then waits for the first thing to happen.
     pub(crate) async fn until(mut self, stop: Stop) -> Result {
         let orch = self.worker.orch.clone();
-        let _forecasting = AbortOnDrop(tokio::spawn(async move {
-            orch.keep_forecasting().await;
-        }));
+        let _forecasting = AbortOnDropHandle::new(tokio::spawn(async move { orch.keep_forecasting().await }));
         let mut grace: OptionFuture<BoxFuture<'static, ()>> = None.into();
         loop {
             let draining = self.draining;
@@ -163,6 +161,7 @@ impl Run {
                 continue;
             };
             if let Err(error) = sent {
+                self.worker.metrics.meter.rare(Rare::RedisError);
                 tracing::warn!(%error, "Redis did not take what this worker sent; it tries again");
                 tokio::time::sleep(BREATH).await;
                 continue;
@@ -174,6 +173,7 @@ impl Run {
                 continue;
             }
             self.listen();
+            self.worker.metrics.meter.running(self.running.len());
             let listening = async {
                 match &mut self.listening {
                     Some(listening) => listening.wait.as_mut().await,
@@ -200,6 +200,7 @@ impl Run {
 
     /// Claims nothing more; what it returns ends with the grace.
     fn drain(&mut self) -> OptionFuture<BoxFuture<'static, ()>> {
+        self.worker.metrics.meter.draining();
         self.draining = true;
         Some(tokio::time::sleep(self.worker.grace).boxed()).into()
     }
@@ -237,7 +238,8 @@ impl Run {
         self.woken = None;
         self.finishes.drain(..sent);
         for ticket in &stepped.stale {
-            tracing::warn!(task = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
+            self.worker.metrics.meter.rare(Rare::StaleOutcome);
+            tracing::warn!(task_id = %ticket.id, "the task had been taken from this worker; its outcome was not accepted");
         }
         if want > 0 {
             self.hungry =
@@ -285,7 +287,7 @@ impl Run {
         if let Some(wait) = self.retries.iter().map(|retry| retry.delay).min() {
             self.life.heart.expect(wait);
         }
-        let sleeps = self.parks.iter().map(|park| wakes_in(&park.wait, life.now_ms()));
+        let sleeps = self.parks.iter().map(|park| park.wakes_in(life.now_ms()));
         if let Some(wait) = sleeps.min() {
             self.life.heart.expect(wait);
         }
@@ -312,7 +314,7 @@ impl Run {
     /// Puts a claimed task into a slot, or on the shelf when there is no handler for it.
     fn start(&mut self, claim: Claim) {
         let Some(registered) = self.worker.registry.get(claim.task_type()).cloned() else {
-            tracing::warn!(task = %claim.ticket().id, task_type = claim.task_type(), "no handler here for this type: shelved");
+            tracing::warn!(task_id = %claim.ticket().id, task_type = claim.task_type(), "no handler here for this type: shelved");
             self.shelving.push(claim);
             return;
         };
@@ -327,10 +329,15 @@ impl Run {
             cancel.clone(),
             self.life.heart.halt(),
         );
+        // At the highest level, so that whatever is told of an attempt names it.
+        let number = claim.attempt();
+        let span = tracing::error_span!("attempt", task_id = %ticket.id, trace_id = claim.trace_id(), attempt = number);
+        let attempt = attempt.instrument(span.clone());
         let abort = self.attempts.spawn(attempt.map(move |outcome| (ticket, outcome)));
         self.slots.insert(abort.id(), ticket.id);
         self.roster(|roster| roster.insert(ticket.id, claim.claimed_at_ms()));
-        self.running.insert(ticket.id, Running { claim, cancel, abort });
+        let begun = self.worker.metrics.meter.begin(&claim);
+        self.running.insert(ticket.id, Running { claim, cancel, abort, begun, span });
     }
 
     fn roster<T>(&self, change: impl FnOnce(&mut HashMap<TaskId, u64>) -> T) -> T {
@@ -356,8 +363,11 @@ impl Run {
         if self.running.get(&id).is_none_or(|running| running.abort.id() != slot) {
             return;
         }
-        let Some(Running { claim, .. }) = self.running.remove(&id) else { return };
+        let Some(Running { claim, begun, span, .. }) = self.running.remove(&id) else { return };
+        let _within = span.entered();
         self.roster(|roster| roster.remove(&id));
+        let is_last = claim.failures() >= claim.max_retries().into();
+        begun.end(outcome.counted(is_last));
         // What was told goes with the end, whatever it is; what is tried again is told again.
         match outcome {
             Outcome::Completed(output) => self.finishes.push(claim.complete(&output).telling(tellings)),
@@ -365,23 +375,23 @@ impl Run {
             // Its claim is seen to by reconciling, as if its answer had been lost.
             Outcome::Halted => (self.unsure, self.give_back) = (true, true),
             Outcome::Parked(wait) => {
-                tracing::info!(task = %id, task_type = claim.task_type(), "waits without holding anything");
+                tracing::info!(task_type = claim.task_type(), "waits without holding anything");
                 self.parks.push(Park { claim, wait: *wait, tellings });
             }
             Outcome::Rejected { error, reason } => {
-                tracing::info!(task = %id, task_type = claim.task_type(), error, "is not to be done");
+                tracing::info!(task_type = claim.task_type(), error, "is not to be done");
                 self.finishes.push(claim.rejected(reason, &error).telling(tellings));
             }
             Outcome::Fatal { error, reason } => {
-                tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good");
+                tracing::warn!(task_type = claim.task_type(), error, "failed for good");
                 self.finishes.push(claim.fail(reason, &error).telling(tellings));
             }
-            Outcome::Failed { error, .. } if claim.failures() >= claim.max_retries().into() => {
-                tracing::warn!(task = %id, task_type = claim.task_type(), error, "failed for good: no retries left");
+            Outcome::Failed { error, .. } if is_last => {
+                tracing::warn!(task_type = claim.task_type(), error, "failed for good: no retries left");
                 self.finishes.push(claim.fail("retries", &error).telling(tellings));
             }
             Outcome::Failed { error, delay } => {
-                tracing::info!(task = %id, task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
+                tracing::info!(task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
                 self.retries.push(Retry { claim, delay, error });
             }
         }
@@ -423,12 +433,13 @@ impl Run {
             }
             Ok(Some(Wake::Cancel(id))) => {
                 if let Some(running) = self.running.get(&id) {
-                    tracing::info!(task = %id, "cancelling was asked for");
+                    tracing::info!(task_id = %id, "cancelling was asked for");
                     running.cancel.cancel();
                 }
             }
             Ok(None) => {}
             Err(error) => {
+                self.worker.metrics.meter.rare(Rare::RedisError);
                 // A token may have been popped for us and lost with the connection: look for ourselves.
                 tracing::debug!(%error, "the blocking wait broke");
                 self.hungry = true;
@@ -448,6 +459,7 @@ impl Run {
 
     /// The old life is over, with all that it held: begins a new one.
     async fn begin_again(&mut self) -> Result {
+        self.worker.metrics.meter.rare(Rare::LostLease);
         tracing::error!(running = self.running.len(), "the lease was lost; others may have the tasks. Beginning anew");
         self.abort_all();
         self.finishes.clear();
@@ -484,7 +496,7 @@ impl Run {
             .collect();
         for id in gone {
             if let Some(running) = self.running.remove(&id) {
-                tracing::warn!(task = %id, "the task was taken from this worker; its handler is stopped");
+                tracing::warn!(task_id = %id, "the task was taken from this worker; its handler is stopped");
                 running.cancel.cancel();
                 running.abort.abort();
                 self.roster(|roster| roster.remove(&id));
@@ -565,27 +577,6 @@ impl Run {
         if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
             let _ = self.life.doorbell.put_back(&queue).await;
         }
-    }
-}
-
-/// Ends its task with itself.
-struct AbortOnDrop(tokio::task::JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// When the first timer of a wait is due.
-fn wakes_in(wait: &Wait, now_ms: u64) -> Duration {
-    match wait {
-        Wait::Sleep { until: Until::After(wait), .. } | Wait::Event { until: Until::After(wait), .. } => *wait,
-        Wait::Sleep { until: Until::Instant(at), .. } | Wait::Event { until: Until::Instant(at), .. } => {
-            Duration::from_millis(at.saturating_sub(now_ms))
-        }
-        // The terms are told by the next beat; a second is the shortest that they may have.
-        _ => Duration::from_secs(1),
     }
 }
 

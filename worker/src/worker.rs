@@ -9,6 +9,7 @@ use crate::Stop;
 use crate::extract::State;
 use crate::handler::TaskHandler;
 use crate::listener::{EventHandler, Listeners};
+use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::run::Run;
 
@@ -32,6 +33,7 @@ pub struct WorkerBuilder {
     discover: bool,
     grace: Span,
     lease: Duration,
+    metrics_at: Option<String>,
     fault: Option<Error>,
 }
 
@@ -106,6 +108,17 @@ impl WorkerBuilder {
         self
     }
 
+    /// Tells the worker's figures at this address, `0.0.0.0:9100` for example; port 0 takes a free one. There are `/metrics`
+    /// (Prometheus text), `/livez`, and `/readyz`, which says no while the worker drains or has no lease. Without a call,
+    /// `ORCHESTRATOR_METRICS_ADDRESS` names the address; without that, nothing is counted.
+    ///
+    /// Anybody who reaches the address may ask: choose one that only those reach who should.
+    #[cfg(feature = "metrics")]
+    pub fn metrics_at(mut self, address: &str) -> Self {
+        self.metrics_at = Some(address.into());
+        self
+    }
+
     fn fail(&mut self, error: Error) {
         self.fault.get_or_insert(error);
     }
@@ -114,6 +127,7 @@ impl WorkerBuilder {
     ///
     /// # Errors
     /// [`Error::Invalid`]: no handler, two for one type, an expected one missing, shared state missing, a bound crossed.
+    /// [`Error::Unfit`]: the address for the figures cannot be had.
     pub fn build(mut self) -> Result<Worker> {
         if self.discover
             && let Err(error) = self.registry.discover().and_then(|()| self.listeners.discover())
@@ -154,7 +168,9 @@ impl WorkerBuilder {
                 queues.join(", ")
             ));
         }
+        let task_types: Vec<&str> = self.registry.specs().iter().map(|spec| spec.task_type).collect();
         Ok(Worker {
+            metrics: Metrics::at(self.metrics_at.as_deref(), self.slots, &task_types)?,
             orch: self.orch,
             registry: Arc::new(self.registry),
             listeners: self.listeners,
@@ -206,6 +222,7 @@ pub struct Worker {
     pub(crate) queues: Vec<String>,
     pub(crate) grace: Duration,
     pub(crate) lease: Duration,
+    pub(crate) metrics: Metrics,
 }
 
 impl Worker {
@@ -222,8 +239,16 @@ impl Worker {
             discover: true,
             grace: DRAIN_GRACE_DEFAULT.into(),
             lease: LEASE,
+            metrics_at: None,
             fault: None,
         }
+    }
+
+    /// Where its figures are told, if they are.
+    #[cfg(feature = "metrics")]
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<std::net::SocketAddr> {
+        self.metrics.address()
     }
 
     /// Runs until SIGTERM or Ctrl-C: then it claims nothing more, finishes what runs within the grace, releases the
@@ -248,16 +273,19 @@ impl Worker {
     ///
     /// # Errors
     /// As [`Worker::run`].
-    pub async fn run_until(self, stop: Stop) -> Result {
+    pub async fn run_until(mut self, stop: Stop) -> Result {
         for spec in self.registry.specs() {
             let timeout = spec.timeout.unwrap_or(crate::handler::TIMEOUT_DEFAULT);
             tracing::info!(task_type = spec.task_type, queue = spec.home(), ?timeout, "handles {}", spec.task_type);
         }
+        let _serving = self.metrics.serve()?;
         let listening = self.listeners.start(&self.orch, &self.state, &stop).await?;
         let grace = self.grace;
         let outcome = match self.registry.specs().is_empty() {
             true => {
+                self.metrics.meter.leased(true);
                 stop.draining().await;
+                self.metrics.meter.draining();
                 Ok(())
             }
             false => Run::new(self).await?.until(stop.clone()).await,

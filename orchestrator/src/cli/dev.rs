@@ -24,6 +24,8 @@ pub(super) async fn run(command: Dev, namespace: Option<String>, out: &mut Outpu
     let mut config = GatewayConfig::from_env()?;
     let key = format!("dev-{:032x}", rand::random::<u128>());
     config.drain_delay = Duration::ZERO;
+    // The requests that are printed are plain.
+    config.tls = None;
     let chosen = command.port.is_some() || std::env::var_os("ORCHESTRATOR_PORT").is_some();
     let listener = match listen("127.0.0.1", command.port.unwrap_or(config.port)).await {
         Err(_) if !chosen => listen("127.0.0.1", 0).await?,

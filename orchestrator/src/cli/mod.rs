@@ -13,6 +13,8 @@ mod group;
 mod handlers;
 mod journal;
 #[cfg(feature = "gateway")]
+mod key;
+#[cfg(feature = "gateway")]
 mod link;
 mod list;
 #[cfg(feature = "gateway")]
@@ -35,7 +37,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use orchestrator::{Config, Orchestrator};
-use tracing_subscriber::EnvFilter;
 
 use self::failure::Failure;
 use self::output::Output;
@@ -108,6 +109,10 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Token(token::Token),
+    /// Make, list and revoke API keys for the gateway
+    #[cfg(feature = "gateway")]
+    #[command(subcommand)]
+    Key(key::Command),
     /// Tell addresses outside of events, by signed requests
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
@@ -151,9 +156,7 @@ impl Command {
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let level = if cli.command.serves() { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("LOG_LEVEL").unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.with_ansi(output::is_watched()).with_target(false).init();
+    orchestrator::log::begin(level);
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),
@@ -197,6 +200,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Handlers => handlers::run(&orch, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Serve(command) => serve::run(orch, command, &mut out).await,
+        #[cfg(feature = "gateway")]
+        Command::Key(command) => key::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]

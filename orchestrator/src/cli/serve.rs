@@ -27,7 +27,8 @@ pub(super) async fn run(orch: Orchestrator, command: Serve, out: &mut Output) ->
     let config = GatewayConfig::from_env()?;
     let listener = listen(&command.host, command.port.unwrap_or(config.port)).await?;
     let stop = told_to_stop()?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     if out.is_json() {
         out.object(&json!({ "url": url }))?;
     } else {

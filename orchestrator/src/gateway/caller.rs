@@ -9,6 +9,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::keys::ApiKeys;
+use super::stored_keys::StoredKeys;
 use super::{Problem, Role, Tokens, body};
 
 /// Somebody whose credential was found good.
@@ -20,6 +21,8 @@ pub(super) struct Caller {
     pub(super) role: Role,
     /// The groups that his token tells: roles of his as an approver.
     pub(super) groups: Vec<String>,
+    /// Whose tasks he sees and changes; everybody's without one.
+    pub(super) tenant: Option<String>,
 }
 
 /// When the credential of a request ends.
@@ -41,23 +44,25 @@ impl Expiry {
 }
 
 const ASK: &str = r#"Bearer realm="orchestrator""#;
-const BAD: &str = r#"Bearer realm="orchestrator", error="invalid_token""#;
+pub(super) const BAD: &str = r#"Bearer realm="orchestrator", error="invalid_token""#;
 
 /// Judges credentials.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Judge {
     pub(super) keys: ApiKeys,
     pub(super) tokens: Option<Tokens>,
+    /// The keys in Redis.
+    pub(super) stored: Option<StoredKeys>,
 }
 
 impl Judge {
     /// The caller of a request, by its one credential, and when that ends.
-    fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Expiry), Problem> {
+    async fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Expiry), Problem> {
         let mut keys = headers.get_all("x-api-key").iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let given = (keys.next(), authorizations.next());
         if keys.next().is_some() || authorizations.next().is_some() {
-            return Err(Problem::unauthorized("send one credential, not several", BAD));
+            return Err(Problem::bad_credential("send one credential, not several"));
         }
         match given {
             (None, None) => Err(Problem::unauthorized(
@@ -65,12 +70,17 @@ impl Judge {
                 ASK,
             )),
             (Some(_), Some(_)) => {
-                Err(Problem::unauthorized("send X-API-Key or Authorization, not both: either alone suffices", BAD))
+                Err(Problem::bad_credential("send X-API-Key or Authorization, not both: either alone suffices"))
             }
             (Some(key), None) => {
-                let caller = self.keys.caller(key.as_bytes());
-                let caller = caller.ok_or_else(|| Problem::unauthorized("this API key is not known", BAD))?;
-                Ok((caller, Expiry::Never))
+                if let Some(caller) = self.keys.caller(key.as_bytes()) {
+                    return Ok((caller, Expiry::Never));
+                }
+                let stored = match &self.stored {
+                    Some(stored) => stored.caller(key.as_bytes()).await?,
+                    None => None,
+                };
+                stored.ok_or_else(|| Problem::bad_credential("this API key is not known"))
             }
             (None, Some(authorization)) => {
                 let token = authorization
@@ -79,11 +89,11 @@ impl Judge {
                     .and_then(|text| text.split_once(' '))
                     .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
                     .map(|(_, token)| token.trim())
-                    .ok_or_else(|| Problem::unauthorized("write the header as Authorization: Bearer TOKEN", BAD))?;
+                    .ok_or_else(|| Problem::bad_credential("write the header as Authorization: Bearer TOKEN"))?;
                 let tokens = self.tokens.as_ref().ok_or_else(|| {
-                    Problem::unauthorized("tokens are not accepted here, no secret is set for them; use X-API-Key", BAD)
+                    Problem::bad_credential("tokens are not accepted here, no secret is set for them; use X-API-Key")
                 })?;
-                tokens.caller(token).map_err(|what| Problem::unauthorized(what, BAD))
+                tokens.caller(token).await.map_err(Problem::bad_credential)
             }
         }
     }
@@ -93,7 +103,7 @@ impl Judge {
 pub(super) async fn require(State((judge, role)): State<(Judge, Role)>, mut request: Request, next: Next) -> Response {
     use axum::response::IntoResponse;
 
-    let judged = judge.caller(request.headers()).and_then(|(caller, expiry)| {
+    let judged = judge.caller(request.headers()).await.and_then(|(caller, expiry)| {
         if caller.role >= role {
             return Ok((caller, expiry));
         }

@@ -2,6 +2,7 @@
 //! in the log that shows neither payload nor secret.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -11,11 +12,18 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
+use super::cors::{Origins, cors};
+use super::limit::{Limiter, limit};
+use super::metrics::Counts;
 use super::page::Page;
-use super::{Caller, Problem};
+use super::{Caller, Problem, new_event};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What stands for the route of a request that has none.
+const NO_ROUTE: &str = "(none)";
 
 /// On every answer that does not say otherwise: it is no page, and nothing may be stored on the way.
 const SAFE: [(HeaderName, HeaderValue); 5] = [
@@ -26,32 +34,49 @@ const SAFE: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Puts the edge around `routes`.
-pub(super) fn around(routes: Router, request_timeout: Duration) -> Router {
-    routes
+/// Puts the edge around `routes`. A request is counted before its time begins to run, so that every answer tells its limit.
+pub(super) fn around(
+    routes: Router,
+    request_timeout: Duration,
+    limiter: Option<Limiter>,
+    origins: Origins,
+    counts: Arc<Counts>,
+) -> Router {
+    let routes = routes
         .fallback(|| async { Problem::bare(StatusCode::NOT_FOUND) })
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
             Problem::bare(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }))
-        .layer(from_fn_with_state(request_timeout, edge))
+        .layer(from_fn_with_state(request_timeout, within));
+    let routes = match limiter {
+        Some(limiter) => routes.layer(from_fn_with_state(limiter, limit)),
+        None => routes,
+    };
+    routes.layer(from_fn_with_state(origins, cors)).layer(from_fn_with_state(counts, edge))
 }
 
-async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Response {
+async fn within(State(time): State<Duration>, request: Request, next: Next) -> Response {
+    tokio::time::timeout(time, next.run(request)).await.unwrap_or_else(|_| {
+        Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
+            .into_response()
+    })
+}
+
+async fn edge(State(counts): State<Arc<Counts>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
+    let trace = new_event::traceparent(request.headers());
+    let trace_id = trace.as_deref().and_then(|trace| crate::trace_of(trace).ok());
+    // At the highest level, so that whatever is told on the way names the request.
+    let span = tracing::error_span!("request", request_id = id, trace_id);
     let method = request.method().clone();
     let path: String = request.uri().path().chars().take(200).collect();
     // Ids and slips stay out of the log: the route is told, not the path.
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let mut response = match tokio::time::timeout(limit, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
-                .into_response()
-        }
-    };
+    let mut response = next.run(request).instrument(span.clone()).await;
     let caller = response.extensions_mut().remove::<Caller>();
     let status = response.status();
+    let full = response.extensions().get::<Problem>().is_some_and(Problem::is_full);
     let is_page = response.extensions_mut().remove::<Page>().is_some();
     if !is_page && (status.is_client_error() || status.is_server_error()) {
         let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::bare(status));
@@ -64,12 +89,15 @@ async fn edge(State(limit): State<Duration>, request: Request, next: Next) -> Re
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
-    let route = route.as_deref().unwrap_or("(none)");
-    let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), started.elapsed().as_millis() as u64);
+    let route = route.as_deref().unwrap_or(NO_ROUTE);
+    let took = started.elapsed();
+    counts.answered(&method, route, status, full, took);
+    let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), took.as_millis() as u64);
+    let _within = span.entered();
     if status.is_server_error() {
-        tracing::error!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
+        tracing::error!(%method, route, status = status.as_u16(), ms, caller, "answered");
     } else {
-        tracing::info!(%method, route, status = status.as_u16(), ms, caller, request_id = id, "request");
+        tracing::info!(%method, route, status = status.as_u16(), ms, caller, "answered");
     }
     response
 }
@@ -98,7 +126,9 @@ mod tests {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
             .route("/slow", get(std::future::pending::<()>));
-        let service = TowerToHyperService::new(around(routes, Duration::from_millis(500)));
+        let counts = Arc::new(Counts::new());
+        let router = around(routes, Duration::from_millis(500), None, Origins::default(), counts);
+        let service = TowerToHyperService::new(router);
         let request =
             Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");
         let (head, body) = service.call(request).await.expect("an answer").into_parts();

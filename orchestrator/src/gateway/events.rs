@@ -18,6 +18,7 @@ use super::cloud_event::CloudEvent;
 use super::feed::{End, Feed, Form};
 use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
 use super::query::Pairs;
+use super::tasks::idempotency_key;
 use super::{Caller, Gateway, Problem, body, cloud_event};
 use crate::{Error, EventCursor, EventsFrom, patterns};
 
@@ -47,11 +48,15 @@ pub(super) struct EventPublished {
 /// (the attributes in headers `ce-…`, the data as the body).
 #[utoipa::path(
     post, path = "/events/publish", tag = "events", operation_id = "publish_event",
-    params(("traceparent" = Option<String>, Header, description = "Puts the event into this trace (W3C Trace Context)")),
+    params(
+        ("traceparent" = Option<String>, Header, description = "Puts the event into this trace (W3C Trace Context)"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+         description = "Of your choice: the same event under the same key is told once, for 24 h"),
+    ),
     request_body(content((NewEventBody = "application/json"), (CloudEvent = "application/cloudevents+json"))),
     responses(
         (status = 200, description = "It was told", body = EventPublished),
-        (status = 409, description = "Its id was made more than a minute ago: whether it was told since is not known any more"),
+        (status = 409, description = "Its id was made more than a minute ago, so that nobody knows whether it was told since; or another event was told under this Idempotency-Key"),
     ),
 )]
 pub(super) async fn publish(
@@ -88,6 +93,10 @@ pub(super) async fn publish(
             }
         },
     };
+    let event = match idempotency_key(&headers)? {
+        Some(key) => event.idempotency_key(&caller.name, key),
+        None => event,
+    };
     let event_id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
     let message = format!("Event published: {event_type}");
     Ok(Json(EventPublished { success: true, event_type, event_id, message }))
@@ -102,7 +111,7 @@ fn refused(error: &Error) -> Problem {
             let said = format!("Redis does not serve now: {state}. Whether the event was told is not known");
             Problem::unavailable(said, 2).with("redis", state)
         }
-        Error::Conflict { .. } => {
+        Error::Conflict { what } if what.starts_with("LATE") => {
             let said = "id: this id was made more than a minute ago, and whether it was told since is not known any more; \
                         send it within a minute, or under a new id";
             Problem::new(StatusCode::CONFLICT, said)

@@ -1,4 +1,4 @@
-//! API keys: kept as digests, compared in constant time.
+//! API keys of the environment: kept as digests, compared in constant time.
 
 use std::fmt;
 
@@ -29,8 +29,7 @@ impl ApiKeys {
     /// Adds the key of `name`. Errors name the key, never show it.
     pub(super) fn add(&mut self, name: &str, key: &str, role: Role) -> Result {
         let refuse = |what: String| Err(Error::Invalid { what });
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
-        {
+        if !is_key_name(name) {
             return refuse("the name of an API key has 1 to 64 of the characters A-Z a-z 0-9 _ . -".into());
         }
         if key.is_empty() || key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| b.is_ascii_graphic()) {
@@ -68,8 +67,13 @@ impl ApiKeys {
                 found = Some(key);
             }
         }
-        found.map(|key| Caller { name: key.name.clone(), role: key.role, groups: Vec::new() })
+        found.map(|key| Caller { name: key.name.clone(), role: key.role, groups: Vec::new(), tenant: None })
     }
+}
+
+/// Whether this may be the name of a key, and so of its caller.
+pub(crate) fn is_key_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
 }
 
 /// Names and roles only.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::claims::LEASE_DEFAULT;
+use super::claim::LEASE_DEFAULT;
 use super::new_task::span;
 use super::tasks::{id_of, moved};
 use super::{Caller, Gateway, Problem};

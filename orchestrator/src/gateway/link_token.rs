@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation, decode};
 use serde::{Deserialize, Serialize};
 
 use super::Tokens;
-use super::token::{LEEWAY, check_groups, check_head, span};
+use super::claims::{check_groups, lenient};
+use super::token::span;
 use crate::approval::check_who;
 use crate::{Approval, ApprovalId, Approver, Error, Result};
 
 /// How long a link is good unless somebody says otherwise: 4 hours.
 pub const LINK_LIFE_DEFAULT: Duration = Duration::from_secs(4 * 3600);
 /// Keeps tokens of links and tokens of callers apart: neither passes for the other.
-const AUDIENCE: &str = "orchestrator.approval";
+pub(super) const AUDIENCE_OF_LINKS: &str = "orchestrator.approval";
 
 /// What the token of a link says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ impl Tokens {
         check_groups(&approver.roles).map_err(|what| Error::Invalid { what: what.into() })?;
         let (_, exp) = span(life)?;
         self.sign(&Link {
-            aud: AUDIENCE.into(),
+            aud: AUDIENCE_OF_LINKS.into(),
             sub: approver.name.clone(),
             groups: approver.roles.clone(),
             apr: approval.approval_id,
@@ -67,12 +68,15 @@ impl Tokens {
 
     /// What the token of a link says, when it is good.
     pub(super) fn link(&self, token: &str) -> Result<Link, Spoilt> {
-        check_head(token).map_err(|_| Spoilt::Wrong)?;
-        let mut validation = Validation::new(Algorithm::HS256);
+        let header = self.check_head(token).map_err(|_| Spoilt::Wrong)?;
+        if header.alg != Algorithm::HS256 {
+            // Others make tokens for their callers, never links.
+            return Err(Spoilt::Wrong);
+        }
+        let mut validation = lenient(Algorithm::HS256);
         validation.set_required_spec_claims(&["exp", "sub", "aud"]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.leeway = LEEWAY;
-        let link = decode::<Link>(token, &self.decoding, &validation).map_err(|error| match error.kind() {
+        validation.set_audience(&[AUDIENCE_OF_LINKS]);
+        let link = self.by_secrets::<Link>(token, &validation).map_err(|error| match error.kind() {
             ErrorKind::ExpiredSignature => Spoilt::Expired,
             _ => Spoilt::Wrong,
         })?;

@@ -6,6 +6,7 @@
 //! | GET `/livez` | anybody | this process answers |
 //! | GET `/readyz` | anybody | not stopping, and Redis answers; else 503 |
 //! | GET `/health` | anybody | Redis takes writes, and how many tasks it has; else 503 |
+//! | GET `/metrics` | anybody, or [`GatewayConfig::metrics_role`] | figures as Prometheus text |
 //! | GET `/stats` | anybody | counts of everything |
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks` | user | tasks page by page: `status`, `type`, `agent`, `priority`, `created_from`, `created_before`, `limit`, `cursor` |
@@ -44,15 +45,23 @@
 //! Events are CloudEvents 1.0 for whoever asks for them (`Accept: application/cloudevents+json`), and are taken as such, in
 //! structured and in binary mode. `traceparent` (W3C Trace Context) puts events and tasks into the trace of a request.
 //!
+//! How often a client may ask is counted for each address and route ([`RateLimits`]), over 60 s and all gateways together:
+//! answers have `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset` (the Unix second when there is a place
+//! more), and 429 comes with `Retry-After`. Pages of the origins in [`GatewayConfig::origins`] may read answers. With
+//! [`GatewayConfig::tls`] all of it is HTTPS.
+//!
 //! While it serves, the gateway fires the namespace's timers, so that approvals expire without a worker, and delivers
 //! events to webhooks.
 
+mod address;
 mod approvals;
 mod body;
 mod caller;
+mod claim;
 mod claims;
 mod cloud_event;
 mod config;
+mod cors;
 mod deliver;
 mod docs;
 mod edge;
@@ -60,11 +69,14 @@ mod events;
 mod examples;
 mod feed;
 mod health;
+mod jwks;
 mod keys;
 mod leases;
+mod limit;
 mod link;
 mod link_token;
 mod list;
+mod metrics;
 mod moves;
 mod new_event;
 mod new_task;
@@ -74,6 +86,7 @@ mod page;
 mod patience;
 mod problem;
 mod query;
+mod rate_limits;
 mod role;
 mod roles;
 mod root;
@@ -82,11 +95,14 @@ mod schemas;
 mod sender;
 mod serve;
 mod sla;
+mod stored_keys;
 mod strict;
 mod task_details;
 mod tasks;
 mod timeline;
+mod tls;
 mod token;
+mod token_settings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,16 +116,19 @@ use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use self::caller::Caller;
 pub use self::config::GatewayConfig;
+pub(crate) use self::keys::is_key_name;
 pub use self::link_token::LINK_LIFE_DEFAULT;
 pub use self::openapi::document as openapi;
 pub use self::origin::Origin;
 use self::problem::Problem;
+pub use self::rate_limits::RateLimits;
 pub use self::role::Role;
 use self::roles::Roles;
 #[doc(hidden)]
 pub use self::routes::{Access, Rule, rules};
 pub use self::sender::{Unanswered, WebhookAnswer, WebhookSender};
 pub use self::serve::serve;
+pub use self::tls::ServerTls;
 pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
 use crate::{Error, Orchestrator, Result};
 
@@ -131,8 +150,12 @@ struct Gateway {
     stopped: watch::Receiver<()>,
     /// Places for streams of events.
     streams: Arc<Semaphore>,
+    /// How many there are in all.
+    streams_max: usize,
     /// Who has which role as an approver.
     roles: Arc<Roles>,
+    /// What is counted.
+    metrics: Arc<metrics::Metrics>,
     /// What links are judged by.
     tokens: Option<Tokens>,
 }
@@ -159,7 +182,7 @@ impl Gateway {
         }
         typed?;
         let _place = self.room().await?;
-        strict::from_slice(&bytes).map(Some)
+        strict::from_slice(&bytes)
     }
 
     /// The body of a request as any JSON, lists too; `None` when there is none.
@@ -189,6 +212,11 @@ impl Gateway {
     /// A place for a body that is held as read JSON.
     async fn room(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.room.acquire().await.map_err(|_| Problem::unavailable("the gateway is stopping", 1))
+    }
+
+    /// How many streams of events are open.
+    fn streams_open(&self) -> usize {
+        self.streams_max.saturating_sub(self.streams.available_permits())
     }
 
     /// A call that only reads, for as long as somebody may be kept waiting for it.

@@ -125,7 +125,7 @@ struct ProblemBody {
 /// The document of this interface as JSON: OpenAPI 3.1. Every gateway of this version has the same.
 #[must_use]
 pub fn document() -> String {
-    let (_, document) = table(&Judge::default(), Role::Agent).split();
+    let (_, document) = table(&Judge::default(), Role::Agent, None).split();
     // It is made of texts and numbers only: there is nothing in it that JSON cannot say.
     document.to_pretty_json().unwrap_or_default()
 }

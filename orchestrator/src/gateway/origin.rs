@@ -1,6 +1,9 @@
 //! Web origins, as the setting `CORS_ORIGINS` names them.
 
 use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
 
 /// One origin (`https://app.example.com`, `http://localhost:3000`) or a pattern whose first label is free
 /// (`https://*.example.com`).
@@ -15,10 +18,10 @@ pub struct Origin {
 impl Origin {
     /// Reads a comma-separated list.
     pub(super) fn list(text: &str) -> Result<Vec<Self>, String> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Self::parse).collect()
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Self::read).collect()
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
+    fn read(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
                 "`{text}` is no origin; write https://app.example.com, with a port if it has one, or https://*.example.com"
@@ -52,6 +55,16 @@ impl Origin {
             true => host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, rest)| rest),
         };
         scheme == self.scheme && rest == Some(&self.rest)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Invalid`] for what is no origin.
+    fn from_str(text: &str) -> Result<Self> {
+        Self::read(text).map_err(Error::invalid)
     }
 }
 

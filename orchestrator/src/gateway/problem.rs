@@ -1,7 +1,7 @@
 //! What the gateway says when it cannot do what was asked: one shape for every error.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
@@ -18,13 +18,14 @@ pub(super) struct Problem {
     detail: String,
     retry_after: Option<u64>,
     challenge: Option<&'static str>,
+    full: bool,
     more: Map<String, Value>,
 }
 
 impl Problem {
     /// `detail` tells what was wrong and what is right.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into(), retry_after: None, challenge: None, more: Map::new() }
+        Self { status, detail: detail.into(), retry_after: None, challenge: None, full: false, more: Map::new() }
     }
 
     /// The caller has to say who he is, or said it wrong.
@@ -32,14 +33,29 @@ impl Problem {
         Self { challenge: Some(challenge), ..Self::new(StatusCode::UNAUTHORIZED, detail) }
     }
 
+    /// The caller showed something that is not good.
+    pub(super) fn bad_credential(detail: impl Into<String>) -> Self {
+        Self::unauthorized(detail, super::caller::BAD)
+    }
+
     /// Not now; perhaps in `seconds`.
     pub(super) fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, detail) }
     }
 
+    /// The client asked too often; in `seconds` it may again.
+    pub(super) fn too_many(detail: impl Into<String>, seconds: u64) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail) }
+    }
+
     /// The status and the text, for answers of another shape.
     pub(super) fn said(&self) -> (StatusCode, &str) {
         (self.status, &self.detail)
+    }
+
+    /// Whether a queue is full, so that its status is not about this caller.
+    pub(super) fn is_full(&self) -> bool {
+        self.full
     }
 
     /// A member beside the usual ones.
@@ -56,7 +72,9 @@ impl Problem {
             Error::NotFound { .. } => Self::new(StatusCode::NOT_FOUND, text),
             Error::Forbidden { .. } => Self::new(StatusCode::FORBIDDEN, text),
             Error::Conflict { .. } => Self::new(StatusCode::CONFLICT, text),
-            Error::QueueFull { .. } => Self { retry_after: Some(10), ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) },
+            Error::QueueFull { .. } => {
+                Self { retry_after: Some(10), full: true, ..Self::new(StatusCode::TOO_MANY_REQUESTS, text) }
+            }
             Error::OutOfMemory => Self::unavailable(text, 10).with("redis", super::health::state(error)),
             Error::Unavailable { .. } | Error::Unfit { .. } => {
                 tracing::warn!(%error, "a request found Redis not serving");
@@ -99,15 +117,15 @@ impl Problem {
         let mut response = Response::new(Body::from(Value::Object(body).to_string()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        // All but what speaks of the body that is replaced.
+        headers.clone_from(before);
+        headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(challenge) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
-        }
-        if let Some(allow) = before.get(ALLOW) {
-            headers.insert(ALLOW, allow.clone());
         }
         response
     }

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claims, docs, events, health, leases, link, list, moves, openapi, root, sla,
+    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, root, sla,
     task_details, tasks, timeline,
 };
 
@@ -43,7 +43,7 @@ pub struct Rule {
 /// All rows, in the order of the document.
 #[must_use]
 pub fn rules() -> Vec<Rule> {
-    table(&Judge::default(), Role::Agent).rules
+    table(&Judge::default(), Role::Agent, None).rules
 }
 
 /// Routes, each with its rule.
@@ -93,8 +93,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
-/// Everything that the gateway serves.
-pub(super) fn table(judge: &Judge, approver: Role) -> Table {
+/// Everything that the gateway serves; `scraper` is the role that reading its figures needs, if any.
+pub(super) fn table(judge: &Judge, approver: Role, scraper: Option<Role>) -> Table {
     use Access::{Anybody, Approver, Link};
     const USER: Access = Access::Role(Role::User);
     const AGENT: Access = Access::Role(Role::Agent);
@@ -110,10 +110,11 @@ pub(super) fn table(judge: &Judge, approver: Role) -> Table {
         .add(Anybody, routes!(health::livez))
         .add(Anybody, routes!(health::readyz))
         .add(Anybody, routes!(health::health))
+        .add(scraper.map_or(Anybody, Access::Role), routes!(metrics::metrics))
         .add(Anybody, routes!(root::stats))
         .add(AGENT, routes!(tasks::create))
         .add(USER, routes!(list::list))
-        .add(AGENT, routes!(claims::claim))
+        .add(AGENT, routes!(claim::claim))
         .add(USER, routes!(tasks::read))
         .add(AGENT, routes!(moves::report))
         .add(AGENT, routes!(moves::cancel))

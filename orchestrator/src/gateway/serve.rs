@@ -7,19 +7,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::address::Peer;
 use super::body::Bounds;
 use super::caller::Judge;
 use super::deliver::keep_delivering;
+use super::limit::Limiter;
+use super::metrics::Metrics;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
-use super::{Gateway, GatewayConfig, ROOM, Role, edge};
+use super::stored_keys::StoredKeys;
+use super::{Gateway, GatewayConfig, ROOM, Role, ServerTls, edge};
 use crate::Orchestrator;
 
 /// Largest head of a request, in bytes.
@@ -42,14 +50,20 @@ pub async fn serve(
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(());
+    let limiter = Limiter::new(&orch, config.rate_limits, &config.trusted_proxies);
+    let metrics = Arc::new(Metrics::new(&orch));
+    let counts = Arc::clone(&metrics.counts);
+    let streams_max = config.streams_max.min(Semaphore::MAX_PERMITS);
     let gateway = Gateway {
         orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
         room: Arc::new(Semaphore::new(ROOM)),
         stopping: Arc::clone(&stopping),
         stopped: stopped.clone(),
-        streams: Arc::new(Semaphore::new(config.streams_max.min(Semaphore::MAX_PERMITS))),
+        streams: Arc::new(Semaphore::new(streams_max)),
+        streams_max,
         roles: Arc::new(config.roles.clone()),
+        metrics,
         tokens: config.tokens.clone(),
     };
     // Ends with this function, and with its future when somebody drops that.
@@ -59,11 +73,20 @@ pub async fn serve(
     background.spawn(async move { rescuer.keep_rescuing().await });
     background.spawn(async move { ahead.keep_forecasting().await });
     background.spawn(async move { mirror.keep_mirroring().await });
+    background.spawn(counts.keep_up());
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
-    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone() };
-    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent)).split();
-    let router = edge::around(routes.with_state(gateway), config.request_timeout);
+    let stored = Some(StoredKeys::new(gateway.orch.clone()));
+    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored };
+    let (routes, _) = table(&judge, config.approver_role.max(Role::Agent), config.metrics_role).split();
+    let router = edge::around(
+        routes.with_state(gateway),
+        config.request_timeout,
+        Some(limiter),
+        config.origins.as_slice().into(),
+        counts,
+    );
+    let serving = Serving { router, tls: config.tls, head_timeout: config.head_timeout, stopped };
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));
     let mut connections = JoinSet::new();
     let mut end = pin!(async {
@@ -81,8 +104,8 @@ pub async fn serve(
             () = &mut end => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (place, accepted) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), config.head_timeout, stopped.clone());
+                Ok((stream, peer)) => {
+                    let connection = serving.clone().welcome(stream, Peer(peer.ip()));
                     connections.spawn(async move {
                         let _place = place;
                         connection.await;
@@ -109,25 +132,55 @@ pub async fn serve(
     background.shutdown().await;
 }
 
-/// One connection: request after request until either side closes, the client takes nothing of its answer for too long, or
-/// the gateway stops and the present request is done.
-async fn connection(stream: TcpStream, router: Router, head_timeout: Duration, mut stopped: watch::Receiver<()>) {
-    let _ = stream.set_nodelay(true);
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
-        .max_header_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), TowerToHyperService::new(router));
-    let mut served = pin!(served);
-    let outcome = tokio::select! {
-        outcome = &mut served => outcome,
-        _ = stopped.changed() => {
-            served.as_mut().graceful_shutdown();
-            served.await
+/// How connections are served.
+#[derive(Clone)]
+struct Serving {
+    router: Router,
+    tls: Option<ServerTls>,
+    head_timeout: Duration,
+    stopped: watch::Receiver<()>,
+}
+
+impl Serving {
+    /// One connection, with TLS if the gateway has a certificate.
+    async fn welcome(mut self, stream: TcpStream, peer: Peer) {
+        let _ = stream.set_nodelay(true);
+        let stream = Patient::new(stream, PATIENCE);
+        let Some(tls) = self.tls.take() else { return self.talk(stream, peer).await };
+        let accepted = tokio::select! {
+            accepted = tls.accept(stream, self.head_timeout) => accepted,
+            _ = self.stopped.changed() => return,
+        };
+        match accepted {
+            Ok(stream) => self.talk(stream, peer).await,
+            Err(error) => tracing::debug!(%error, "a TLS handshake failed"),
         }
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%error, "a connection broke");
+    }
+
+    /// Request after request until either side closes, the client takes nothing of its answer for too long, or the gateway
+    /// stops and the present request is done.
+    async fn talk(mut self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer) {
+        let router = TowerToHyperService::new(self.router);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
+            router.call(request)
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.head_timeout)
+            .max_header_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut served = pin!(served);
+        let outcome = tokio::select! {
+            outcome = &mut served => outcome,
+            _ = self.stopped.changed() => {
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a connection broke");
+        }
     }
 }
 

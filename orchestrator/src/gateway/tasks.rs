@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::new_event::traceparent;
 use super::new_task::NewTaskBody;
 use super::{Caller, Gateway, Problem};
-use crate::{ApprovalId, BUILT_IN, BlockedOn, Error, NewTask, Task, TaskId};
+use crate::{ApprovalId, BUILT_IN, BlockedOn, Error, NewTask, Submitted, Task, TaskId};
 
 /// A task that was created.
 #[derive(Serialize, ToSchema)]
@@ -40,7 +40,11 @@ pub(super) struct TaskTold {
 /// back is created too: it is `blocked`, in no queue, and the answer has its `approval_id`.
 #[utoipa::path(
     post, path = "/tasks", tag = "tasks", operation_id = "create_task",
-    params(("traceparent" = Option<String>, Header, description = "Puts the task into this trace (W3C Trace Context)")),
+    params(
+        ("traceparent" = Option<String>, Header, description = "Puts the task into this trace (W3C Trace Context)"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+         description = "Of your choice: the same request under the same key makes one task, and is answered with it, for 24 h"),
+    ),
     request_body = NewTaskBody,
     responses(
         (status = 200, description = "The task is stored", body = TaskCreated, links(
@@ -53,6 +57,7 @@ pub(super) struct TaskTold {
             )),
         )),
         (status = 400, description = "The body is not sound JSON, or the type is not known; `known_types` lists those that are"),
+        (status = 409, description = "Another task was created under this Idempotency-Key"),
         (status = 429, description = "Too many requests, or the queue is full; `Retry-After` tells when to come again"),
     )
 )]
@@ -70,15 +75,32 @@ pub(super) async fn create(
     };
     let task: NewTask = asked.into_task(parent.as_ref(), trace(&headers).as_deref()).requested_by(&caller.name);
     drop(place);
-    let id = gateway.orch.enqueue(task).await.map_err(|error| refused(&error))?.id();
-    // The task is stored: whatever goes wrong from here on is no failure of the request.
-    Ok(Json(match gateway.ask(gateway.orch.get(id)).await {
-        Ok(task) => created(task),
-        Err(error) => {
-            tracing::warn!(%error, task_id = %id, "a task was stored and could not be read back");
-            TaskCreated { success: true, task_id: id, message: "Task created".into(), task: None, approval_id: None }
-        }
-    }))
+    let task_type = task.task_type.clone();
+    let task = match idempotency_key(&headers)? {
+        Some(key) => task.idempotency_key(key),
+        None => task,
+    };
+    let Submitted { id, task, .. } = gateway.orch.submit(task).await.map_err(|error| refused(&error))?;
+    gateway.metrics.counts.created(&task_type);
+    Ok(Json(task.map(created).unwrap_or_else(|| TaskCreated {
+        success: true,
+        task_id: id,
+        message: "Task created".into(),
+        task: None,
+        approval_id: None,
+    })))
+}
+
+/// The key under which the request is carried out once.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let mut keys = headers.get_all("idempotency-key").iter();
+    match (keys.next(), keys.next()) {
+        (key, None) => match key.map(|key| key.to_str()).transpose() {
+            Ok(key) => Ok(key),
+            Err(_) => Err(unfit("Idempotency-Key: use printable ASCII characters; a random UUID is a good key")),
+        },
+        _ => Err(unfit("send one Idempotency-Key, not several")),
+    }
 }
 
 /// The trace that a request belongs to.

@@ -1,14 +1,18 @@
-//! JSON Web Tokens, HS256: made and judged by one secret.
+//! JSON Web Tokens: made with one secret; judged by that, by those before it, and by the public keys of others.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
-use serde::{Deserialize, Serialize};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, encode};
+use serde::Serialize;
 
-use super::caller::Expiry;
-use super::{Caller, Role};
+use super::Role;
+use super::claims::{check_groups, check_sub};
+use super::jwks::Jwks;
+use super::link_token::AUDIENCE_OF_LINKS;
+use crate::router::check_name;
 use crate::{Error, Result};
 
 /// Shortest secret, in bytes: the length of the hash.
@@ -19,17 +23,22 @@ pub const TOKEN_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const GROUPS_MAX: usize = 50;
 /// Longest name of a group, in characters.
 pub const GROUP_CHARS_MAX: usize = 64;
-/// A longer token is refused unread.
-const TOKEN_BYTES_MAX: usize = 8 * 1024;
-/// How far clocks may be apart, in seconds.
-pub(super) const LEEWAY: u64 = 10;
+/// Secrets that are accepted beside the one that signs.
+const PREVIOUS_MAX: usize = 8;
+/// Longest name of an audience or an issuer, in bytes.
+const PARTY_BYTES_MAX: usize = 256;
 
-/// Makes and judges the tokens of one secret.
+/// Makes and judges tokens.
 #[derive(Clone)]
 pub struct Tokens {
-    pub(super) encoding: EncodingKey,
-    pub(super) decoding: DecodingKey,
-    validation: Validation,
+    /// What signs; `None` where others make all tokens.
+    signing: Option<EncodingKey>,
+    /// What tokens by HS256 are judged by: the secret that signs first, then those before it.
+    pub(super) secrets: Vec<DecodingKey>,
+    /// What tokens by RS256 and ES256 are judged by.
+    pub(super) jwks: Option<Arc<Jwks>>,
+    pub(super) audience: Option<String>,
+    pub(super) issuer: Option<String>,
 }
 
 /// What a token of ours says.
@@ -39,19 +48,14 @@ struct Minted<'c> {
     role: Role,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     groups: &'c [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'c str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'c str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'c str>,
     iat: u64,
     exp: u64,
-}
-
-/// What is read from a token. A claim that is there twice is refused; others than these are left alone.
-#[derive(Deserialize)]
-struct Claims {
-    sub: String,
-    role: Role,
-    #[serde(default)]
-    groups: Vec<String>,
-    /// Seconds; JSON has but one kind of number.
-    exp: f64,
 }
 
 impl Tokens {
@@ -60,28 +64,76 @@ impl Tokens {
     /// # Errors
     /// [`Error::Invalid`] for a secret shorter than [`SECRET_BYTES_MIN`], telling its length.
     pub fn new(secret: &str) -> Result<Self> {
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(Error::Invalid {
-                what: format!(
-                    "ORCHESTRATOR_JWT_SECRET has {} bytes and needs at least {SECRET_BYTES_MIN}; \
-                     `openssl rand -hex 32` makes a good one",
-                    secret.len()
-                ),
-            });
+        check_secret("ORCHESTRATOR_JWT_SECRET", secret)?;
+        let secrets = vec![DecodingKey::from_secret(secret.as_bytes())];
+        let signing = Some(EncodingKey::from_secret(secret.as_bytes()));
+        Ok(Self { signing, secrets, jwks: None, audience: None, issuer: None })
+    }
+
+    /// Tokens that others sign, judged by the public keys of a file. See [`Tokens::jwks`].
+    ///
+    /// # Errors
+    /// As [`Tokens::jwks`].
+    pub fn by_jwks(path: &Path) -> Result<Self> {
+        Self { signing: None, secrets: Vec::new(), jwks: None, audience: None, issuer: None }.jwks(path)
+    }
+
+    /// Accepts, but never signs with, a secret that was in force before, so that its tokens stay good until they end.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a secret shorter than [`SECRET_BYTES_MIN`], and for more than 8.
+    pub fn previous(mut self, secret: &str) -> Result<Self> {
+        check_secret("a secret of ORCHESTRATOR_JWT_SECRET_PREVIOUS", secret)?;
+        if self.secrets.len() > PREVIOUS_MAX {
+            return Err(Error::invalid(format!(
+                "ORCHESTRATOR_JWT_SECRET_PREVIOUS has more than {PREVIOUS_MAX} secrets; leave out those whose tokens have ended"
+            )));
         }
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_required_spec_claims(&["exp", "sub"]);
-        validation.validate_nbf = true;
-        validation.leeway = LEEWAY;
-        let (encoding, decoding) =
-            (EncodingKey::from_secret(secret.as_bytes()), DecodingKey::from_secret(secret.as_bytes()));
-        Ok(Self { encoding, decoding, validation })
+        self.secrets.push(DecodingKey::from_secret(secret.as_bytes()));
+        Ok(self)
+    }
+
+    /// Accepts tokens by RS256 and ES256 too, whose `kid` names one of the public keys in the JWKS file at `path`. The file is
+    /// looked at again when a minute has passed; while what it says cannot be used, the keys that it held before count.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a file that cannot be read, is larger than 256 KiB, has more than 100 keys, a secret or private
+    /// one, an RSA key of less than 2,048 bits, or none for RS256 and ES256.
+    pub fn jwks(mut self, path: &Path) -> Result<Self> {
+        self.jwks = Some(Arc::new(Jwks::open(path)?));
+        Ok(self)
+    }
+
+    /// Takes only tokens for this audience, and makes tokens for it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is not 1 to 256 printable ASCII characters, and for that of the links.
+    pub fn audience(mut self, audience: &str) -> Result<Self> {
+        check_party("ORCHESTRATOR_JWT_AUDIENCE", audience)?;
+        if audience == AUDIENCE_OF_LINKS {
+            return Err(Error::invalid(format!(
+                "ORCHESTRATOR_JWT_AUDIENCE is `{AUDIENCE_OF_LINKS}`, which means links to approvals; choose another name"
+            )));
+        }
+        self.audience = Some(audience.into());
+        Ok(self)
+    }
+
+    /// Takes only tokens of this issuer, and makes tokens in its name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is not 1 to 256 printable ASCII characters.
+    pub fn issuer(mut self, issuer: &str) -> Result<Self> {
+        check_party("ORCHESTRATOR_JWT_ISSUER", issuer)?;
+        self.issuer = Some(issuer.into());
+        Ok(self)
     }
 
     /// A token for the caller `sub`, good for `life`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a bad name, and for a life of less than a second or more than [`TOKEN_LIFE_MAX`].
+    /// [`Error::Invalid`] for a bad name, for a life of less than a second or more than [`TOKEN_LIFE_MAX`], and where there is
+    /// no secret to sign with.
     pub fn mint(&self, sub: &str, role: Role, life: Duration) -> Result<String> {
         self.mint_in(sub, role, &[], life)
     }
@@ -92,93 +144,73 @@ impl Tokens {
     /// As [`Tokens::mint`]; [`Error::Invalid`] for more than [`GROUPS_MAX`] groups and for one that is empty, longer than
     /// [`GROUP_CHARS_MAX`] characters or has control characters.
     pub fn mint_in(&self, sub: &str, role: Role, groups: &[String], life: Duration) -> Result<String> {
-        let refuse = |what: &str| Error::Invalid { what: what.into() };
-        check_sub(sub).map_err(refuse)?;
-        check_groups(groups).map_err(refuse)?;
+        self.mint_for(sub, role, groups, None, life)
+    }
+
+    /// As [`Tokens::mint_in`], for a caller who sees and changes only what belongs to `tenant`.
+    ///
+    /// # Errors
+    /// As [`Tokens::mint_in`]; [`Error::Invalid`] for a tenant that is no name.
+    pub fn mint_for(
+        &self,
+        sub: &str,
+        role: Role,
+        groups: &[String],
+        tenant: Option<&str>,
+        life: Duration,
+    ) -> Result<String> {
+        check_sub(sub).map_err(Error::invalid)?;
+        check_groups(groups).map_err(Error::invalid)?;
+        tenant.map_or(Ok(()), |tenant| check_name("tenant", tenant))?;
         let (iat, exp) = span(life)?;
-        self.sign(&Minted { sub, role, groups, iat, exp })
+        let (aud, iss) = (self.audience.as_deref(), self.issuer.as_deref());
+        self.sign(&Minted { sub, role, groups, tenant, aud, iss, iat, exp })
     }
 
     pub(super) fn sign(&self, claims: &impl Serialize) -> Result<String> {
-        encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
-            .map_err(|error| Error::Invalid { what: format!("the token cannot be made: {error}") })
+        let signing = self.signing.as_ref().ok_or_else(|| {
+            Error::invalid("there is no secret to sign with: set ORCHESTRATOR_JWT_SECRET; public keys only judge")
+        })?;
+        encode(&Header::new(Algorithm::HS256), claims, signing)
+            .map_err(|error| Error::invalid(format!("the token cannot be made: {error}")))
     }
-
-    /// Who presents this token and when it ends, or what is wrong with it.
-    pub(super) fn caller(&self, token: &str) -> Result<(Caller, Expiry), &'static str> {
-        check_head(token)?;
-        let claims =
-            decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| fault(error.kind()))?.claims;
-        check_sub(&claims.sub)?;
-        check_groups(&claims.groups)?;
-        if claims.exp > (jsonwebtoken::get_current_timestamp() + TOKEN_LIFE_MAX.as_secs() + LEEWAY) as f64 {
-            return Err("the token lives longer than 366 days");
-        }
-        // Clocks may be apart here too: the first whole second at which it would be refused.
-        let end = claims.exp.round() + LEEWAY as f64 + 1.0;
-        Ok((Caller { name: claims.sub, role: claims.role, groups: claims.groups }, Expiry::At(end)))
-    }
-}
-
-/// What must hold before anything of a token is believed: its length, and that its header names our algorithm only.
-pub(super) fn check_head(token: &str) -> Result<(), &'static str> {
-    if token.len() > TOKEN_BYTES_MAX {
-        return Err("the token is longer than 8192 bytes");
-    }
-    let header = decode_header(token).map_err(|_| UNREADABLE)?;
-    if header.alg != Algorithm::HS256 {
-        return Err("the token is not signed with HS256");
-    }
-    if header.crit.is_some() {
-        return Err("the token has a critical header, and none is known here");
-    }
-    Ok(())
 }
 
 /// Now and the end of a life that begins now, in seconds.
 pub(super) fn span(life: Duration) -> Result<(u64, u64)> {
     if life.as_secs() == 0 || life > TOKEN_LIFE_MAX {
-        return Err(Error::Invalid { what: "a token lives between 1 second and 366 days".into() });
+        return Err(Error::invalid("a token lives between 1 second and 366 days"));
     }
     let now = jsonwebtoken::get_current_timestamp();
     Ok((now, now + life.as_secs()))
 }
 
-const UNREADABLE: &str =
-    "the token cannot be read: it needs a signature by HS256 and the claims sub, role and exp, each once";
-
-fn fault(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::InvalidSignature => "the token's signature is wrong",
-        ErrorKind::InvalidAlgorithm => "the token is not signed with HS256",
-        ErrorKind::ExpiredSignature => "the token has expired",
-        ErrorKind::ImmatureSignature => "the token is not valid yet",
-        ErrorKind::InvalidAudience => "the token is for another audience",
-        _ => UNREADABLE,
+fn check_secret(name: &str, secret: &str) -> Result {
+    match secret.len() {
+        length if length < SECRET_BYTES_MIN => Err(Error::invalid(format!(
+            "{name} has {length} bytes and needs at least {SECRET_BYTES_MIN}; `openssl rand -hex 32` makes a good one"
+        ))),
+        _ => Ok(()),
     }
 }
 
-/// A caller's name is stored with the tasks that he submits.
-fn check_sub(sub: &str) -> Result<(), &'static str> {
-    match sub.is_empty() || sub.len() > 128 || !sub.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-        true => Err("the token's sub has 1 to 128 printable ASCII characters"),
-        false => Ok(()),
-    }
-}
-
-/// Groups are roles of an approver; what no role can be called means nothing and does no harm.
-pub(super) fn check_groups(groups: &[String]) -> Result<(), &'static str> {
-    let fair =
-        |group: &String| (1..=GROUP_CHARS_MAX).contains(&group.chars().count()) && !group.chars().any(char::is_control);
-    match groups.len() <= GROUPS_MAX && groups.iter().all(fair) {
+fn check_party(name: &str, party: &str) -> Result {
+    let fair = (1..=PARTY_BYTES_MAX).contains(&party.len()) && party.bytes().all(|b| b.is_ascii_graphic());
+    match fair {
         true => Ok(()),
-        false => Err("the token's groups are at most 50 texts of 1 to 64 characters"),
+        false => Err(Error::invalid(format!(
+            "{name} has 1 to {PARTY_BYTES_MAX} printable ASCII characters and no blank, like https://issuer.example"
+        ))),
     }
 }
 
-/// Tells nothing.
+/// Tells what signs, and nothing of it.
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tokens(HS256)")
+        f.write_str(match (self.secrets.is_empty(), &self.jwks) {
+            (_, None) => "Tokens(HS256)",
+            (false, Some(_)) => "Tokens(HS256, RS256, ES256)",
+            (true, Some(_)) => "Tokens(RS256, ES256)",
+        })
     }
 }

@@ -161,27 +161,3 @@ impl bb8::ManageConnection for Dedicated {
         link.broken
     }
 }
-
-/// A client for `url`, with small packets sent at once.
-pub(super) fn client(url: &str) -> Result<redis::Client> {
-    use redis::IntoConnectionInfo;
-    if url.starts_with("rediss://") {
-        return Err(Error::Unfit { what: "TLS to Redis is not built in yet; use redis:// or unix://".into() });
-    }
-    let info = url.into_connection_info().map_err(|error| {
-        Error::invalid(format!("the Redis URL is not understood ({error}); write redis://host:6379 or unix:///path"))
-    })?;
-    let tcp = info.tcp_settings().clone().set_nodelay(true);
-    redis::Client::open(info.set_tcp_settings(tcp)).map_err(|error| Error::invalid(error.to_string()))
-}
-
-/// One plain connection, or a clear error soon.
-pub(super) async fn dedicated(client: &redis::Client) -> Result<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(CONNECT_TIMEOUT));
-    client.get_multiplexed_async_connection_with_config(&config).await.map_err(|error| {
-        let address = client.get_connection_info().addr();
-        Error::Unavailable { reason: format!("no connection to {address}: {error}"), source: Some(Box::new(error)) }
-    })
-}

@@ -119,6 +119,12 @@ impl Keys {
         format!("{}M", self.base)
     }
 
+    /// HASH of the API keys.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn api_keys(&self) -> String {
+        format!("{}K", self.base)
+    }
+
     /// SET of what a worker holds: id ‖ epoch.
     pub(crate) fn held(&self, worker: &[u8]) -> Vec<u8> {
         [self.base.as_bytes(), b"w:", worker].concat()

@@ -1,9 +1,14 @@
 //! The only room that knows Redis: connections, scripts, keys, and what its errors mean.
 
+#[cfg(feature = "gateway")]
+mod api_keys;
 mod bell;
+mod dial;
 mod fitness;
 mod groups;
 mod keys;
+#[cfg(feature = "gateway")]
+mod limits;
 mod quiet;
 mod reply;
 mod scripts;
@@ -18,9 +23,13 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
+#[cfg(feature = "gateway")]
+pub(crate) use self::api_keys::{KeyAdded, StoredKey};
 pub(crate) use self::bell::{Bell, Rung};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
+#[cfg(feature = "gateway")]
+pub(crate) use self::limits::Admission;
 use self::reply::field;
 pub(crate) use self::reply::{Items, read};
 use self::scripts::Scripts;
@@ -157,9 +166,9 @@ impl Store {
     /// Connects, refuses an unfit server, and loads the scripts.
     pub(crate) async fn connect(config: Config) -> Result<Self> {
         config.check()?;
-        let client = bell::client(&config.url)?;
+        let client = dial::client(&config)?;
         // The manager's first connection would be tried for minutes; a server that is absent is to be told at once.
-        let mut probe = bell::dedicated(&client).await?;
+        let mut probe = dial::dedicated(&client).await?;
         fitness::check(&mut probe).await?;
         let link = Self::link(&client).await?;
         let shared = Shared {

@@ -45,13 +45,13 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, get, hold, join, journal,
-    leave, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive, ring, shelve,
-    stats, step, tick, unshelve,
+    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, gauge, get, hold, join,
+    journal, leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive,
+    ring, shelve, stats, step, tick, unshelve,
 );
 
-/// Scripts that every task goes through: making the shared functions would cost them more than their work.
-const LEAN: &[&str] = &["enqueue", "step"];
+/// Scripts that every task or request goes through: making the shared functions would cost them more than their work.
+const LEAN: &[&str] = &["enqueue", "limit", "step"];
 
 /// Scripts about approvals.
 const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
@@ -88,6 +88,7 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         .replace("{{events_age_ms}}", &config.events_age.as_millis().to_string())
         .replace("{{history_ttl_ms}}", &config.approvals.history_ttl.as_millis().to_string())
         .replace("{{history_max}}", &config.approvals.history_max.to_string())
+        .replace("{{idempotency_ms}}", &config.idempotency.as_millis().to_string())
         .replace("{{audit_max}}", &config.approvals.audit_max.to_string());
     #[cfg(feature = "test-clock")]
     if config.test_clock {

@@ -10,4 +10,6 @@ mod failures;
 mod following;
 mod groups;
 #[cfg(feature = "gateway")]
+mod keys;
+#[cfg(feature = "gateway")]
 mod webhooks;

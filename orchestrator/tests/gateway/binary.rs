@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::authority::Authority;
 use super::support::{Redis, SECRET};
 
 pub(super) fn orchestrator(arguments: &[&str]) -> Command {
@@ -29,7 +30,7 @@ impl Serving {
     }
 
     /// Sends Ctrl-C and waits; what was printed and not read before comes back.
-    fn interrupt(mut self) -> (Option<i32>, String, String) {
+    pub(super) fn interrupt(mut self) -> (Option<i32>, String, String) {
         let told = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
         assert!(told.success());
         let started = Instant::now();
@@ -97,23 +98,24 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
     let redis = Redis::start();
     let mut command = orchestrator(&["serve", "--host", "127.0.0.1", "--json"]);
     command.env("REDIS_URL", redis.url()).env("ORCHESTRATOR_PORT", "0").env("ORCHESTRATOR_JWT_SECRET", SECRET);
-    command.env("ORCHESTRATOR_API_KEY_DEV", "dev-key-123:agent").env("ORCHESTRATOR_RATE_LIMIT_TASKS", "30");
+    command.env("ORCHESTRATOR_API_KEY_DEV", "dev-key-123:agent").env("ORCHESTRATOR_RATE_LIMIT_HEALTH", "1");
     let mut serving = Serving::start(command);
     let mut line = String::new();
     BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
     let url = told["url"].as_str().unwrap();
-    let by_key = shell(&format!("curl -H 'X-API-Key: dev-key-123' {url}/stats"));
-    assert_eq!(by_key["queue"]["total_tasks"], 0);
+    let by_key = shell(&format!("curl -H 'X-API-Key: dev-key-123' {url}/approvals/pending"));
+    assert_eq!(by_key["count"], 0);
     let mut mint =
         orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--group", "sre", "--ttl", "5m"]);
     let minted = mint.env("ORCHESTRATOR_JWT_SECRET", SECRET).output().unwrap();
     let token = String::from_utf8(minted.stdout).unwrap();
     let by_token = shell(&format!("curl -H 'Authorization: Bearer {}' {url}/stats", token.trim()));
     assert_eq!(by_token["queue"]["total_tasks"], 0);
+    let health = [0; 2].map(|_| shell(&format!("curl {url}/health"))["status"].clone());
+    assert_eq!(health, [Value::from("healthy"), 429.into()]);
     let (code, _, log) = serving.interrupt();
     assert_eq!(code, Some(0), "{log}");
-    assert!(log.contains("ORCHESTRATOR_RATE_LIMIT_TASKS") && log.contains("no effect yet"), "{log}");
     assert!(log.contains("shorter than 16") && !log.contains("dev-key-123") && !log.contains(token.trim()), "{log}");
 }
 
@@ -147,6 +149,8 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     for (name, value, part) in [
         ("ORCHESTRATOR_JWT_SECRET", "your-secret-key-here", "ORCHESTRATOR_JWT_SECRET has 20 bytes"),
         ("ORCHESTRATOR_JWT_SECRET", "", "ORCHESTRATOR_JWT_SECRET has 0 bytes"),
+        ("ORCHESTRATOR_JWT_SECRET_PREVIOUS", "a-hidden-secret", "ORCHESTRATOR_JWT_SECRET is not"),
+        ("ORCHESTRATOR_JWT_JWKS", "/no/such/file", "JWKS file `/no/such/file` cannot be read"),
         ("ORCHESTRATOR_API_KEY_DEV", "a-hidden-key", "ORCHESTRATOR_API_KEY_DEV lacks a role"),
         ("ORCHESTRATOR_PORT", "http", "ORCHESTRATOR_PORT is no port"),
         ("ORCHESTRATOR_JWT_SECRT", "x", "did you mean ORCHESTRATOR_JWT_SECRET?"),
@@ -174,6 +178,49 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     let mut endless = orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--ttl", "366d 1s"]);
     let endless = endless.env("ORCHESTRATOR_JWT_SECRET", SECRET).output().unwrap();
     assert_eq!(endless.status.code(), Some(2), "{endless:?}");
+}
+
+#[test]
+fn serve_speaks_https_with_a_certificate_and_refuses_to_start_with_half_of_one() {
+    let redis = Redis::start();
+    let folder = std::env::temp_dir().join(format!("orch-https-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let authority = Authority::new();
+    let (one, other) = (authority.identity("localhost"), authority.identity("localhost"));
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let (certificate, key) = (file("certificate", &one.certificate), file("key", &one.key));
+    let (foreign, ca) = (file("foreign", &other.key), file("ca", &authority.pem()));
+    let serve = |settings: &[(&str, &str)]| {
+        let mut command = orchestrator(&["serve", "--host", "127.0.0.1", "--port", "0", "--json"]);
+        command.env("REDIS_URL", redis.url()).envs(settings.iter().copied());
+        command
+    };
+    for (settings, part) in [
+        (&[("ORCHESTRATOR_TLS_CERT", certificate.as_str())][..], "go together"),
+        (&[("ORCHESTRATOR_TLS_CERT", "/no/such/file"), ("ORCHESTRATOR_TLS_KEY", &key)], "cannot be read"),
+        (
+            &[("ORCHESTRATOR_TLS_CERT", &certificate), ("ORCHESTRATOR_TLS_KEY", &foreign)],
+            "not the one of the certificate",
+        ),
+    ] {
+        let done = serve(settings).output().unwrap();
+        assert!(!done.status.success() && said(&done).contains(part), "{part}: {done:?}");
+    }
+    let mut serving = Serving::start(serve(&[("ORCHESTRATOR_TLS_CERT", &certificate), ("ORCHESTRATOR_TLS_KEY", &key)]));
+    let mut line = String::new();
+    BufReader::new(serving.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+    let url = told["url"].as_str().unwrap();
+    let port = url.strip_prefix("https://127.0.0.1:").unwrap_or_else(|| panic!("{url}"));
+    let health = shell(&format!("curl --cacert {ca} https://localhost:{port}/health"));
+    assert_eq!(health["status"], "healthy");
+    let (code, _, log) = serving.interrupt();
+    assert_eq!(code, Some(0), "{log}");
+    std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]

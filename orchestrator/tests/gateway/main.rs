@@ -4,21 +4,33 @@
 mod access;
 mod agents;
 mod approvals;
+mod authority;
 #[cfg(feature = "cli")]
 mod binary;
 mod bodies;
 mod cloud_events;
+mod cors;
 mod deciders;
 #[cfg(feature = "cli")]
 mod documented;
 mod events;
 mod follower;
 mod following;
+mod https;
+mod limits;
 mod links;
+#[cfg(feature = "cli")]
+mod logs;
 mod matrix;
+mod metrics;
 mod outages;
+mod public_keys;
+mod redis_tls;
+mod repeats;
+mod rotation;
 mod shapes;
 mod stopping;
+mod stored_keys;
 mod streams;
 mod support;
 mod timelines;

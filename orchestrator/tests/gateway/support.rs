@@ -8,13 +8,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use orchestrator::gateway::{GatewayConfig, Role, Tokens, serve};
+use orchestrator::gateway::{GatewayConfig, RateLimits, Role, Tokens, serve};
 use orchestrator::{
     ApprovalId, ApprovalPolicy, ApprovalStatus, Asking, Config, Decision, Entry, Incarnation, LEASE, NewTask, Noted,
     Orchestrator, Terms, Wait, hash_bytes,
 };
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -137,6 +137,8 @@ pub(crate) fn config() -> GatewayConfig {
         config = config.api_key(name, &format!("{role}-key"), role).unwrap();
     }
     config.drain_delay = Duration::ZERO;
+    // All tests ask from one address.
+    config.rate_limits = RateLimits::none();
     config
 }
 
@@ -159,6 +161,11 @@ pub(crate) async fn gateway_on(url: &str, config: GatewayConfig) -> Running {
     serving(settings, config).await
 }
 
+/// A namespace of its own on the shared Redis, without approvals.
+pub(crate) fn settings() -> Config {
+    Config { namespace: namespace(), approvals: ApprovalPolicy::none(), ..Config::new(shared()) }
+}
+
 /// A gateway whose tasks need the approvals of the default policy.
 pub(crate) async fn strict() -> Running {
     gated(ApprovalPolicy::default(), config()).await
@@ -178,7 +185,7 @@ pub(crate) async fn gateway_of(settings: Config) -> Running {
     serving(settings, config()).await
 }
 
-async fn serving(settings: Config, config: GatewayConfig) -> Running {
+pub(crate) async fn serving(settings: Config, config: GatewayConfig) -> Running {
     let orch = Orchestrator::with_config(settings).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -280,7 +287,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) async fn read(mut stream: TcpStream) -> Self {
+    pub(crate) async fn read(mut stream: impl AsyncRead + Unpin) -> Self {
         let mut bytes = Vec::new();
         tokio::time::timeout(Duration::from_secs(40), stream.read_to_end(&mut bytes))
             .await

@@ -11,10 +11,10 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: impl AsRef<[u8]>) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut out = String::new();
-    for chunk in text.as_bytes().chunks(3) {
+    for chunk in text.as_ref().chunks(3) {
         let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..=chunk.len() {
             out.push(char::from(ALPHABET[(bits >> (18 - 6 * place) & 63) as usize]));
@@ -33,11 +33,11 @@ pub(crate) fn signed(header: &str, claims: &str, secret: &str) -> String {
 
 pub(crate) const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-async fn shown(gateway: &Running, token: &str) -> Answer {
+pub(super) async fn shown(gateway: &Running, token: &str) -> Answer {
     gateway.send("GET", "/sla/risk", &[("Authorization", &format!("Bearer {token}"))], b"").await
 }
 
-fn claims(change: &Value) -> String {
+pub(crate) fn claims(change: &Value) -> String {
     let mut claims = json!({"sub": "eve", "role": "agent", "exp": now() + 600});
     for (name, value) in change.as_object().unwrap() {
         match value {
@@ -72,6 +72,7 @@ async fn claims_that_must_not_pass() {
     for (change, part) in [
         (json!({"exp": null}), "cannot be read"),
         (json!({"exp": now() - 60}), "expired"),
+        (json!({"exp": now() - 30}), "expired"),
         (json!({"exp": "tomorrow"}), "cannot be read"),
         (json!({"exp": u64::MAX}), "366 days"),
         (json!({"exp": now() + 400 * 24 * 3600}), "366 days"),
@@ -88,6 +89,9 @@ async fn claims_that_must_not_pass() {
         (json!({"nbf": now() + 3600}), "not valid yet"),
         (json!({"aud": "another service"}), "another audience"),
         (json!({"aud": "orchestrator.approval"}), "another audience"),
+        (json!({"tenant": ""}), "tenant"),
+        (json!({"tenant": "Acme"}), "tenant"),
+        (json!({"tenant": ["acme"]}), "cannot be read"),
         (json!({"groups": "sre"}), "cannot be read"),
         (json!({"groups": [7]}), "cannot be read"),
         (json!({"groups": [""]}), "groups"),
@@ -97,8 +101,14 @@ async fn claims_that_must_not_pass() {
         let token = signed(HEADER, &claims(&change), SECRET);
         shown(&gateway, &token).await.refuses(401, part);
     }
-    let twice = format!(r#"{{"sub":"eve","role":"user","role":"admin","exp":{}}}"#, now() + 600);
-    shown(&gateway, &signed(HEADER, &twice, SECRET)).await.refuses(401, "each once");
+    for twice in
+        [r#""role":"admin","#, r#""sub":"ada","#, r#""exp":1,"#, r#""tenant":"a","tenant":"b","#, r#""tenant":null,"#]
+    {
+        let twice = format!(r#"{{{twice}"sub":"eve","role":"user","exp":{}}}"#, now() + 600);
+        let refused = shown(&gateway, &signed(HEADER, &twice, SECRET)).await;
+        refused.refuses(401, "each once");
+        assert!(refused.headers["www-authenticate"].contains("invalid_token"), "{refused:?}");
+    }
 }
 
 #[tokio::test]
@@ -130,11 +140,52 @@ async fn headers_and_signatures_that_must_not_pass() {
     let spliced = format!("{message}.{}", other.rsplit_once('.').unwrap().1);
     shown(&gateway, &spliced).await.refuses(401, "signature");
     shown(&gateway, &format!("{message}.")).await.refuses(401, "signature");
-    for junk in ["x", "a.b", "a.b.c", "..", &format!("{good}.{good}"), &format!("{good}=")] {
-        assert_eq!(shown(&gateway, junk).await.status, 401, "{junk}");
+    let (head, rest) = good.split_once('.').unwrap();
+    for junk in [
+        "x",
+        "a.b",
+        "a.b.c",
+        "..",
+        &format!("{good}.{good}"),
+        &format!("{good}="),
+        &format!("{head}==.{rest}"),
+        &format!("{good}."),
+        &format!("{good}.."),
+        &format!(".{good}"),
+        &format!("{head}. {rest}"),
+        &format!("{head} .{rest}"),
+        &format!("{good} x"),
+        &format!("{head}.\t{rest}"),
+    ] {
+        let refused = shown(&gateway, junk).await;
+        let part = if refused.detail().contains("signature is wrong") { "signature" } else { "cannot be read" };
+        refused.refuses(401, part);
     }
-    let long = signed(HEADER, &claims(&json!({"pad": "x".repeat(8000)})), SECRET);
+    let long = signed(HEADER, &claims(&json!({"pad": "x".repeat(7000)})), SECRET);
+    assert!(long.len() > 9 * 1024, "{}", long.len());
     shown(&gateway, &long).await.refuses(401, "8192");
+}
+
+#[tokio::test]
+async fn a_token_by_a_secret_cannot_choose_the_key_that_it_is_judged_by() {
+    let gateway = gateway().await;
+    let fair = claims(&json!({"role": "admin"}));
+    for kid in [r#""../../../../dev/null""#, r#""x' UNION SELECT '""#, r#""\u0000""#, r#""/proc/sys/kernel/ostype""#] {
+        let header = format!(r#"{{"alg":"HS256","kid":{kid}}}"#);
+        for secret in ["", "\0", "Linux\n"] {
+            shown(&gateway, &signed(&header, &fair, secret)).await.refuses(401, "signature");
+        }
+    }
+    for kid in [r#"["a"]"#, "7", r#"{"a":1}"#] {
+        let header = format!(r#"{{"alg":"HS256","kid":{kid}}}"#);
+        shown(&gateway, &signed(&header, &fair, SECRET)).await.refuses(401, "cannot be read");
+    }
+    for brought in [r#""jku":"https://keys.example/set""#, r#""x5u":"file:///tmp/key""#, r#""x5c":["AA=="]"#] {
+        let header = format!(r#"{{"alg":"HS256",{brought}}}"#);
+        shown(&gateway, &signed(&header, &fair, SECRET)).await.refuses(401, "only keys that are set here");
+    }
+    let header = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AA"}}"#;
+    shown(&gateway, &signed(header, &fair, "\0")).await.refuses(401, "only keys that are set here");
 }
 
 #[test]

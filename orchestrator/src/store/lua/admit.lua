@@ -1,11 +1,15 @@
 #!lua
 -- ADMIT: stores new tasks that need more than a place: a person's approval before they may be claimed, a service-level
--- clock, or both. A gated task is in no queue. Guarantee: as ENQ.
--- KEYS[1] {ns.p}:e      keys built inside: r:<q> t<slice> T z P y q k:<q> c<slice> D<n> X C A H a:<id><n> audit
+-- clock, or a key under which it is to be made once. A gated task is in no queue. Guarantee: as ENQ.
+-- KEYS[1] {ns.p}:e      keys built inside: r:<q> t<slice> T z P y q k:<q> c<slice> D<n> X C A H a:<id><n> audit I:<key>
 -- ARGV: 1 queue · 2 Redis milliseconds after which this send is void, negative if it was sent before
---       3.. n (1..100) × (id [‖ 'p' parent] [‖ 'd' due ms], record, state of its clock or '', what is asked or '')
--- Reply: {number of tasks newly stored, ms until the next timer or -1}; error LATE or QUEUEFULL.
+--       3.. n (1..100; 1 with a key) × (id [‖ 'k' key digest] [‖ 'p' parent] [‖ 'd' due ms], record, state of its clock or '', what is asked or '')
+-- Reply: {number of tasks newly stored, ms until the next timer or -1, id of the task that was made under the key before, or
+--         '!' when that is another one, else ''}; error LATE or QUEUEFULL.
 local queue, void = ARGV[1], tonumber(ARGV[2])
+local key = sub(ARGV[3], 15, 15) == 'k' and base .. 'I:' .. sub(ARGV[3], 16, 31)
+local known = key and go('GET', key)
+if known then return {0, next_due(), sub(known, 1, 16) == sub(ARGV[3], 32, 47) and sub(known, 17) or '!'} end
 if now > math.abs(void) then return redis.error_reply('LATE this send is void, it came too late') end
 local fresh = {}
 for i = 3, #ARGV, 4 do
@@ -19,6 +23,10 @@ local created, blocked, questions, stored = {}, {}, {}, 0
 for _, i in ipairs(fresh) do
   local id, extra, record, state, asking = sub(ARGV[i], 1, 14), sub(ARGV[i], 15), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
   stored = stored + 1
+  if key then
+    call('SET', key, sub(extra, 18, 33) .. id, 'PX', IDEMPOTENCY_TTL)
+    extra = sub(extra, 34)
+  end
   if byte(extra) == 112 then
     local parent = sub(extra, 2, 15)
     local children = base .. 'c' .. sub(parent, 1, 4)
@@ -55,4 +63,4 @@ if stored > 0 then
   end
   announce(event)
 end
-return {stored, next_due()}
+return {stored, next_due(), ''}

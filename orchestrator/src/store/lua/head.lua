@@ -18,6 +18,7 @@ local FIRST = '.................................................................
 local EVENTS_MAX = {{events_max}}
 local HISTORY_TTL, HISTORY_MAX = {{history_ttl_ms}}, {{history_max}}   -- of decided approvals
 local AUDIT_MAX = {{audit_max}}
+local IDEMPOTENCY_TTL = {{idempotency_ms}}   -- how long a key stands for what was made under it
 -- Flags: asked to stop · waits for a person, for an instant · has not passed its gate · has a journal, a clock · the instant
 -- is the end of a wait for an event · on the shelf · somebody waits for its end · has passed its gate · tells no events.
 local CANCEL, ON_APPROVAL, ON_TIMER, GATED, JOURNAL, CLOCKED, ON_EVENT, SHELVED = 1, 2, 4, 8, 16, 32, 64, 128
