@@ -64,6 +64,11 @@ for bad in (token("agent", minutes=-5), token("agent", key="another secret, as l
 refused(by_key.post(f"{URL}/tasks", json={**BUGFIX, "type": "bugfx"}), 400, "Did you mean `bugfix`?")
 refused(by_key.get(f"{URL}/tasks/none"), 404, "")
 
+# Every answer says how many more there may be.
+answer = reader.get(f"{URL}/approvals/pending")
+limit, left, reset = (int(answer.headers[f"X-RateLimit-{name}"]) for name in ("Limit", "Remaining", "Reset"))
+assert 0 < left < limit and reset >= datetime.datetime.now().timestamp() - 1, answer.headers
+
 # What is told is told to everybody.
 told = ok(by_token.post(f"{URL}/events/publish", json={"event_type": "deploy.started", "payload": {"deployment_id": "d-7"}}))
 assert told["success"] and told["event_type"] == "deploy.started", told
