@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::query::Pairs;
+use super::tenant::Which;
 use super::{Caller, Gateway, Problem, body, strict};
 use crate::approval::check_who;
 use crate::{APPROVALS_MAX, ApprovalId, Approver, Ballot, Decided, Error};
@@ -44,26 +45,38 @@ type AskedId = Result<Path<String>, PathRejection>;
 
 /// `GET /approvals/pending?offset=&limit=`
 #[utoipa::path(get, path = "/approvals/pending")]
-pub(super) async fn pending(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+pub(super) async fn pending(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
     let (offset, limit) = page_of(query, APPROVALS_MAX)?;
-    let page = gateway.ask(gateway.orch.approvals_pending(offset, limit)).await?;
+    let page = gateway.approvals_of(&caller, Which::Pending, offset..offset + limit).await?;
     let count = page.approvals.len();
     Ok(Json(json!({"success": true, "count": count, "total": page.total, "approvals": page.approvals})))
 }
 
 /// `GET /approvals/history?offset=&limit=`
 #[utoipa::path(get, path = "/approvals/history")]
-pub(super) async fn history(State(gateway): State<Gateway>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
+pub(super) async fn history(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Problem> {
     let (offset, limit) = page_of(query, HISTORY_DEFAULT)?;
-    let page = gateway.ask(gateway.orch.approvals_history(offset, limit)).await?;
+    let page = gateway.approvals_of(&caller, Which::History, offset..offset + limit).await?;
     let count = page.approvals.len();
     Ok(Json(json!({"success": true, "count": count, "total": page.total, "history": page.approvals})))
 }
 
 /// `GET /approvals/{approval_id}`
 #[utoipa::path(get, path = "/approvals/{approval_id}")]
-pub(super) async fn read(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<Value>, Problem> {
-    let approval = gateway.ask(gateway.orch.approval(id_of(id)?)).await?;
+pub(super) async fn read(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    id: AskedId,
+) -> Result<Json<Value>, Problem> {
+    let approval = gateway.approval_of(&caller, id_of(id)?).await?;
     Ok(Json(json!({"success": true, "approval": approval})))
 }
 
@@ -76,6 +89,7 @@ pub(super) async fn approve(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
+    gateway.check_approval(&caller, id).await?;
     let asked: ApproveBody = body_of(&gateway, request).await?.unwrap_or_default();
     let mut ballot = Ballot::approve(approver).note(asked.note.as_deref().unwrap_or_default());
     if let Some(form) = asked.form {
@@ -94,6 +108,7 @@ pub(super) async fn reject(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
+    gateway.check_approval(&caller, id).await?;
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     let asked: RejectBody = body_of(&gateway, request).await?.unwrap_or_default();
     let reason = match (pairs.one("reason")?, asked.reason.as_deref()) {
@@ -115,6 +130,7 @@ pub(super) async fn delegate(
     request: Request,
 ) -> Result<Json<Value>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
+    gateway.check_approval(&caller, id).await?;
     let asked: Option<DelegateBody> = body_of(&gateway, request).await?;
     let to = asked.ok_or_else(|| unfit("say to whom: {\"to\": \"bob\"} or {\"to\": \"role:lead\"}"))?.to;
     gateway.orch.delegate(id, &approver, &to).await.map_err(|error| unsure(&error))?;

@@ -12,6 +12,7 @@ use axum::{Extension, Json};
 use chrono::DateTime;
 use serde_json::{Value, json};
 
+use super::audience::Audience;
 use super::caller::Expiry;
 use super::feed::{End, Feed, Form};
 use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
@@ -40,7 +41,7 @@ pub(super) async fn publish(
     let trace = traceparent(&headers);
     let trace = trace.as_deref();
     let namespace = &gateway.orch.config().namespace;
-    let (event_type, event) = match declared(&headers) {
+    let (event_type, mut event) = match declared(&headers) {
         cloud_event::MANY => {
             let said = format!("send one event at a time, as {}", cloud_event::ONE);
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
@@ -65,6 +66,13 @@ pub(super) async fn publish(
             }
         },
     };
+    if let Some(tenant) = &caller.tenant {
+        if let Some(task) = event.task_id() {
+            gateway.check_task(&caller, task).await.map_err(|problem| problem.of_field("task_id"))?;
+        }
+        // Whatever it says itself.
+        event = event.metadata("tenant", tenant.as_str());
+    }
     let id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
     let message = format!("Event published: {event_type}");
     Ok(Json(json!({"success": true, "event_type": event_type, "event_id": id, "message": message})))
@@ -135,6 +143,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
 #[utoipa::path(get, path = "/events")]
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     Extension(expiry): Extension<Expiry>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -145,7 +154,8 @@ pub(super) async fn follow(
     let place = Arc::clone(&gateway.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable("as many event streams are open here as may be; try again later", FULL_RETRY)
     })?;
-    let mut events = gateway.orch.events(&wanted, from);
+    let events = gateway.orch.events(&wanted, from);
+    let mut events = Audience::new(&gateway.orch, events, caller.tenant.as_deref());
     let first = match tokio::time::timeout(LOOK_TIME, events.next_if_any()).await {
         Ok(first) => first?,
         // There is much to look through.

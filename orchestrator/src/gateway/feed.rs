@@ -14,8 +14,9 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Sleep, sleep};
 
+use super::audience::Audience;
 use super::cloud_event;
-use crate::{Event, EventCursor, Events, Heard};
+use crate::{Event, EventCursor, Heard};
 
 /// Longest silence: then a comment is sent, so that both sides notice a connection that is gone, and with it the place
 /// of the reader, so that a client to whom little is told does not fall behind what is kept.
@@ -75,7 +76,7 @@ impl Feed {
     /// Tells `first`, and then whatever `events` has. Without a `first`, the client learns the place where it begins, so
     /// that it loses nothing when it is cut before the first event.
     pub(super) fn new(
-        events: Events,
+        events: Audience,
         first: Option<&Heard>,
         form: Form,
         end: End,
@@ -129,7 +130,7 @@ impl HttpBody for Feed {
 
 /// Reads across a Redis that is away for a while.
 struct Reader {
-    events: Events,
+    events: Audience,
     /// Reads that failed since the last one that did not.
     failed: u32,
 }

@@ -40,6 +40,7 @@
 //! events to webhooks.
 
 mod approvals;
+mod audience;
 mod body;
 mod caller;
 mod claims;
@@ -72,6 +73,7 @@ mod stored_keys;
 mod strict;
 mod task_details;
 mod tasks;
+mod tenant;
 mod timeline;
 mod token;
 mod token_settings;

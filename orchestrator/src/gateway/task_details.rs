@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::tasks::id_of;
-use super::{Gateway, Problem};
+use super::{Caller, Gateway, Problem};
 use crate::SlaClock;
 
 /// `GET /tasks/{id}/sla`
 #[utoipa::path(get, path = "/tasks/{id}/sla")]
 pub(super) async fn sla(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(id)).await?;
+    let task = gateway.task_of(&caller, id).await?;
     let clock = task.sla_clock.as_ref().map(told);
     Ok(Json(json!({"success": true, "task_id": id, "sla": task.sla, "clock": clock})))
 }
@@ -27,11 +28,12 @@ pub(super) async fn sla(
 #[utoipa::path(get, path = "/tasks/{id}/journal")]
 pub(super) async fn journal(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Value>, Problem> {
     let id = id_of(id)?;
     // A task without durable steps has no journal; one that nobody knows is 404.
-    gateway.ask(gateway.orch.get(id)).await?;
+    gateway.task_of(&caller, id).await?;
     let journal = gateway.ask(gateway.orch.journal(id)).await?;
     Ok(Json(json!({"success": true, "task_id": id, "count": journal.len(), "journal": journal})))
 }

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
 use super::events::asks_for;
 use super::tasks::id_of;
-use super::{Gateway, Problem, cloud_event};
+use super::{Caller, Gateway, Problem, cloud_event};
 use crate::{Event, EventCursor, EventsFrom, Heard, Result, TaskId};
 
 /// Events looked at, of whatever task.
@@ -32,11 +32,12 @@ const COMPLETE: HeaderName = HeaderName::from_static("x-complete");
 #[utoipa::path(get, path = "/tasks/{id}/events")]
 pub(super) async fn events(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(id)).await?;
+    let task = gateway.task_of(&caller, id).await?;
     let from = EventsFrom::Behind(EventCursor::at(task.created_at - AHEAD));
     let (events, whole) = about(&gateway, id, from).await?;
     // Its creation is its first change.
