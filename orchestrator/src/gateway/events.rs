@@ -13,10 +13,10 @@ use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::audience::Audience;
-use super::caller::Expiry;
 use super::feed::{End, Feed, Form};
 use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
 use super::query::Pairs;
+use super::standing::Standing;
 use super::{Caller, Gateway, Problem, body, cloud_event};
 use crate::{Error, EventCursor, EventsFrom, patterns};
 
@@ -144,7 +144,7 @@ fn split(text: &str, separator: char) -> Vec<&str> {
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
-    Extension(expiry): Extension<Expiry>,
+    Extension(standing): Extension<Standing>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -169,7 +169,7 @@ pub(super) async fn follow(
         true => Form::CloudEvents { namespace: gateway.orch.config().namespace.clone() },
         false => Form::Ours,
     };
-    let end = End::new(gateway.stopped.clone(), expiry.left());
+    let end = End::new(gateway.stopped.clone(), standing);
     let mut response = Response::new(Body::new(Feed::new(events, first.as_ref(), form, end, place)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

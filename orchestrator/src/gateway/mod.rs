@@ -69,6 +69,7 @@ mod routes;
 mod sender;
 mod serve;
 mod sla;
+mod standing;
 mod stored_keys;
 mod strict;
 mod task_details;
