@@ -125,8 +125,14 @@ fn name(method: &Method) -> &'static str {
     known.iter().position(|known| known == method).map_or(OTHER, |at| names[at])
 }
 
-/// `GET /metrics`: Prometheus text. When Redis is away, the gateway's own figures and `orchestrator_redis_up 0`.
-#[utoipa::path(get, path = "/metrics")]
+/// Read the figures
+///
+/// Prometheus text, version 0.0.4. When Redis is away, the gateway's own figures and `orchestrator_redis_up 0`. Figures of the
+/// namespace are told by every gateway alike: take their maximum, not their sum.
+#[utoipa::path(
+    get, path = "/metrics", tag = "monitoring", operation_id = "read_metrics",
+    responses((status = 200, description = "The figures", content_type = "text/plain", body = String)),
+)]
 pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
     let Metrics { counts, namespace } = gateway.metrics.as_ref();
     let seen = namespace.look().await;

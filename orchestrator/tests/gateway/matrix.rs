@@ -68,6 +68,7 @@ const SAMPLES: &[Sample] = &[
     get("/readyz", Named::Nothing),
     get("/health", Named::Nothing),
     get("/stats", Named::Nothing),
+    get("/metrics", Named::Nothing),
     get("/openapi.json", Named::Nothing),
     get("/docs", Named::Nothing),
     get("/docs/{*file}", Named::File),
