@@ -8,7 +8,7 @@ use orchestrator::ENVIRONMENT;
 /// Read by this project and not called after it.
 const OTHERS: &[&str] = &["CORS_ORIGINS", "LOG_FORMAT", "LOG_LEVEL", "NO_COLOR", "REDIS_URL", "USER"];
 /// Read by deploy/compose.yml.
-const COMPOSE: &[&str] = &["REDIS_PASSWORD"];
+const COMPOSE: &[&str] = &["GATEWAY_PORT", "PROMETHEUS_PORT", "REDIS_PASSWORD"];
 /// What follows is free.
 const PREFIXES: &[&str] = &["ORCHESTRATOR_API_KEY_", "ORCHESTRATOR_ROLE_"];
 
