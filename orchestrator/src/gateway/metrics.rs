@@ -15,7 +15,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use self::namespace::Namespace;
-use super::Gateway;
+use super::{Gateway, rules};
 use crate::Orchestrator;
 use crate::meters::{Bounded, Counter, Gauge, Help, Histogram, Meters, OTHER, TEXT, TYPES_MAX};
 
@@ -74,7 +74,10 @@ impl Counts {
     pub(super) fn new() -> Self {
         let meters = Meters::new(HELP);
         meters.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
-        // Rates need a first value: what has not happened yet is told as zero.
+        // Rates need a first value: what has not happened yet and is watched is told as zero.
+        for rule in rules() {
+            let _ = meters.counter(RATE_LIMITED, &[("route", &rule.path)]);
+        }
         for status in ["401", "429", "500", "503"] {
             let _ = meters.counter(PROBLEMS, &[("status", status)]);
         }
