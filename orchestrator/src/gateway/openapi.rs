@@ -19,6 +19,7 @@ use utoipa::openapi::{
 use super::Role;
 use super::caller::Judge;
 use super::examples::examples;
+use super::rate_limits::FREE;
 use super::routes::{Access, table};
 
 const ABOUT: &str = "\
@@ -43,9 +44,6 @@ const TAGS: [(&str, &str); 6] = [
     ("monitoring", "Whether the service is well, and how much it has to do"),
     ("links", "Signed links by which one approver decides once, in a browser"),
 ];
-
-/// Routes without a limit of requests.
-const UNLIMITED: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Answers that follow from a rule: status, name, and when they come.
 const COMMON: [(&str, &str, &str); 10] = [
@@ -178,7 +176,7 @@ fn header((_, about, is_number): (&str, &str, bool)) -> Header {
 
 /// Adds to an operation who may call it, and the answers that follow from that, from its path and from what it takes.
 pub(super) fn complete(operation: &mut Operation, path: &str, access: Access) {
-    let is_limited = !UNLIMITED.contains(&path);
+    let is_limited = !FREE.contains(&path);
     let role = match access {
         Access::Anybody | Access::Link => None,
         Access::Role(role) => Some(format!("Needs the role `{role}`, or one above it.")),
@@ -187,13 +185,6 @@ pub(super) fn complete(operation: &mut Operation, path: &str, access: Access) {
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(Parameter { schema: Some(schema), .. }) = parameter {
             present(schema);
-        }
-    }
-    if let Some(RefOr::T(body)) = &mut operation.request_body {
-        for content in body.content.values_mut() {
-            if let RefOr::T(Content { schema: Some(schema), .. }) = content {
-                present(schema);
-            }
         }
     }
     operation.security = Some(match role {
@@ -247,7 +238,7 @@ pub(super) fn complete(operation: &mut Operation, path: &str, access: Access) {
     }
 }
 
-/// What may be left out is not null where it is sent: headers, queries and bodies have no null.
+/// What may be left out is not null where it is sent: headers and queries have no null.
 fn present(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 const LIMIT_MAX: u32 = 10_000;
 
 /// What probes and scrapers ask: never limited, because they must not depend on Redis.
-const FREE: [&str; 3] = ["/livez", "/readyz", "/metrics"];
+pub(super) const FREE: [&str; 3] = ["/livez", "/readyz", "/metrics"];
 
 /// Requests that are admitted within any 60 seconds, for each client address and each endpoint: 1 to 10,000, or 0 for as
 /// many as come. An endpoint is a route with all its methods; all ids of a route share what it has, and all unknown paths
