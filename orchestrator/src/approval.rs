@@ -164,6 +164,9 @@ pub struct Approval {
     pub rejection_reason: Option<String>,
     /// Who submitted the task; may not decide.
     pub requested_by: Option<String>,
+    /// The tenant that the task belongs to, if to any.
+    #[serde(default)]
+    pub tenant: Option<String>,
     /// When it is closed without a decision.
     pub expires_at: DateTime<Utc>,
     /// SHA-256 of what was shown, in canonical JSON.

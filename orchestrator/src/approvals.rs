@@ -425,6 +425,7 @@ fn told(id: ApprovalId, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Approval> {
         approved_by: some("who"),
         rejection_reason: some("why").filter(|_| decided && status != ApprovalStatus::Approved),
         requested_by: some("own"),
+        tenant: request.tenant,
         expires_at: instant(number("ex")),
         payload_hash: text("hash"),
         question: request.question,

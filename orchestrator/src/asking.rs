@@ -41,6 +41,9 @@ pub(crate) struct Request {
     /// Whether a gate asks, and not a handler on its way.
     #[serde(rename = "g", default)]
     pub(crate) gate: bool,
+    /// That of the task.
+    #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
 }
 
 /// As `cmsgpack.unpack` takes it in the scripts.
@@ -95,6 +98,7 @@ impl Asking {
             form,
             shown,
             gate: false,
+            tenant: task.tenant().map(Into::into),
         };
         Self::new(request, terms, task.requested_by().map(Into::into))
     }
@@ -123,6 +127,7 @@ impl Asking {
             form: Vec::new(),
             shown: args,
             gate: true,
+            tenant: task.tenant().map(Into::into),
         };
         let asking = Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into))?;
         Ok(Some(Self { gate: gate.digest(), ..asking }))

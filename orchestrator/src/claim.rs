@@ -110,6 +110,12 @@ impl Assignment {
         self.body.requested_by.as_deref()
     }
 
+    /// The tenant that it belongs to, if to any.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.body.tenant.as_deref()
+    }
+
     /// The payload as JSON.
     #[must_use]
     pub fn args(&self) -> serde_json::Value {

@@ -79,6 +79,23 @@ impl FromStr for HoldToken {
     }
 }
 
+/// Which tasks an agent outside wants.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Any of these types, 1 to [`HOLDS_MAX`].
+    pub types: Vec<String>,
+    /// Where to look, at most [`QUEUES_MAX`]; where tasks of these types are routed when it is empty.
+    pub queues: Vec<String>,
+    /// Only what belongs to this tenant.
+    pub tenant: Option<String>,
+}
+
+impl Wanted {
+    fn takes(&self, task: &Task) -> bool {
+        self.types.contains(&task.task_type) && (self.tenant.is_none() || self.tenant == task.tenant)
+    }
+}
+
 /// A task that was given to an agent outside.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -146,10 +163,9 @@ pub enum Answer {
 }
 
 impl Orchestrator {
-    /// Gives an agent outside up to `most` runnable tasks of these types, in the order of their queues; tasks on the shelf of
+    /// Gives an agent outside up to `most` runnable tasks that it wants, in the order of their queues; tasks on the shelf of
     /// a type come last. When there is none it waits for `patience`, and looks again whenever something happens, at least once
-    /// a second. `queues` names where to look; where tasks of these types are routed when it is empty. Of each queue
-    /// the first 1,000 tasks are looked at: types that an agent handles alone belong into a queue of their own.
+    /// a second. Of each queue the first 1,000 tasks are looked at: types that an agent handles alone belong into a queue of their own.
     ///
     /// # Errors
     /// [`Error::Invalid`] for no type, names that are none, more than [`QUEUES_MAX`] queues, and what is out of the bounds
@@ -158,13 +174,13 @@ impl Orchestrator {
     pub async fn hold_next(
         &self,
         agent: &str,
-        types: &[String],
-        queues: &[String],
+        wanted: &Wanted,
         most: usize,
         lease: Duration,
         patience: Duration,
     ) -> Result<Vec<Hold>> {
         check(agent, lease)?;
+        let Wanted { types, queues, .. } = wanted;
         if types.is_empty() || types.len() > HOLDS_MAX || !(1..=HOLDS_MAX).contains(&most) {
             return Err(Error::invalid(format!(
                 "a claim names 1 to {HOLDS_MAX} types and takes 1 to {HOLDS_MAX} tasks"
@@ -172,7 +188,7 @@ impl Orchestrator {
         }
         types.iter().try_for_each(|name| crate::router::check_name("task type", name))?;
         queues.iter().try_for_each(|name| crate::router::check_name("queue", name))?;
-        let queues = match queues {
+        let queues = match queues.as_slice() {
             [] => crate::submit::homes(self, types).await?,
             named => named.to_vec(),
         };
@@ -183,7 +199,7 @@ impl Orchestrator {
         let started = Instant::now();
         loop {
             news.mark_unchanged();
-            let held = self.hold_now(agent, types, &queues, most, lease).await?;
+            let held = self.hold_now(agent, wanted, &queues, most, lease).await?;
             let left = patience.saturating_sub(started.elapsed());
             if !held.is_empty() || left.is_zero() {
                 return Ok(held);
@@ -198,7 +214,7 @@ impl Orchestrator {
     async fn hold_now(
         &self,
         agent: &str,
-        types: &[String],
+        wanted: &Wanted,
         queues: &[String],
         most: usize,
         lease: Duration,
@@ -207,23 +223,23 @@ impl Orchestrator {
         for queue in queues {
             if held.len() < most {
                 let front = self.store.front(queue, FRONT_MAX).await?;
-                self.hold_some(agent, types, front, most, lease, &mut held).await?;
+                self.hold_some(agent, wanted, front, most, lease, &mut held).await?;
             }
         }
-        for task_type in types {
+        for task_type in &wanted.types {
             if held.len() < most {
                 let shelf = self.store.shelf(task_type, most).await?;
-                self.hold_some(agent, types, shelf, most, lease, &mut held).await?;
+                self.hold_some(agent, wanted, shelf, most, lease, &mut held).await?;
             }
         }
         Ok(held)
     }
 
-    /// Takes those of `ids` that are of these types, until there are enough.
+    /// Takes those of `ids` that are wanted, until there are enough.
     async fn hold_some(
         &self,
         agent: &str,
-        types: &[String],
+        wanted: &Wanted,
         ids: Vec<TaskId>,
         most: usize,
         lease: Duration,
@@ -234,18 +250,18 @@ impl Orchestrator {
             let some = &ids[..ids.len().min(HOLDS_MAX)];
             let (looked, found) = self.store.look_up(some, Place::Live).await?;
             ids = &ids[looked.clamp(1, some.len())..];
-            let mut wanted = Vec::new();
+            let mut tasks = Vec::new();
             for found in &found {
                 let [place, record, children, number] = &found.parts;
                 // What cannot be read is left to whoever sets it aside.
                 if let Ok(Some(task)) = Task::told(found.id, [place, record, children, number])
-                    && types.contains(&task.task_type)
-                    && wanted.len() < most - held.len()
+                    && wanted.takes(&task)
+                    && tasks.len() < most - held.len()
                 {
-                    wanted.push(task);
+                    tasks.push(task);
                 }
             }
-            for (_, hold) in self.send_holds(agent, &wanted, lease, false).await? {
+            for (_, hold) in self.send_holds(agent, &tasks, lease, false).await? {
                 held.extend(hold);
             }
         }

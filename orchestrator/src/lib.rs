@@ -97,7 +97,7 @@ pub use forecast::AtRisk;
 pub use group::{Delivery, EVENT_RETRIES_DEFAULT, EVENTS_AT_ONCE_DEFAULT, EVENTS_AT_ONCE_MAX, Group, Unhandled};
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
 pub use hold::{
-    Answer, HOLD_LEASE_MAX, HOLD_LEASE_MIN, HOLDS_MAX, Hold, HoldToken, Holder, PROGRESS_NOTE_MAX, Renewed,
+    Answer, HOLD_LEASE_MAX, HOLD_LEASE_MIN, HOLDS_MAX, Hold, HoldToken, Holder, PROGRESS_NOTE_MAX, Renewed, Wanted,
 };
 pub use hours::Hours;
 pub use id::TaskId;

@@ -33,6 +33,8 @@ pub struct TaskFilter {
     pub task_type: Option<String>,
     /// This queue; the queue is the agent.
     pub queue: Option<String>,
+    /// This tenant.
+    pub tenant: Option<String>,
     /// This priority.
     pub priority: Option<Priority>,
     /// Created at this instant or later, to the millisecond.
@@ -50,13 +52,18 @@ impl TaskFilter {
         self.wants(&[task.status])
             && self.task_type.as_ref().is_none_or(|task_type| *task_type == task.task_type)
             && self.queue.as_ref().is_none_or(|queue| *queue == task.queue)
+            && (self.tenant.is_none() || self.tenant == task.tenant)
             && self.priority.is_none_or(|priority| priority == task.priority)
             && (self.oldest()..self.above()).contains(&task.task_id)
     }
 
     /// Whether more than the state is asked for, so that much of what is read may not be told.
     fn is_narrow(&self) -> bool {
-        self.task_type.is_some() || self.queue.is_some() || self.priority.is_some() || self.created_before.is_some()
+        self.task_type.is_some()
+            || self.queue.is_some()
+            || self.tenant.is_some()
+            || self.priority.is_some()
+            || self.created_before.is_some()
     }
 
     fn earliest_ms(&self) -> u64 {

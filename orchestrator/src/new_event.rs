@@ -99,6 +99,12 @@ impl NewEvent {
         Self { id: None, told, idempotency_key: None, fault }
     }
 
+    /// The task that it is about.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn task_id(&self) -> Option<TaskId> {
+        self.told.task_id
+    }
+
     /// How urgent it is.
     pub fn priority(mut self, priority: EventPriority) -> Self {
         self.told.priority = priority;

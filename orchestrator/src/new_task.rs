@@ -57,6 +57,7 @@ pub struct NewTask<T = Value> {
     /// Of the handler that the caller has in its hands, in case no worker has published it yet.
     handler: Policies,
     pub(crate) requested_by: Option<String>,
+    tenant: Option<String>,
     delay: Option<Span>,
     run_at: Option<DateTime<Utc>>,
     idempotency_key: Option<String>,
@@ -86,6 +87,7 @@ impl<T> NewTask<T> {
             sla: None,
             handler: Policies::default(),
             requested_by: None,
+            tenant: None,
             delay: None,
             run_at: None,
             idempotency_key: None,
@@ -144,9 +146,10 @@ impl<T> NewTask<T> {
         self
     }
 
-    /// Makes it a child of `parent`: the parent lists it, and it joins the parent's trace.
+    /// Makes it a child of `parent`: the parent lists it, it joins the parent's trace and belongs to the parent's tenant.
     pub fn child_of(mut self, parent: &Task) -> Self {
         self.trace_id = Some(parent.trace_id.clone());
+        self.tenant = parent.tenant.clone().or(self.tenant);
         self.parent_id(parent.task_id)
     }
 
@@ -216,6 +219,20 @@ impl<T> NewTask<T> {
         self
     }
 
+    /// The tenant that it belongs to: callers of a gateway who have a tenant see and change its tasks alone. A name of
+    /// `a-z 0-9 _ . -`.
+    pub fn tenant(mut self, tenant: &str) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// The tenant that it belongs to unless one is named: that of the task whose child it is.
+    #[doc(hidden)]
+    pub fn tenant_default(mut self, tenant: Option<&str>) -> Self {
+        self.tenant = self.tenant.or_else(|| tenant.map(Into::into));
+        self
+    }
+
     /// Starts no sooner than `delay` from now.
     pub fn delay(mut self, delay: impl Into<Span>) -> Self {
         self.delay = Some(delay.into());
@@ -248,6 +265,7 @@ impl<T> NewTask<T> {
             sla: self.sla,
             handler: self.handler,
             requested_by: self.requested_by,
+            tenant: self.tenant,
             delay: self.delay,
             run_at: self.run_at,
             idempotency_key: self.idempotency_key,
@@ -269,6 +287,7 @@ impl<T> NewTask<T> {
         let payload = std::mem::replace(&mut self.payload, Ok(Vec::new())).map_err(Error::invalid)?;
         check_text("trace id", self.trace_id.as_deref())?;
         check_text("caller's name", self.requested_by.as_deref())?;
+        self.tenant.as_ref().map_or(Ok(()), |tenant| check_name("tenant", tenant))?;
         codec::encode("metadata", &self.metadata, METADATA_BYTES_MAX)?;
         let due_ms = match (&self.delay, self.run_at) {
             (Some(_), Some(_)) => return Err(Error::invalid("give either `delay` or `run_at`, not both")),
@@ -311,6 +330,7 @@ impl<T> NewTask<T> {
                     form: Vec::new(),
                     shown: args().clone(),
                     gate: true,
+                    tenant: self.tenant.clone(),
                 };
                 let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
                 Ok::<_, Error>(Asking { due_ms, gate: gate.map(Gate::digest).unwrap_or_default(), ..asking })
@@ -325,6 +345,7 @@ impl<T> NewTask<T> {
             metadata: self.metadata,
             sla,
             requested_by: self.requested_by,
+            tenant: self.tenant,
             run_at_ms: due_ms,
             error: None,
         };

@@ -131,6 +131,9 @@ pub(crate) struct Body {
     pub(crate) sla: Option<Sla>,
     #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_by: Option<String>,
+    /// Left out by a task that belongs to nobody in particular.
+    #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tenant: Option<String>,
     /// Unix milliseconds before which it does not start.
     #[serde(rename = "at", default, skip_serializing_if = "is_default")]
     pub(crate) run_at_ms: u64,

@@ -137,6 +137,8 @@ pub struct Task {
     pub sla_clock: Option<SlaClock>,
     /// The caller who submitted it.
     pub requested_by: Option<String>,
+    /// Whom it belongs to, if to anybody in particular.
+    pub tenant: Option<String>,
     /// How far the handler says it is, 0 to 1.
     pub progress: Option<f64>,
     /// The queue it is in.
@@ -235,6 +237,7 @@ impl Task {
             },
             sla_clock: None,
             requested_by: body.requested_by,
+            tenant: body.tenant,
             progress: None,
             queue: header.queue,
             reason: None,

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use orchestrator_tests::orch;
-use orchestrator_worker::{Stop, TaskError, TaskResult, Worker, payload, task_handler};
+use orchestrator_worker::{NewTask, Stop, TaskError, TaskResult, Worker, payload, task_handler};
 use serde_json::Value;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -60,6 +60,12 @@ async fn attempts_are_told_by_task_and_trace_without_payloads() {
     for handle in [&fails, &never] {
         handle.result().await.expect_err("it fails");
     }
+    let misfit: NewTask = NewTask::new("tells", &serde_json::json!({"how": {"deep": MARK}, "secret": 7}));
+    let misfit = orch.enqueue(misfit.queue("default")).await.unwrap();
+    let error = misfit.result().await.expect_err("it does not fit").to_string();
+    assert!(error.contains("how"), "the task says where: {error}");
+    let misfit_secret: NewTask = NewTask::new("tells", &serde_json::json!(MARK));
+    orch.enqueue(misfit_secret.queue("default")).await.unwrap().result().await.expect_err("it does not fit");
     stop.drain();
     running.await.unwrap().unwrap();
     let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
@@ -77,5 +83,7 @@ async fn attempts_are_told_by_task_and_trace_without_payloads() {
         );
         assert_eq!(line["task_type"], "tells");
     }
+    let of = told(misfit.id().to_string());
+    assert!(of[0]["error"].as_str().unwrap().contains("its payload does not fit"), "{of:#?}");
     assert_eq!(told(never.id().to_string())[0]["message"], "failed for good");
 }

@@ -17,6 +17,7 @@ mod races;
 mod sla;
 mod telling;
 mod telling_attacked;
+mod tenants;
 mod testkit;
 mod transitions;
 mod worker;

@@ -135,7 +135,8 @@ impl TaskContext {
             return Err(Error::Invalid { what });
         };
         let task = task.trace_id(&self.trace_id()).parent_id(self.task_id());
-        orch.enqueue(task.requested_by_default(self.0.task.requested_by())).await
+        let task = task.requested_by_default(self.0.task.requested_by()).tenant_default(self.0.task.tenant());
+        orch.enqueue(task).await
     }
 
     /// Tells an event about this task, of its trace, from its handler: it is in the stream when the next step or wait is

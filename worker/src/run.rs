@@ -383,7 +383,9 @@ impl Run {
                 self.finishes.push(claim.rejected(reason, &error).telling(tellings));
             }
             Outcome::Fatal { error, reason } => {
-                tracing::warn!(task_type = claim.task_type(), error, "failed for good");
+                // What does not fit may quote the payload; that is for those who may read the task.
+                let told = if reason == "payload" { "its payload does not fit; the task says where" } else { &error };
+                tracing::warn!(task_type = claim.task_type(), error = told, "failed for good");
                 self.finishes.push(claim.fail(reason, &error).telling(tellings));
             }
             Outcome::Failed { error, .. } if is_last => {

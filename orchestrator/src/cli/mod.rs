@@ -11,6 +11,7 @@ mod failure;
 mod get;
 mod group;
 mod handlers;
+mod health;
 mod journal;
 #[cfg(feature = "gateway")]
 mod key;
@@ -117,6 +118,8 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// Ask a gateway or a worker whether it is ready, for health checks; exits 0 or 1
+    Health(health::Health),
     /// Print what makes a shell complete commands and options
     Completions {
         /// The shell
@@ -171,6 +174,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
         return out.raw(&script);
     }
+    if let Command::Health(command) = cli.command {
+        return health::run(command, &mut out).await;
+    }
     #[cfg(feature = "gateway")]
     match cli.command {
         Command::Openapi => return openapi::run(&mut out),
@@ -206,7 +212,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Dev(_) | Command::Openapi | Command::Token(_) => Ok(()),
-        Command::Completions { .. } => Ok(()),
+        Command::Completions { .. } | Command::Health(_) => Ok(()),
     }
 }
 

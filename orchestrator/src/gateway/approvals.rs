@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use super::query::Pairs;
 use super::tasks::unfit;
+use super::tenant::Which;
 use super::{Caller, Gateway, Problem};
 use crate::approval::check_who;
 use crate::{APPROVALS_MAX, Approval, ApprovalId, ApprovalStatus, Approver, Ballot, Decided, Error};
@@ -60,8 +61,8 @@ struct DelegateBody {
 pub(super) struct ApprovalsPending {
     success: bool,
     count: usize,
-    /// How many there are in all.
-    total: u64,
+    /// How many there are in all; null to a tenant's caller when not all were looked at.
+    total: Option<u64>,
     approvals: Vec<Approval>,
 }
 
@@ -70,8 +71,8 @@ pub(super) struct ApprovalsPending {
 pub(super) struct ApprovalsHistory {
     success: bool,
     count: usize,
-    /// How many there are in all.
-    total: u64,
+    /// How many there are in all; null to a tenant's caller when not all were looked at.
+    total: Option<u64>,
     history: Vec<Approval>,
 }
 
@@ -121,10 +122,11 @@ type AskedId = Result<Path<String>, PathRejection>;
 )]
 pub(super) async fn pending(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ApprovalsPending>, Problem> {
     let (offset, limit) = page_of(query, APPROVALS_MAX)?;
-    let page = gateway.ask(gateway.orch.approvals_pending(offset, limit)).await?;
+    let page = gateway.approvals_of(&caller, Which::Pending, offset..offset + limit).await?;
     let count = page.approvals.len();
     Ok(Json(ApprovalsPending { success: true, count, total: page.total, approvals: page.approvals }))
 }
@@ -140,10 +142,11 @@ pub(super) async fn pending(
 )]
 pub(super) async fn history(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<ApprovalsHistory>, Problem> {
     let (offset, limit) = page_of(query, HISTORY_DEFAULT)?;
-    let page = gateway.ask(gateway.orch.approvals_history(offset, limit)).await?;
+    let page = gateway.approvals_of(&caller, Which::History, offset..offset + limit).await?;
     let count = page.approvals.len();
     Ok(Json(ApprovalsHistory { success: true, count, total: page.total, history: page.approvals }))
 }
@@ -156,8 +159,12 @@ pub(super) async fn history(
     params(("approval_id" = ApprovalId, Path, description = "The approval")),
     responses((status = 200, description = "The approval in full", body = ApprovalTold)),
 )]
-pub(super) async fn read(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<ApprovalTold>, Problem> {
-    let approval = gateway.ask(gateway.orch.approval(id_of(id)?)).await?;
+pub(super) async fn read(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    id: AskedId,
+) -> Result<Json<ApprovalTold>, Problem> {
+    let approval = gateway.approval_of(&caller, id_of(id)?).await?;
     Ok(Json(ApprovalTold { success: true, approval }))
 }
 
@@ -182,6 +189,7 @@ pub(super) async fn approve(
     request: Request,
 ) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
+    gateway.check_approval(&caller, id).await?;
     let asked: ApproveBody = gateway.read_optional(request).await?.unwrap_or_default();
     let mut ballot = Ballot::approve(approver).note(asked.note.as_deref().unwrap_or_default());
     if let Some(form) = asked.form {
@@ -215,6 +223,7 @@ pub(super) async fn reject(
     request: Request,
 ) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
+    gateway.check_approval(&caller, id).await?;
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     let asked: RejectBody = gateway.read_optional(request).await?.unwrap_or_default();
     let reason = match (pairs.one("reason")?, asked.reason.as_deref()) {
@@ -245,6 +254,7 @@ pub(super) async fn delegate(
     request: Request,
 ) -> Result<Json<ApprovalAnswer>, Problem> {
     let (id, approver) = (id_of(id)?, approver(&gateway, &caller)?);
+    gateway.check_approval(&caller, id).await?;
     let asked: Option<DelegateBody> = gateway.read_optional(request).await?;
     let to = asked.ok_or_else(|| unfit("say to whom: {\"to\": \"bob\"} or {\"to\": \"role:lead\"}"))?.to;
     gateway.orch.delegate(id, &approver, &to).await.map_err(|error| unsure(&error))?;

@@ -1,7 +1,5 @@
 //! Who is asking, and whether he may.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -9,6 +7,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::keys::ApiKeys;
+use super::standing::Standing;
 use super::stored_keys::StoredKeys;
 use super::{Problem, Role, Tokens, body};
 
@@ -25,24 +24,6 @@ pub(super) struct Caller {
     pub(super) tenant: Option<String>,
 }
 
-/// When the credential of a request ends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Expiry {
-    /// Not by itself: an API key.
-    Never,
-    /// At this Unix second no request is let through with it any more.
-    At(f64),
-}
-
-impl Expiry {
-    /// How long it is still good.
-    pub(super) fn left(self) -> Option<Duration> {
-        let Self::At(end) = self else { return None };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        Some(Duration::try_from_secs_f64(end - now).unwrap_or_default())
-    }
-}
-
 const ASK: &str = r#"Bearer realm="orchestrator""#;
 pub(super) const BAD: &str = r#"Bearer realm="orchestrator", error="invalid_token""#;
 
@@ -56,8 +37,8 @@ pub(super) struct Judge {
 }
 
 impl Judge {
-    /// The caller of a request, by its one credential, and when that ends.
-    async fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Expiry), Problem> {
+    /// The caller of a request, by its one credential, and how long that is good.
+    async fn caller(&self, headers: &HeaderMap) -> Result<(Caller, Standing), Problem> {
         let mut keys = headers.get_all("x-api-key").iter();
         let mut authorizations = headers.get_all(AUTHORIZATION).iter();
         let given = (keys.next(), authorizations.next());
@@ -74,7 +55,7 @@ impl Judge {
             }
             (Some(key), None) => {
                 if let Some(caller) = self.keys.caller(key.as_bytes()) {
-                    return Ok((caller, Expiry::Never));
+                    return Ok((caller, Standing::Endless));
                 }
                 let stored = match &self.stored {
                     Some(stored) => stored.caller(key.as_bytes()).await?,
@@ -103,17 +84,17 @@ impl Judge {
 pub(super) async fn require(State((judge, role)): State<(Judge, Role)>, mut request: Request, next: Next) -> Response {
     use axum::response::IntoResponse;
 
-    let judged = judge.caller(request.headers()).await.and_then(|(caller, expiry)| {
+    let judged = judge.caller(request.headers()).await.and_then(|(caller, standing)| {
         if caller.role >= role {
-            return Ok((caller, expiry));
+            return Ok((caller, standing));
         }
         let said = format!("this route needs the role {role}; {} has the role {}", caller.name, caller.role);
         Err(Problem::new(StatusCode::FORBIDDEN, said))
     });
     match judged {
-        Ok((caller, expiry)) => {
+        Ok((caller, standing)) => {
             request.extensions_mut().insert(caller.clone());
-            request.extensions_mut().insert(expiry);
+            request.extensions_mut().insert(standing);
             let mut response = next.run(request).await;
             response.extensions_mut().insert(caller);
             response

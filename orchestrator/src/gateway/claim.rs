@@ -13,7 +13,7 @@ use super::query::Pairs;
 use super::schemas::{Name, SpanText};
 use super::tasks::unfit;
 use super::{Caller, Gateway, Problem};
-use crate::{Hold, Span, Task};
+use crate::{Hold, Span, Task, Wanted};
 
 /// Lease of a claimed task unless the claim says otherwise.
 pub(super) const LEASE_DEFAULT: Duration = Duration::from_secs(60);
@@ -94,8 +94,9 @@ pub(super) async fn claim(
     let (asked, place) = gateway.read_body::<ClaimBody>(request).await?;
     drop(place);
     let lease = asked.lease.map_or(Ok(LEASE_DEFAULT), |lease| lease.duration())?;
+    let wanted = Wanted { types: asked.types, queues: asked.queues, tenant: caller.tenant.clone() };
     let mut stopped = gateway.stopped.clone();
-    let claim = gateway.orch.hold_next(&caller.name, &asked.types, &asked.queues, asked.max, lease, wait);
+    let claim = gateway.orch.hold_next(&caller.name, &wanted, asked.max, lease, wait);
     let holds = tokio::select! {
         holds = claim => holds?,
         // Nothing is claimed while it waits.

@@ -5,7 +5,7 @@ use jsonwebtoken::{Algorithm, Header, TokenData, Validation, decode, decode_head
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use super::caller::Expiry;
+use super::standing::Standing;
 use super::token::{GROUP_CHARS_MAX, GROUPS_MAX, TOKEN_LIFE_MAX};
 use super::{Caller, Role, Tokens};
 use crate::router::check_name;
@@ -35,7 +35,7 @@ fn text<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<String>, D::Error
 
 impl Tokens {
     /// Who presents this token and when it ends, or what is wrong with it.
-    pub(super) async fn caller(&self, token: &str) -> Result<(Caller, Expiry), &'static str> {
+    pub(super) async fn caller(&self, token: &str) -> Result<(Caller, Standing), &'static str> {
         let header = self.check_head(token)?;
         let validation = self.validation(header.alg);
         let claims: Claims = match header.alg {
@@ -59,7 +59,7 @@ impl Tokens {
         // Clocks may be apart here too: the first whole second at which it would be refused.
         let end = claims.exp.round() + LEEWAY as f64 + 1.0;
         let Claims { sub: name, role, groups, tenant, .. } = claims;
-        Ok((Caller { name, role, groups, tenant }, Expiry::At(end)))
+        Ok((Caller { name, role, groups, tenant }, Standing::Token(end)))
     }
 
     /// What must hold before anything of a token is believed: its length, and that its header names an algorithm for which

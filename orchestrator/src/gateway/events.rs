@@ -13,11 +13,12 @@ use chrono::DateTime;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::caller::Expiry;
+use super::audience::Audience;
 use super::cloud_event::CloudEvent;
 use super::feed::{End, Feed, Form};
 use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
 use super::query::Pairs;
+use super::standing::Standing;
 use super::tasks::idempotency_key;
 use super::{Caller, Gateway, Problem, body, cloud_event};
 use crate::{Error, EventCursor, EventsFrom, patterns};
@@ -68,7 +69,7 @@ pub(super) async fn publish(
     let trace = traceparent(&headers);
     let trace = trace.as_deref();
     let namespace = &gateway.orch.config().namespace;
-    let (event_type, event) = match declared(&headers) {
+    let (event_type, mut event) = match declared(&headers) {
         cloud_event::MANY => {
             let said = format!("send one event at a time, as {}", cloud_event::ONE);
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, said));
@@ -93,6 +94,13 @@ pub(super) async fn publish(
             }
         },
     };
+    if let Some(tenant) = &caller.tenant {
+        if let Some(task) = event.task_id() {
+            gateway.check_task(&caller, task).await.map_err(|problem| problem.of_field("task_id"))?;
+        }
+        // Whatever it says itself.
+        event = event.metadata("tenant", tenant.as_str());
+    }
     let event = match idempotency_key(&headers)? {
         Some(key) => event.idempotency_key(&caller.name, key),
         None => event,
@@ -187,7 +195,8 @@ fn split(text: &str, separator: char) -> Vec<&str> {
 )]
 pub(super) async fn follow(
     State(gateway): State<Gateway>,
-    Extension(expiry): Extension<Expiry>,
+    Extension(caller): Extension<Caller>,
+    Extension(standing): Extension<Standing>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -197,7 +206,8 @@ pub(super) async fn follow(
     let place = Arc::clone(&gateway.streams).try_acquire_owned().map_err(|_| {
         Problem::unavailable("as many event streams are open here as may be; try again later", FULL_RETRY)
     })?;
-    let mut events = gateway.orch.events(&wanted, from);
+    let events = gateway.orch.events(&wanted, from);
+    let mut events = Audience::new(&gateway.orch, events, caller.tenant.as_deref());
     let first = match tokio::time::timeout(LOOK_TIME, events.next_if_any()).await {
         Ok(first) => first?,
         // There is much to look through.
@@ -211,7 +221,7 @@ pub(super) async fn follow(
         true => Form::CloudEvents { namespace: gateway.orch.config().namespace.clone() },
         false => Form::Ours,
     };
-    let end = End::new(gateway.stopped.clone(), expiry.left());
+    let end = End::new(gateway.stopped.clone(), standing);
     let mut response = Response::new(Body::new(Feed::new(events, first.as_ref(), form, end, place)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -12,16 +12,16 @@ use axum::body::{Bytes, HttpBody};
 use hyper::body::Frame;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::{Sleep, sleep};
+use tokio::time::sleep;
 
+use super::audience::Audience;
 use super::cloud_event;
-use crate::{Event, EventCursor, Events, Heard};
+use super::standing::Standing;
+use crate::{Event, EventCursor, Heard};
 
 /// Longest silence: then a comment is sent, so that both sides notice a connection that is gone, and with it the place
 /// of the reader, so that a client to whom little is told does not fall behind what is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// The last word to a client whose token is over.
-const EXPIRED: Bytes = Bytes::from_static(b": the token has expired\n\n");
 /// A read that fails is tried again so often, with such a pause; then the stream ends.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -43,19 +43,19 @@ pub(super) enum Form {
 pub(super) struct End {
     /// Over when the gateway closes its connections.
     stopped: Pending<()>,
-    /// Over when the client's token is.
-    expired: Option<Pin<Box<Sleep>>>,
+    /// Over when the client's credential is, which is the last word to it.
+    over: Pending<&'static str>,
 }
 
 impl End {
-    /// `left` is how long the client's credential is good, if it ends by itself.
-    pub(super) fn new(mut stopped: watch::Receiver<()>, left: Option<Duration>) -> Self {
+    /// `standing` is that of the client's credential.
+    pub(super) fn new(mut stopped: watch::Receiver<()>, standing: Standing) -> Self {
         Self {
             stopped: Box::pin(async move {
                 // It is over too when nobody can say any more that it is.
                 let _ = stopped.changed().await;
             }),
-            expired: left.map(|left| Box::pin(sleep(left))),
+            over: Box::pin(standing.over()),
         }
     }
 }
@@ -75,7 +75,7 @@ impl Feed {
     /// Tells `first`, and then whatever `events` has. Without a `first`, the client learns the place where it begins, so
     /// that it loses nothing when it is cut before the first event.
     pub(super) fn new(
-        events: Events,
+        events: Audience,
         first: Option<&Heard>,
         form: Form,
         end: End,
@@ -100,9 +100,9 @@ impl Feed {
         if let Some(told) = self.opening.pop_front() {
             return Poll::Ready(Some(told));
         }
-        if self.end.expired.as_mut().is_some_and(|expired| expired.as_mut().poll(cx).is_ready()) {
+        if let Poll::Ready(why) = self.end.over.as_mut().poll(cx) {
             self.next = None;
-            return Poll::Ready(Some(EXPIRED));
+            return Poll::Ready(Some(format!(": {why}\n\n").into()));
         }
         let Poll::Ready((reader, step)) = under_way.as_mut().poll(cx) else { return Poll::Pending };
         let place = reader.events.cursor();
@@ -129,7 +129,7 @@ impl HttpBody for Feed {
 
 /// Reads across a Redis that is away for a while.
 struct Reader {
-    events: Events,
+    events: Audience,
     /// Reads that failed since the last one that did not.
     failed: u32,
 }

@@ -196,7 +196,7 @@ pub(super) async fn heartbeat(
     id: AskedId,
     request: Request,
 ) -> Result<Json<LeaseRenewed>, Problem> {
-    let (id, HeartbeatBody { lease_token, lease }) = asked(&gateway, id, request).await?;
+    let (id, HeartbeatBody { lease_token, lease }) = asked(&gateway, &caller, id, request).await?;
     let lease = lease.map_or(Ok(LEASE_DEFAULT), |lease| lease.duration())?;
     let renewed = holder(&gateway, &caller, id, &lease_token)?.renew(lease).await;
     Ok(renewed_as(id, moved(&gateway, id, renewed).await?))
@@ -220,7 +220,7 @@ pub(super) async fn progress(
     id: AskedId,
     request: Request,
 ) -> Result<Json<LeaseRenewed>, Problem> {
-    let (id, ProgressBody { lease_token, progress, note, lease }) = asked(&gateway, id, request).await?;
+    let (id, ProgressBody { lease_token, progress, note, lease }) = asked(&gateway, &caller, id, request).await?;
     let lease = lease.map_or(Ok(LEASE_DEFAULT), |lease| lease.duration())?;
     let renewed = holder(&gateway, &caller, id, &lease_token)?.progress(progress, &note, lease).await;
     Ok(renewed_as(id, moved(&gateway, id, renewed).await?))
@@ -244,7 +244,7 @@ pub(super) async fn complete(
     id: AskedId,
     request: Request,
 ) -> Result<Json<TaskMoved>, Problem> {
-    let (id, CompleteBody { lease_token, result }) = asked(&gateway, id, request).await?;
+    let (id, CompleteBody { lease_token, result }) = asked(&gateway, &caller, id, request).await?;
     let done = holder(&gateway, &caller, id, &lease_token)?.complete(&result).await;
     moved(&gateway, id, done).await?;
     Ok(stands(id, Status::Completed))
@@ -268,7 +268,7 @@ pub(super) async fn fail(
     id: AskedId,
     request: Request,
 ) -> Result<Json<TaskMoved>, Problem> {
-    let (id, FailBody { lease_token, error, retryable, retry_in }) = asked(&gateway, id, request).await?;
+    let (id, FailBody { lease_token, error, retryable, retry_in }) = asked(&gateway, &caller, id, request).await?;
     let retry_in = retry_in.map(|span| span.duration()).transpose()?;
     let failed = holder(&gateway, &caller, id, &lease_token)?.fail(&error, retryable, retry_in).await;
     Ok(stands(id, moved(&gateway, id, failed).await?))
@@ -292,7 +292,7 @@ pub(super) async fn release(
     id: AskedId,
     request: Request,
 ) -> Result<Json<TaskMoved>, Problem> {
-    let (id, ReleaseBody { lease_token }) = asked(&gateway, id, request).await?;
+    let (id, ReleaseBody { lease_token }) = asked(&gateway, &caller, id, request).await?;
     let released = holder(&gateway, &caller, id, &lease_token)?.release().await;
     Ok(stands(id, moved(&gateway, id, released).await?))
 }
@@ -315,7 +315,7 @@ pub(super) async fn park(
     id: AskedId,
     request: Request,
 ) -> Result<Json<Asked>, Problem> {
-    let (id, asked): (_, ParkBody) = asked(&gateway, id, request).await?;
+    let (id, asked): (_, ParkBody) = asked(&gateway, &caller, id, request).await?;
     let millis = |span: Option<Span>| {
         span.map(|span| span.duration().map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))).transpose()
     };
@@ -334,8 +334,14 @@ pub(super) async fn park(
 }
 
 /// Which task is meant, and what is said of it.
-async fn asked<T: DeserializeOwned>(gateway: &Gateway, id: AskedId, request: Request) -> Result<(TaskId, T), Problem> {
+async fn asked<T: DeserializeOwned>(
+    gateway: &Gateway,
+    caller: &Caller,
+    id: AskedId,
+    request: Request,
+) -> Result<(TaskId, T), Problem> {
     let id = id_of(id)?;
+    gateway.check_task(caller, id).await?;
     let (asked, _place) = gateway.read_body(request).await?;
     Ok((id, asked))
 }

@@ -1,14 +1,14 @@
 //! Tasks page by page.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::Pairs;
 use super::tasks::unfit;
-use super::{Gateway, Problem};
+use super::{Caller, Gateway, Problem};
 use crate::{LIST_MAX, Priority, Status, Task, TaskFilter};
 
 /// Tasks on a page unless the caller says how many.
@@ -43,6 +43,7 @@ pub(super) struct TasksListed {
 )]
 pub(super) async fn list(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<TasksListed>, Problem> {
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
@@ -50,6 +51,7 @@ pub(super) async fn list(
     let name = |what: &str| pairs.one(what).map(|name| name.filter(|name| !name.is_empty()).map(str::to_owned));
     let filter = TaskFilter {
         statuses: statuses(pairs.one("status")?)?,
+        tenant: caller.tenant.clone(),
         task_type: name("type")?,
         queue: name("agent")?,
         priority: pairs.one("priority")?.map(str::parse).transpose()?,

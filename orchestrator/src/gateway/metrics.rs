@@ -15,7 +15,7 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use self::namespace::Namespace;
-use super::Gateway;
+use super::{Gateway, rules};
 use crate::Orchestrator;
 use crate::meters::{Bounded, Counter, Gauge, Help, Histogram, Meters, OTHER, TEXT, TYPES_MAX};
 
@@ -74,7 +74,10 @@ impl Counts {
     pub(super) fn new() -> Self {
         let meters = Meters::new(HELP);
         meters.gauge(BUILD, &[("version", env!("CARGO_PKG_VERSION"))]).set(1.0);
-        // Rates need a first value: what has not happened yet is told as zero.
+        // Rates need a first value: what has not happened yet and is watched is told as zero.
+        for rule in rules() {
+            let _ = meters.counter(RATE_LIMITED, &[("route", &rule.path)]);
+        }
         for status in ["401", "429", "500", "503"] {
             let _ = meters.counter(PROBLEMS, &[("status", status)]);
         }
@@ -127,8 +130,8 @@ fn name(method: &Method) -> &'static str {
 
 /// Read the figures
 ///
-/// As Prometheus reads them. When Redis is away, the gateway's own figures and `orchestrator_redis_up 0`. A gateway may be set
-/// to ask for a role here.
+/// Prometheus text, version 0.0.4. When Redis is away, the gateway's own figures and `orchestrator_redis_up 0`. Figures of the
+/// namespace are told by every gateway alike: take their maximum, not their sum.
 #[utoipa::path(
     get, path = "/metrics", tag = "monitoring", operation_id = "read_metrics",
     responses((status = 200, description = "The figures", content_type = "text/plain", body = String)),

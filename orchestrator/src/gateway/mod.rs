@@ -55,6 +55,7 @@
 
 mod address;
 mod approvals;
+mod audience;
 mod body;
 mod caller;
 mod claim;
@@ -95,10 +96,12 @@ mod schemas;
 mod sender;
 mod serve;
 mod sla;
+mod standing;
 mod stored_keys;
 mod strict;
 mod task_details;
 mod tasks;
+mod tenant;
 mod timeline;
 mod tls;
 mod token;

@@ -59,6 +59,7 @@ pub(super) async fn report(
     request: Request,
 ) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
+    gateway.check_task(&caller, id).await?;
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     pairs.only(&["status", "error", "retryable", "lease"])?;
     let told = pairs.one("status")?.ok_or_else(|| unfit(&format!("say which status it has: {KNOWN}")))?;
@@ -146,8 +147,13 @@ impl Report<'_> {
         (status = 409, description = "It has ended otherwise; `task_status` tells how"),
     )
 )]
-pub(super) async fn cancel(State(gateway): State<Gateway>, id: AskedId) -> Result<Json<TaskMoved>, Problem> {
+pub(super) async fn cancel(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+    id: AskedId,
+) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
+    gateway.check_task(&caller, id).await?;
     let cancelled = gateway.orch.cancel(id).await;
     Ok(stands(id, moved(&gateway, id, cancelled).await?))
 }
@@ -169,6 +175,7 @@ pub(super) async fn retry(
     id: AskedId,
 ) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
+    gateway.check_task(&caller, id).await?;
     let retried = gateway.orch.retry_by(id, &caller.name).await;
     moved(&gateway, id, retried).await?;
     Ok(stands(id, Status::Assigned))

@@ -58,6 +58,14 @@ impl Problem {
         self.full
     }
 
+    /// What a field names is not there: then the request is wrong, not its path.
+    pub(super) fn of_field(self, field: &str) -> Self {
+        match self.status {
+            StatusCode::NOT_FOUND => Self::new(StatusCode::UNPROCESSABLE_ENTITY, format!("{field}: {}", self.detail)),
+            _ => self,
+        }
+    }
+
     /// A member beside the usual ones.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.more.insert(name.into(), value.into());

@@ -1,13 +1,14 @@
 //! How promises were kept, and which are at risk.
 
-use axum::Json;
 use axum::extract::{RawQuery, State};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::query::Pairs;
 use super::schemas::SpanText;
-use super::{Gateway, Problem};
+use super::tenant::see_all;
+use super::{Caller, Gateway, Problem};
 use crate::{AtRisk, SlaRow, Span};
 
 /// How promises were kept.
@@ -40,8 +41,10 @@ pub(super) struct SlaRisks {
 )]
 pub(super) async fn report(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<SlaReportTold>, Problem> {
+    see_all(&caller)?;
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     let window = Span::from(pairs.one("window")?.unwrap_or("24h"));
     let report = gateway.ask(gateway.orch.sla_report(window)).await?;
@@ -55,7 +58,11 @@ pub(super) async fn report(
     get, path = "/sla/risk", tag = "service levels", operation_id = "read_sla_risk",
     responses((status = 200, description = "Those at risk", body = SlaRisks)),
 )]
-pub(super) async fn risk(State(gateway): State<Gateway>) -> Result<Json<SlaRisks>, Problem> {
+pub(super) async fn risk(
+    State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<SlaRisks>, Problem> {
+    see_all(&caller)?;
     let at_risk = gateway.ask(gateway.orch.forecast()).await?;
     Ok(Json(SlaRisks { success: true, count: at_risk.len(), at_risk }))
 }

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 
-use super::caller::Expiry;
+use super::standing::{Standing, left};
 use super::{Caller, Problem, READ_TIME};
 use crate::{ApiKey, Error, Orchestrator, Result};
 
 /// How long what was read is taken as known: a revoked key is refused within it.
 const FRESH: Duration = Duration::from_secs(2);
+/// How often a key is looked at whose holder is being answered.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Time between two reads because of ids that are not known.
 const PAUSE: Duration = Duration::from_millis(100);
 /// How often the use of one key is noted.
@@ -50,8 +52,8 @@ impl StoredKeys {
         Self(Arc::new(Shared { orch, known, reading: tokio::sync::Mutex::default(), noted }))
     }
 
-    /// Who holds this key, and when it ends; `None` when it is none of ours or was revoked.
-    pub(super) async fn caller(&self, shown: &[u8]) -> Result<Option<(Caller, Expiry)>, Problem> {
+    /// Who holds this key, and how it stands; `None` when it is none of ours or was revoked.
+    pub(super) async fn caller(&self, shown: &[u8]) -> Result<Option<(Caller, Standing)>, Problem> {
         let Some((id, secret)) = ApiKey::split(shown) else { return Ok(None) };
         let arrived = Instant::now();
         let mut table = self.0.table(arrived, FRESH).await?;
@@ -59,19 +61,44 @@ impl StoredKeys {
             table = self.0.table(arrived, Duration::ZERO).await?;
         }
         let Some(key) = table.get(id).filter(|key| key.is_opened_by(secret)) else { return Ok(None) };
-        let expiry = match key.expires_at {
-            None => Expiry::Never,
-            Some(end) => {
-                let now_ms = i64::try_from(self.0.orch.store().now_ms()).unwrap_or(i64::MAX);
-                if end.timestamp_millis() <= now_ms {
-                    return Err(Problem::bad_credential("this API key has expired"));
-                }
-                Expiry::At(end.timestamp_millis() as f64 / 1000.0)
-            }
-        };
+        let now_ms = i64::try_from(self.0.orch.store().now_ms()).unwrap_or(i64::MAX);
+        if key.expires_at.is_some_and(|end| end.timestamp_millis() <= now_ms) {
+            return Err(Problem::bad_credential("this API key has expired"));
+        }
         self.0.note_use(key, table.len());
         let caller = Caller { name: key.name.clone(), role: key.role, groups: Vec::new(), tenant: key.tenant.clone() };
-        Ok(Some((caller, expiry)))
+        let end = key.expires_at.map(|end| end.timestamp_millis() as f64 / 1000.0);
+        Ok(Some((caller, Standing::Key(HeldKey { keys: self.clone(), id: key.id.clone(), end }))))
+    }
+}
+
+/// A key that somebody has shown.
+#[derive(Clone, Debug)]
+pub(super) struct HeldKey {
+    keys: StoredKeys,
+    id: String,
+    /// The Unix second when it ends by itself.
+    end: Option<f64>,
+}
+
+impl HeldKey {
+    /// Waits until it has ended or was revoked; tells which.
+    pub(super) async fn over(self) -> &'static str {
+        loop {
+            match self.end.map(left).filter(|left| *left <= LOOK_EVERY) {
+                Some(left) => {
+                    sleep(left).await;
+                    return "the API key has expired";
+                }
+                None => sleep(LOOK_EVERY).await,
+            }
+            // While Redis is away nobody knows.
+            if let Ok(table) = self.keys.0.table(Instant::now(), LOOK_EVERY).await
+                && !table.contains_key(&self.id)
+            {
+                return "the API key was revoked";
+            }
+        }
     }
 }
 

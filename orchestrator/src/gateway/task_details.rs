@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::tasks::id_of;
-use super::{Gateway, Problem};
+use super::{Caller, Gateway, Problem};
 use crate::{JournalEntry, Sla, SlaClock, SlaState, TaskId};
 
 /// The promise about a task's time, and how it stands.
@@ -64,10 +64,11 @@ pub(super) struct TaskJournal {
 )]
 pub(super) async fn sla(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskSla>, Problem> {
     let task_id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(task_id)).await?;
+    let task = gateway.task_of(&caller, task_id).await?;
     let clock = task.sla_clock.as_ref().map(told);
     Ok(Json(TaskSla { success: true, task_id, sla: task.sla, clock }))
 }
@@ -83,11 +84,12 @@ pub(super) async fn sla(
 )]
 pub(super) async fn journal(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskJournal>, Problem> {
     let task_id = id_of(id)?;
     // A task without durable steps has no journal; one that nobody knows is 404.
-    gateway.ask(gateway.orch.get(task_id)).await?;
+    gateway.task_of(&caller, task_id).await?;
     let journal = gateway.ask(gateway.orch.journal(task_id)).await?;
     Ok(Json(TaskJournal { success: true, task_id, count: journal.len(), journal }))
 }

@@ -70,10 +70,14 @@ pub(super) async fn create(
     let (asked, place) = gateway.read_body::<NewTaskBody>(request).await?;
     check_known(&gateway, &asked.task_type).await?;
     let parent = match asked.parent_task_id {
-        Some(parent) => Some(parent_of(&gateway, parent).await?),
+        Some(parent) => Some(parent_of(&gateway, &caller, parent).await?),
         None => None,
     };
     let task: NewTask = asked.into_task(parent.as_ref(), trace(&headers).as_deref()).requested_by(&caller.name);
+    let task = match &caller.tenant {
+        Some(tenant) => task.tenant(tenant),
+        None => task,
+    };
     drop(place);
     let task_type = task.task_type.clone();
     let task = match idempotency_key(&headers)? {
@@ -127,10 +131,11 @@ fn created(task: Task) -> TaskCreated {
 )]
 pub(super) async fn read(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<TaskTold>, Problem> {
     let task_id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(task_id)).await?;
+    let task = gateway.task_of(&caller, task_id).await?;
     Ok(Json(TaskTold { success: true, task_id, task }))
 }
 
@@ -190,11 +195,8 @@ async fn check_known(gateway: &Gateway, task_type: &str) -> Result<(), Problem> 
     Err(Problem::new(StatusCode::BAD_REQUEST, said).with("known_types", known))
 }
 
-async fn parent_of(gateway: &Gateway, parent: TaskId) -> Result<Task, Problem> {
-    gateway.ask(gateway.orch.get(parent)).await.map_err(|error| match error {
-        Error::NotFound { .. } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("parent_task_id: {error}")),
-        other => Problem::of(&other),
-    })
+async fn parent_of(gateway: &Gateway, caller: &Caller, parent: TaskId) -> Result<Task, Problem> {
+    gateway.task_of(caller, parent).await.map_err(|problem| problem.of_field("parent_task_id"))
 }
 
 /// A task that could not be stored, or of which nobody knows.

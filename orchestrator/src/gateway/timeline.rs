@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use chrono::TimeDelta;
 use serde::Serialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::cloud_event::CloudEvent;
 use super::events::asks_for;
 use super::tasks::id_of;
-use super::{Gateway, Problem, cloud_event};
+use super::{Caller, Gateway, Problem, cloud_event};
 use crate::{Event, EventCursor, EventsFrom, Heard, Result, TaskId};
 
 /// Events looked at, of whatever task.
@@ -56,11 +56,12 @@ pub(super) struct TaskEvents {
 )]
 pub(super) async fn events(
     State(gateway): State<Gateway>,
+    Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let task_id = id_of(id)?;
-    let task = gateway.ask(gateway.orch.get(task_id)).await?;
+    let task = gateway.task_of(&caller, task_id).await?;
     let from = EventsFrom::Behind(EventCursor::at(task.created_at - AHEAD));
     let (events, whole) = about(&gateway, task_id, from).await?;
     // Its creation is its first change.

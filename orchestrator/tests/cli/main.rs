@@ -5,10 +5,12 @@ mod approvals;
 mod audit;
 mod bench;
 mod commands;
+mod environment;
 mod events;
 mod failures;
 mod following;
 mod groups;
+mod health;
 #[cfg(feature = "gateway")]
 mod keys;
 #[cfg(feature = "gateway")]

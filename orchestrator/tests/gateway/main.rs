@@ -33,6 +33,7 @@ mod stopping;
 mod stored_keys;
 mod streams;
 mod support;
+mod tenants;
 mod timelines;
 mod timers;
 mod tokens;

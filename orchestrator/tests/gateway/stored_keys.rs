@@ -7,6 +7,7 @@ use orchestrator::gateway::Role;
 use orchestrator::{API_KEYS_MAX, Error};
 use tokio::task::JoinSet;
 
+use super::follower::Follower;
 use super::support::{Answer, Redis, Running, config, gateway, gateway_on};
 
 const CLOSED: &str = "/approvals/pending";
@@ -80,15 +81,29 @@ async fn a_revoked_key_is_refused_within_two_seconds_and_an_expired_one_is_told_
         assert!(revoked.elapsed() < Duration::from_millis(2500), "it still works");
     }
     assert!(matches!(gateway.orch.revoke_key(&known.id).await, Err(Error::NotFound { .. })));
-    assert!(gateway.orch.create_key("ci", Role::User, None, None).await.is_ok(), "the name is free again");
+    let secret = key(&gateway, "ci", Role::User).await;
+    let mut stream = Follower::open_with(&gateway, "/events", &[("X-API-Key", &secret)]).await;
+    gateway.orch.revoke_key("ci").await.unwrap();
+    let revoked = Instant::now();
+    assert_eq!(stream.raw().await, ": the API key was revoked", "what it has opened ends");
+    assert!(revoked.elapsed() < Duration::from_millis(2500), "{:?}", revoked.elapsed());
+    key(&gateway, "ci", Role::User).await;
 
     let life = Some(Duration::from_secs(2));
     let (brief, secret) = gateway.orch.create_key("brief", Role::User, None, life).await.unwrap();
     assert_eq!(brief.expires_at.map(|end| end - brief.created_at), Some(chrono::TimeDelta::seconds(2)));
     // A stream that was opened with it ends with it.
     let stream = gateway.get("/events", secret.reveal()).await;
-    assert!(stream.status == 200 && stream.text.contains("has expired"), "{stream:?}");
-    gateway.get(CLOSED, secret.reveal()).await.refuses(401, "this API key has expired");
+    assert!(stream.status == 200 && stream.text.contains(": the API key has expired"), "{stream:?}");
+    let ended = Instant::now();
+    let refused = loop {
+        // The clock that counts is Redis's.
+        match gateway.get(CLOSED, secret.reveal()).await {
+            answer if answer.status == 200 && ended.elapsed() < Duration::from_secs(1) => {}
+            answer => break answer,
+        }
+    };
+    refused.refuses(401, "this API key has expired");
     let listed = gateway.orch.api_keys().await.unwrap();
     assert_eq!(listed.iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["brief", "ci"]);
 }

@@ -1,0 +1,154 @@
+//! What a task costs over HTTP: POST /tasks, beside the same server with a handler that makes one pipelined round trip to
+//! Redis and nothing else. Both take turns in one run, on the same server, with the same clients.
+//!
+//! `scripts/bench http [--json]`
+#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use orchestrator::gateway::{GatewayConfig, RateLimits, Role, serve};
+use orchestrator::{ApprovalPolicy, Config, Orchestrator};
+use redis::aio::ConnectionManager;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+const CLIENTS: usize = 32;
+const ROUNDS: usize = 9;
+const ROUND: Duration = Duration::from_secs(2);
+const KEY: &str = "a-key-that-is-long-enough";
+const BODY: &str = r#"{"type":"bugfix","payload":{"issue_id":"123","description":"Fix login bug"},"priority":"P2","source":"ops"}"#;
+
+/// The handler to compare with: what it is sent is stored and put in order, in one round trip.
+async fn bare(State(mut link): State<ConnectionManager>, body: Bytes) -> Json<Value> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let mut pipe = redis::pipe();
+    pipe.cmd("HSET").arg("bare:records").arg(id).arg(&body[..]).ignore();
+    pipe.cmd("ZADD").arg("bare:order").arg(id).arg(id).ignore();
+    pipe.query_async::<()>(&mut link).await.unwrap();
+    Json(json!({"success": true, "task_id": id}))
+}
+
+/// Posts as long as the round lasts; returns how many were answered.
+async fn load(port: u16) -> u64 {
+    let request = format!(
+        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    let over = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (request, over) = (request.clone(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                stream.set_nodelay(true).unwrap();
+                let (mut answered, mut buffer) = (0, vec![0; 64 * 1024]);
+                while !over.load(Ordering::Relaxed) {
+                    stream.write_all(request.as_bytes()).await.unwrap();
+                    read_answer(&mut stream, &mut buffer).await;
+                    answered += 1;
+                }
+                answered
+            })
+        })
+        .collect();
+    tokio::time::sleep(ROUND).await;
+    over.store(true, Ordering::Relaxed);
+    let mut answered = 0;
+    for client in clients {
+        answered += client.await.unwrap();
+    }
+    answered
+}
+
+async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
+    let mut filled = 0;
+    loop {
+        filled += stream.read(&mut buffer[filled..]).await.unwrap();
+        let head_end = buffer[..filled].windows(4).position(|end| end == b"\r\n\r\n");
+        let Some(head_end) = head_end else { continue };
+        let head = std::str::from_utf8(&buffer[..head_end]).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..filled]));
+        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length: usize = length.unwrap();
+        if filled == head_end + 4 + length {
+            return;
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let url = std::env::var("REDIS_URL").unwrap();
+    let client = redis::Client::open(url.as_str()).unwrap();
+    let mut link = client.get_connection_manager().await.unwrap();
+    let empty = async |link: &mut ConnectionManager| redis::cmd("FLUSHALL").query_async::<()>(link).await.unwrap();
+    let used = async |link: &mut ConnectionManager| {
+        let info: String = redis::cmd("INFO").arg("cpu").query_async(link).await.unwrap();
+        let seconds = |name: &str| -> f64 {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok()).unwrap()
+        };
+        seconds("used_cpu_user_main_thread") + seconds("used_cpu_sys_main_thread")
+    };
+
+    let config = Config { approvals: ApprovalPolicy::none(), ..Config::new(&url) };
+    let orch = Orchestrator::with_config(config).await.unwrap();
+    let mut gateway = GatewayConfig::default().api_key("BENCH", KEY, Role::Agent).unwrap();
+    gateway.rate_limits = RateLimits::none();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = listener.local_addr().unwrap().port();
+    tokio::spawn(serve(orch, gateway, listener, std::future::pending()));
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let theirs = listener.local_addr().unwrap().port();
+    let router = Router::new().route("/tasks", post(bare)).with_state(link.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+
+    let mut rates = [Vec::new(), Vec::new()];
+    let mut cpu = [Vec::new(), Vec::new()];
+    for round in 0..=ROUNDS {
+        for (which, port) in [ours, theirs].into_iter().enumerate() {
+            empty(&mut link).await;
+            let (before, started) = (used(&mut link).await, Instant::now());
+            let answered = load(port).await;
+            let (rate, micros) = (
+                answered as f64 / started.elapsed().as_secs_f64(),
+                (used(&mut link).await - before) * 1e6 / answered as f64,
+            );
+            // The first round warms up.
+            if round > 0 {
+                rates[which].push(rate);
+                cpu[which].push(micros);
+            }
+        }
+    }
+    let median = |values: &[f64]| {
+        let mut values = values.to_vec();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let ratios: Vec<f64> = rates[0].iter().zip(&rates[1]).map(|(ours, theirs)| ours / theirs).collect();
+    let told = json!({
+        "clients": CLIENTS, "rounds": ROUNDS, "seconds": ROUND.as_secs(),
+        "tasks_a_second": median(&rates[0]).round(), "bare_a_second": median(&rates[1]).round(),
+        "ratio": (median(&ratios) * 100.0).round() / 100.0,
+        "ratios": ratios.iter().map(|ratio| (ratio * 100.0).round() / 100.0).collect::<Vec<_>>(),
+        "redis_us_a_task": (median(&cpu[0]) * 10.0).round() / 10.0,
+        "redis_us_bare": (median(&cpu[1]) * 10.0).round() / 10.0,
+    });
+    if std::env::args().any(|arg| arg == "--json") {
+        println!("{told}");
+        return;
+    }
+    println!("{CLIENTS} clients, {ROUNDS} rounds of {} s in turns", ROUND.as_secs());
+    println!("POST /tasks     {:>8} a second, {:>5} µs of Redis each", told["tasks_a_second"], told["redis_us_a_task"]);
+    println!("the bare server {:>8} a second, {:>5} µs of Redis each", told["bare_a_second"], told["redis_us_bare"]);
+    println!("ratio           {:>8} (of each round: {})", told["ratio"], told["ratios"]);
+}
