@@ -120,6 +120,13 @@ async fn made_up_ids_cost_redis_ten_reads_a_second_at_most() {
     let most = 3 + u64::try_from(began.elapsed().as_millis() / 100).unwrap();
     let read = reads(&gateway).await - before;
     assert!(read <= most && read < 100, "{read} reads in {:?}", began.elapsed());
+    // One after the other, too.
+    let (before, began) = (reads(&gateway).await, Instant::now());
+    for n in 0..10 {
+        gateway.get(CLOSED, &made_up(n)).await.refuses(401, "not known");
+    }
+    let most = 1 + u64::try_from(began.elapsed().as_millis() / 100).unwrap();
+    assert!(reads(&gateway).await - before <= most, "in {:?}", began.elapsed());
     // Who shows a known key, right or wrong, causes none within two seconds.
     let before = reads(&gateway).await;
     let wrong = format!("{}_{}", &secret[..20], "0".repeat(64));
