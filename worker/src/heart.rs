@@ -120,7 +120,6 @@ impl Beating {
             () = self.beat_on(&beaten) => {}
             () = guard(&alarm, &meter, alive, lease) => {}
         }
-        meter.leased(false);
     }
 
     /// Beats until the lease is lost, and tells `beaten` when the last good beat began.
