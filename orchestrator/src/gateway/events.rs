@@ -102,7 +102,10 @@ pub(super) async fn publish(
         event = event.metadata("tenant", tenant.as_str());
     }
     let event = match idempotency_key(&headers)? {
-        Some(key) => event.idempotency_key(&caller.name, key),
+        Some(key) => {
+            let whose = format!("{} {}", caller.tenant.as_deref().unwrap_or_default(), caller.name);
+            event.idempotency_key(&whose, key)
+        }
         None => event,
     };
     let event_id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;

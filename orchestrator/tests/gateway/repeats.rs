@@ -136,3 +136,27 @@ async fn a_full_queue_takes_as_many_of_a_crowd_as_fit() {
     }
     assert_eq!(taken, 25);
 }
+
+#[tokio::test]
+async fn callers_of_one_name_in_two_tenants_do_not_share_their_keys() {
+    let gateway = gateway().await;
+    let token = |tenant: Option<&str>| {
+        let life = std::time::Duration::from_secs(60);
+        format!("Bearer {}", super::support::tokens().mint_for("ada", Role::Agent, &[], tenant, life).unwrap())
+    };
+    let mut ids = Vec::new();
+    for tenant in [Some("acme"), Some("beta"), None] {
+        for (path, id, body) in [
+            ("/tasks", "task_id", json!({"type": "faq", "payload": {}})),
+            ("/events/publish", "event_id", json!({"event_type": "deploy.started"})),
+        ] {
+            let token = token(tenant);
+            let headers =
+                [("Authorization", token.as_str()), ("Content-Type", "application/json"), ("Idempotency-Key", path)];
+            let answer = gateway.send("POST", path, &headers, body.to_string().as_bytes()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            assert!(!ids.contains(&answer.body[id]), "{answer:?}");
+            ids.push(answer.body[id].clone());
+        }
+    }
+}
