@@ -35,6 +35,10 @@
 //! A caller shows an API key (`X-API-Key`) or a token (`Authorization: Bearer`); either alone suffices. Errors are JSON
 //! with `detail`, `type`, `title`, `status` and `instance`; every answer has `X-Request-Id`, under which the log knows it.
 //!
+//! Keys come from the environment, or are made in Redis by [`Orchestrator::create_key`](crate::Orchestrator::create_key). A
+//! caller whose key or token names a tenant sees and changes only what belongs to that: all else is 404 for him, and figures of
+//! the whole namespace are 403.
+//!
 //! A task that the policy or its handler gates is stored, is in no queue, and waits for an approval: its answer has
 //! `approval_id`. Who submitted it may not decide. [`GatewayConfig::approver_role`] narrows who may at all.
 //!
