@@ -160,3 +160,22 @@ async fn callers_of_one_name_in_two_tenants_do_not_share_their_keys() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_comes_just_when_the_last_ones_are_done_is_not_forgotten() {
+    let gateway = gateway().await;
+    let submitting: Vec<_> = (0..4)
+        .map(|_| {
+            let orch = gateway.orch.clone();
+            tokio::spawn(async move {
+                for n in 0..1500 {
+                    orch.submit(orchestrator::NewTask::<()>::new("faq", &n)).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for submitting in submitting {
+        submitting.await.unwrap();
+    }
+    assert_eq!(gateway.orch.stats().await.unwrap().pending_tasks, 6000);
+}
