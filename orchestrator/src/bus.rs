@@ -226,6 +226,10 @@ impl Orchestrator {
             Ok((address, event.write()?, event.names()))
         };
         let told: Vec<(Vec<u8>, Vec<u8>, String)> = events.iter().zip(&ids).map(write).collect::<Result<_>>()?;
+        let keyed: Vec<&[u8]> = told.iter().filter_map(|(address, ..)| address.get(14..30)).collect();
+        if keyed.iter().collect::<HashSet<_>>().len() < keyed.len() {
+            return Err(Error::invalid("two events of one call have the same idempotency key"));
+        }
         let void = ids.iter().map(TaskId::created_at_ms).min().unwrap_or(now_ms) + SEND_WINDOW_MS;
         let call = |_| {
             let call = self.store.call(&self.store.scripts().publish).arg(void);

@@ -308,7 +308,7 @@ pub(crate) fn poison_tail(crashes: u8) -> Vec<u8> {
 }
 
 /// `text` cut to [`ERROR_BYTES_MAX`] bytes.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let mut end = text.len().min(ERROR_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;

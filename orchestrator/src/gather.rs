@@ -55,7 +55,7 @@ pub(crate) async fn store_one(orch: &Orchestrator, draft: Draft) -> Result<TaskI
     });
     if is_first {
         // Not by this caller, who may give up while others wait for the same call.
-        tokio::spawn(send_all(Sending { orch: orch.clone(), queue }));
+        tokio::spawn(send_all(Sending { orch: orch.clone(), queue, is_done: false }));
     }
     told.await.unwrap_or_else(|_| {
         Err(Error::Unavailable { reason: "the process is stopping; the task may be stored".into(), source: None })
@@ -66,22 +66,27 @@ pub(crate) async fn store_one(orch: &Orchestrator, draft: Draft) -> Result<TaskI
 struct Sending {
     orch: Orchestrator,
     queue: String,
+    /// Its entry is gone: one that is there now is somebody else's.
+    is_done: bool,
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.orch.gatherer.with(|waiting| waiting.remove(&self.queue));
+        if !self.is_done {
+            self.orch.gatherer.with(|waiting| waiting.remove(&self.queue));
+        }
     }
 }
 
-async fn send_all(sending: Sending) {
-    let Sending { orch, queue } = &sending;
+async fn send_all(mut sending: Sending) {
     loop {
-        let (drafts, tells): (Vec<_>, Vec<_>) = orch.gatherer.next(queue).into_iter().unzip();
+        let (drafts, tells): (Vec<_>, Vec<_>) = sending.orch.gatherer.next(&sending.queue).into_iter().unzip();
         let mut batch: Vec<(usize, Draft)> = drafts.into_iter().enumerate().collect();
         if batch.is_empty() {
+            sending.is_done = true;
             return;
         }
+        let Sending { orch, queue, .. } = &sending;
         let outcome = store(orch, queue, &mut batch, true).await;
         // Whoever has given up does not listen any more: what is told to them is lost, and nothing else.
         match outcome {

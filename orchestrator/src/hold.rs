@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::asking::Asking;
-use crate::claim::{Assignment, Claim, Ticket};
+use crate::claim::{Assignment, Claim, Ticket, shorten};
 use crate::journal::{Decision, Entry, Noted, hash_bytes};
 use crate::parking::Wait;
 use crate::record::{Finished, Header};
@@ -165,7 +165,8 @@ pub enum Answer {
 impl Orchestrator {
     /// Gives an agent outside up to `most` runnable tasks that it wants, in the order of their queues; tasks on the shelf of
     /// a type come last. When there is none it waits for `patience`, and looks again whenever something happens, at least once
-    /// a second. Of each queue the first 1,000 tasks are looked at: types that an agent handles alone belong into a queue of their own.
+    /// a second. Of each queue and shelf the first 1,000 tasks are looked at: types that an agent handles alone belong into a queue
+    /// of their own.
     ///
     /// # Errors
     /// [`Error::Invalid`] for no type, names that are none, more than [`QUEUES_MAX`] queues, and what is out of the bounds
@@ -228,7 +229,7 @@ impl Orchestrator {
         }
         for task_type in &wanted.types {
             if held.len() < most {
-                let shelf = self.store.shelf(task_type, most).await?;
+                let shelf = self.store.shelf(task_type, FRONT_MAX).await?;
                 self.hold_some(agent, wanted, shelf, most, lease, &mut held).await?;
             }
         }
@@ -250,19 +251,23 @@ impl Orchestrator {
             let some = &ids[..ids.len().min(HOLDS_MAX)];
             let (looked, found) = self.store.look_up(some, Place::Live).await?;
             ids = &ids[looked.clamp(1, some.len())..];
-            let mut tasks = Vec::new();
-            for found in &found {
+            // What cannot be read is left to whoever sets it aside.
+            let told = found.iter().filter_map(|found| {
                 let [place, record, children, number] = &found.parts;
-                // What cannot be read is left to whoever sets it aside.
-                if let Ok(Some(task)) = Task::told(found.id, [place, record, children, number])
-                    && wanted.takes(&task)
-                    && tasks.len() < most - held.len()
-                {
-                    tasks.push(task);
+                Task::told(found.id, [place, record, children, number]).ok().flatten()
+            });
+            let mut tasks: Vec<Task> = told.filter(|task| wanted.takes(task)).collect();
+            // Others take them at the same time: who comes too late for one goes on to the next.
+            while !tasks.is_empty() && held.len() < most {
+                let now: Vec<Task> = tasks.drain(..tasks.len().min(most - held.len())).collect();
+                for (task, (word, hold)) in now.iter().zip(self.send_holds(agent, &now, lease, false).await?) {
+                    match word.as_str() {
+                        "crowded" if held.is_empty() => return Err(crowded()),
+                        "crowded" => return Ok(()),
+                        "paused" => tasks.retain(|other| other.assigned_to != task.assigned_to),
+                        _ => held.extend(hold),
+                    }
                 }
-            }
-            for (_, hold) in self.send_holds(agent, &tasks, lease, false).await? {
-                held.extend(hold);
             }
         }
         Ok(())
@@ -279,13 +284,13 @@ impl Orchestrator {
         let (word, hold) = self.send_holds(agent, &[task], lease, true).await?.pop().unwrap_or_default();
         hold.ok_or_else(|| match word.as_str() {
             "unknown" => Error::NotFound { what: format!("task {id}") },
+            "crowded" => crowded(),
             word => Error::Conflict {
                 what: match word {
                     "ended" => format!("task {id} has ended; it does not change any more"),
                     "parked" => format!("task {id} is blocked; nobody can take it before what it waits for has come"),
                     "pending" => format!("task {id} is pending; it can be taken when its instant has come"),
                     "paused" => format!("task {id} is in a queue that is paused"),
-                    "crowded" => format!("there are {LEASES_MAX} leases already; nothing is given out until some end"),
                     _ => format!("task {id} is in_progress in other hands"),
                 },
             },
@@ -372,11 +377,9 @@ impl Holder {
     /// [`Error::Invalid`] for a lease out of its bounds; [`Error::Unavailable`].
     pub async fn renew(&self, lease: Duration) -> Result<Renewed> {
         check(&self.agent, lease)?;
-        let held = self.held().await?;
-        held.life
-            .renew(held.claim.ticket(), lease, None)
-            .await
-            .map(|(ends_ms, cancel_requested)| Renewed { expires_at: instant(ends_ms), cancel_requested })
+        let Held { life, claim } = self.held().await?;
+        let (ends_ms, cancel_requested) = self.heard(life.renew(claim.ticket(), lease, None).await).await?;
+        Ok(Renewed { expires_at: instant(ends_ms), cancel_requested })
     }
 
     /// Tells how far the task is, from 0 to 1, with a note of at most [`PROGRESS_NOTE_MAX`] bytes, and extends the lease.
@@ -388,7 +391,8 @@ impl Holder {
         check(&self.agent, lease)?;
         let progress = Progress::new(fraction, note)?;
         let Held { life, claim } = self.held().await?;
-        let (ends_ms, cancel_requested) = life.tell_progress(&claim, &self.agent, &progress, lease).await?;
+        let told = life.tell_progress(&claim, &self.agent, &progress, lease).await;
+        let (ends_ms, cancel_requested) = self.heard(told).await?;
         Ok(Renewed { expires_at: instant(ends_ms), cancel_requested })
     }
 
@@ -409,11 +413,15 @@ impl Holder {
     /// # Errors
     /// As [`Holder::renew`].
     pub async fn fail(&self, error: &str, retryable: bool, retry_in: Option<Duration>) -> Result<Status> {
-        let Some(Held { life, claim }) = self.held_or_ended(Status::Failed).await? else { return Ok(Status::Failed) };
+        let held = match self.held_or_ended(Status::Failed).await {
+            Err(Error::Conflict { .. }) if retryable && self.is_tried_again(error).await? => return Ok(Status::Pending),
+            held => held?,
+        };
+        let Some(Held { life, claim }) = held else { return Ok(Status::Failed) };
         let (failures, ticket) = (claim.failures() + 1, claim.ticket());
         if retryable && failures <= u32::from(claim.max_retries()) {
             let delay = retry_in.unwrap_or_else(|| Backoff::default().draw(failures)).min(HOLD_LEASE_MAX);
-            let outcome = life.retry(&claim, delay, error).await?;
+            let outcome = self.heard(life.retry(&claim, delay, error).await).await?;
             return self.let_go(&life, outcome, Status::Pending).await;
         }
         let reason = if retryable { "retries" } else { "fatal" };
@@ -427,7 +435,7 @@ impl Holder {
     /// As [`Holder::renew`].
     pub async fn release(&self) -> Result<Status> {
         let Held { life, claim } = self.held().await?;
-        let stale = life.release(&[claim.ticket()]).await?;
+        let stale = self.heard(life.release(&[claim.ticket()]).await).await?;
         let outcome = if stale.is_empty() { LetGo::Done } else { LetGo::Stale };
         let status = self.let_go(&life, outcome, Status::Assigned).await?;
         match self.orch.get(self.id).await {
@@ -470,7 +478,8 @@ impl Holder {
         }
         let noted = Noted::Asked { number: 0, status: ApprovalStatus::Pending, hash, decision: Decision::default() };
         let entry = Entry { order, side_by_side: false, code: 0, digest: [0; 8], noted };
-        let outcome = life.park(&claim, &Wait::Person { name: name.into(), entry, asking }, &[]).await?;
+        let parked = life.park(&claim, &Wait::Person { name: name.into(), entry, asking }, &[]).await;
+        let outcome = self.heard(parked).await?;
         self.let_go(&life, outcome, Status::Blocked).await?;
         let task = self.orch.get(self.id).await?;
         // It may have been decided on, or cancelled, by now.
@@ -530,6 +539,17 @@ impl Holder {
         Ok(finished.status == end && Header::read(finished.record)?.0.epoch == epoch.saturating_add(1))
     }
 
+    /// Whether this very hold has failed with this error before, and another attempt follows.
+    async fn is_tried_again(&self, error: &str) -> Result<bool> {
+        let Some(token) = self.token else { return Ok(false) };
+        let parts = self.orch.parts(self.id).await?;
+        let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
+        let Some(task) = Task::told(self.id, [part(0), part(1), part(2), part(3)])? else { return Ok(false) };
+        Ok(!task.status.is_terminal()
+            && task.error.as_deref() == Some(&shorten(error))
+            && Header::read(part(1))?.0.epoch == token.epoch.saturating_add(1))
+    }
+
     /// Sends the end of a hold until an answer comes, a few times.
     async fn end(&self, life: &Incarnation, ticket: Ticket, finish: Finish, end: Status) -> Result {
         let mut sends = 0;
@@ -559,6 +579,14 @@ impl Holder {
     async fn leave(&self, life: &Incarnation) {
         if let Err(error) = life.leave(&[self.id]).await {
             tracing::debug!(%error, task = %self.id, "an empty lease is left to be swept");
+        }
+    }
+
+    /// With how the task stands, when the agent has not got it any more.
+    async fn heard<T>(&self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Err(Error::LeaseLost) => Err(self.lost().await),
+            outcome => outcome,
         }
     }
 
@@ -613,6 +641,10 @@ impl Incarnation {
         let event = NewEvent::new("task.progress", &shown).task(ticket.id).source(agent).trace_id(&task.trace_id());
         self.renew(ticket, lease, Some((progress, self.new_id(), &event))).await
     }
+}
+
+fn crowded() -> Error {
+    Error::Conflict { what: format!("there are {LEASES_MAX} leases already; nothing is given out until some end") }
 }
 
 /// How Redis names an agent outside with one task.

@@ -18,7 +18,12 @@ if now % math.max(1, go('ZCARD', base .. 'W')) == 0 then
 end
 local last = 3 + 2 * ARGV[3]
 if last > 3 then go('HSET', base .. 's', unpack(ARGV, 4, last)) end
-if #ARGV > last then go('HDEL', base .. 's', unpack(ARGV, last + 1)) end
+-- Whoever else has begun one of them since has it in its own name there.
+if #ARGV > last then
+  for i, told in ipairs(go('HMGET', base .. 's', unpack(ARGV, last + 1))) do
+    if told and sub(told, -#worker - 1) == ' ' .. worker then call('HDEL', base .. 's', ARGV[last + i]) end
+  end
+end
 local reply = {1, now, next_due(), go('SCARD', base .. 'U')}
 for _, item in ipairs(go('ZRANGE', base .. 'W', 0, 15, 'WITHSCORES')) do reply[#reply + 1] = item end
 return reply

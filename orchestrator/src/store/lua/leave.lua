@@ -10,5 +10,10 @@ if left == 0 then
   go('ZREM', base .. 'W', worker)
   redis.call('DEL', base .. 'i:' .. worker)
 end
-if #ARGV > 1 then go('HDEL', base .. 's', unpack(ARGV, 2)) end
+-- Whoever else has begun one of them since has it in its own name there; and an agent outside may have its task again.
+if #ARGV > 1 and (left == 0 or sub(worker, 1, 2) ~= 'h:') then
+  for i, told in ipairs(go('HMGET', base .. 's', unpack(ARGV, 2))) do
+    if told and sub(told, -#worker - 1) == ' ' .. worker then call('HDEL', base .. 's', ARGV[i + 1]) end
+  end
+end
 return left
