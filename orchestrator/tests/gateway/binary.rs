@@ -110,8 +110,8 @@ fn serve_takes_keys_and_tokens_from_the_environment() {
         orchestrator(&["token", "create", "--sub", "ada", "--role", "user", "--group", "sre", "--ttl", "5m"]);
     let minted = mint.env("ORCHESTRATOR_JWT_SECRET", SECRET).output().unwrap();
     let token = String::from_utf8(minted.stdout).unwrap();
-    let by_token = shell(&format!("curl -H 'Authorization: Bearer {}' {url}/stats", token.trim()));
-    assert_eq!(by_token["queue"]["total_tasks"], 0);
+    let by_token = shell(&format!("curl -H 'Authorization: Bearer {}' {url}/approvals/pending", token.trim()));
+    assert_eq!(by_token["count"], 0);
     let health = [0; 2].map(|_| shell(&format!("curl {url}/health"))["status"].clone());
     assert_eq!(health, [Value::from("healthy"), 429.into()]);
     let (code, _, log) = serving.interrupt();

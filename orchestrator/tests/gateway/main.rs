@@ -16,6 +16,8 @@ mod documented;
 mod events;
 mod follower;
 mod following;
+#[cfg(feature = "cli")]
+mod hostile;
 mod https;
 mod limits;
 mod links;
