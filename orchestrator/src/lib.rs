@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admission;
 #[cfg(feature = "test-clock")]
 mod alone;
 #[cfg(feature = "gateway")]
@@ -72,6 +73,7 @@ mod webhook;
 mod webhooks;
 mod window;
 
+pub use admission::Admission;
 #[cfg(feature = "test-clock")]
 #[doc(hidden)]
 pub use alone::Alone;

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::address::{Peer, client, client_bytes};
 use super::{Problem, RateLimits, body};
-use crate::store::Admission;
+use crate::Admission;
 use crate::{Error, Network, Orchestrator};
 
 /// Longest wait for Redis. A request that cannot be counted goes on: what needs Redis says itself that it is away.
@@ -49,7 +49,7 @@ impl Limiter {
     /// What became of a request; nothing when Redis does not count it.
     async fn admit(&self, Counted { route, client, limit }: &Counted) -> Option<Admission> {
         let endpoint = route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
-        let counting = self.orch.store().admit_request(endpoint, client, *limit);
+        let counting = self.orch.admit(endpoint, client, *limit);
         let outcome = match tokio::time::timeout(COUNT_TIME, counting).await {
             Ok(outcome) => outcome,
             Err(_) => Err(Error::Unavailable { reason: format!("no answer within {COUNT_TIME:?}"), source: None }),

@@ -7,8 +7,6 @@ mod dial;
 mod fitness;
 mod groups;
 mod keys;
-#[cfg(feature = "gateway")]
-mod limits;
 mod quiet;
 mod reply;
 mod scripts;
@@ -28,8 +26,6 @@ pub(crate) use self::api_keys::{KeyAdded, StoredKey};
 pub(crate) use self::bell::{Bell, Rung};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
-#[cfg(feature = "gateway")]
-pub(crate) use self::limits::Admission;
 use self::reply::field;
 pub(crate) use self::reply::{Items, read};
 use self::scripts::Scripts;
