@@ -23,7 +23,8 @@ const CLIENTS: usize = 32;
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_secs(2);
 const KEY: &str = "a-key-that-is-long-enough";
-const BODY: &str = r#"{"type":"bugfix","payload":{"issue_id":"123","description":"Fix login bug"},"priority":"P2","source":"ops"}"#;
+const BODY: &str =
+    r#"{"type":"bugfix","payload":{"issue_id":"123","description":"Fix login bug"},"priority":"P2","source":"ops"}"#;
 
 /// The handler to compare with: what it is sent is stored and put in order, in one round trip.
 async fn bare(State(mut link): State<ConnectionManager>, body: Bytes) -> Json<Value> {
@@ -76,7 +77,8 @@ async fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
         let Some(head_end) = head_end else { continue };
         let head = std::str::from_utf8(&buffer[..head_end]).unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{}", String::from_utf8_lossy(&buffer[..filled]));
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
         let length: usize = length.unwrap();
         if filled == head_end + 4 + length {
             return;

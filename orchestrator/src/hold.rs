@@ -414,7 +414,9 @@ impl Holder {
     /// As [`Holder::renew`].
     pub async fn fail(&self, error: &str, retryable: bool, retry_in: Option<Duration>) -> Result<Status> {
         let held = match self.held_or_ended(Status::Failed).await {
-            Err(Error::Conflict { .. }) if retryable && self.is_tried_again(error).await? => return Ok(Status::Pending),
+            Err(Error::Conflict { .. }) if retryable && self.is_tried_again(error).await? => {
+                return Ok(Status::Pending);
+            }
             held => held?,
         };
         let Some(Held { life, claim }) = held else { return Ok(Status::Failed) };

@@ -190,7 +190,12 @@ impl World {
             let some: Vec<TaskId> = self.model.live().filter(|e| waits(&e.place)).map(|e| e.asked.id).collect();
             id = some.choose(&mut self.rng).copied().unwrap_or(id);
         }
-        let agent = AGENTS[self.rng.random_range(0..AGENTS.len())];
+        let mut agent = AGENTS[self.rng.random_range(0..AGENTS.len())];
+        if self.rng.random_bool(0.25) {
+            // Whoever had it, or has it.
+            let before = self.grips.make_contiguous().choose(&mut self.rng);
+            (id, agent) = before.map_or((id, agent), |grip| (grip.id, grip.agent));
+        }
         let lease = LEASES[self.rng.random_range(0..LEASES.len())];
         let worker = self.model.workers.of(agent, id);
         let (name, word) = (self.name(id), self.model.holdable(worker, id));
@@ -232,11 +237,18 @@ impl World {
     pub(crate) async fn report_outside(&mut self) {
         let holds = |grip: &&Grip| {
             let entry = self.model.tasks.get(&grip.id);
-            entry.is_some_and(|e| e.epoch == grip.epoch && matches!(e.place, Place::Held { worker } if worker >= OUTSIDE))
+            entry.is_some_and(|e| {
+                e.epoch == grip.epoch && matches!(e.place, Place::Held { worker } if worker >= OUTSIDE)
+            })
         };
+        let let_go = |grip: &&Grip| self.model.tasks.get(&grip.id).is_some_and(|entry| entry.epoch == grip.epoch + 1);
         let present: Vec<Grip> = self.grips.iter().filter(holds).cloned().collect();
-        let all: Vec<Grip> = self.grips.iter().cloned().collect();
-        let among = if self.rng.random_bool(0.7) && !present.is_empty() { present } else { all };
+        let past: Vec<Grip> = self.grips.iter().filter(let_go).cloned().collect();
+        let among = match self.rng.random_range(0..20) {
+            0..14 => present,
+            14..18 => past,
+            _ => self.grips.iter().cloned().collect(),
+        };
         let Some(mut grip) = among.choose(&mut self.rng).cloned() else { return };
         if self.rng.random_bool(0.05) {
             grip.agent = AGENTS[self.rng.random_range(0..AGENTS.len())];
@@ -280,7 +292,12 @@ impl World {
                 let reply = holder.complete(&json!(n)).await;
                 assert_eq!(kind(&reply), expected.map(drop), "{reply:?}");
                 if let Ok(Some((seat, ticket))) = expected {
-                    self.model.end_outside(seat, ticket, Cause::Complete, Ending { result: Some(n), ..Ending::default() });
+                    self.model.end_outside(
+                        seat,
+                        ticket,
+                        Cause::Complete,
+                        Ending { result: Some(n), ..Ending::default() },
+                    );
                 }
             }
             8 | 9 => {
@@ -374,9 +391,21 @@ impl World {
     }
 
     async fn ask_outside(&mut self, holder: &orchestrator::Holder, (worker, id, epoch): (usize, TaskId, Option<u32>)) {
-        let name = ["q1", "q2", "s1"][self.rng.random_range(0..3)];
+        let mut name = ["q1", "q2", "s1"][self.rng.random_range(0..3)];
         let form = if self.rng.random_bool(0.3) { vec!["n".to_owned()] } else { Vec::new() };
-        let (terms, shown) = (self.terms(), json!({"plan": self.rng.random_range(0..2)}));
+        let (terms, mut shown) = (self.terms(), json!({"plan": self.rng.random_range(0..2)}));
+        if self.rng.random_bool(0.7) {
+            // The same as before, if something was asked.
+            for (asked, plan) in
+                ["q1", "q2"].into_iter().flat_map(|name| (0..3).map(move |plan| (name, json!({"plan": plan}))))
+            {
+                let entry = self.model.journals.get(&id).and_then(|journal| journal.entries.get(asked));
+                let is_it = |noted: &Noted| matches!(noted, Noted::Asked { hash, .. } if *hash == hash_bytes(&payload_hash(&plan)));
+                if entry.is_some_and(|entry| is_it(&entry.noted)) {
+                    (name, shown) = (asked, plan);
+                }
+            }
+        }
         let grip = self.model.grip(worker, id, epoch);
         let hash = payload_hash(&shown);
         let journal = self.model.journals.get(&id);

@@ -28,7 +28,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1180) {
+        match self.rng.random_range(0..1220) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -50,9 +50,9 @@ impl World {
                 self.revive(id).await;
                 self.get(id).await;
             }
-            1110..1135 => self.hold_outside().await,
-            1135..1175 => self.report_outside().await,
-            1175..1180 => self.fall_silent().await,
+            1110..1145 => self.hold_outside().await,
+            1145..1213 => self.report_outside().await,
+            1213..1220 => self.fall_silent().await,
             877..912 => self.person_acts().await,
             912..962 => self.wait(worker).await,
             962..992 => self.jot(worker).await,

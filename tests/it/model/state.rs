@@ -8,8 +8,8 @@ use redis::aio::MultiplexedConnection;
 
 use super::bytes::{header, id_bytes, read_id, slice, split_record};
 use super::clock::Clock;
-use super::reference::{Entry, Place, Reference, Told};
 use super::outside::OUTSIDE;
+use super::reference::{Entry, Place, Reference, Told};
 use super::waits;
 
 /// Members or fields by key, without the namespace in front: what is in a value beside them is cut to what is known of
@@ -412,7 +412,8 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
         clock_agrees(told, clock, entry);
     }
     assert_eq!(task.cancel_requested, entry.cancel, "request to cancel {id}");
-    let progress = model.journals.get(&id).filter(|_| running && entry.journal).and_then(|journal| journal.progress.as_ref());
+    let progress =
+        model.journals.get(&id).filter(|_| running && entry.journal).and_then(|journal| journal.progress.as_ref());
     assert_eq!(task.progress, progress.map(|(fraction, _)| *fraction), "how far {id} is");
     assert_eq!(task.changes, entry.changes + u32::from(running), "changes of {id}");
 }
