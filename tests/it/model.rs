@@ -9,6 +9,7 @@ mod hands;
 mod misbehave;
 mod moves;
 mod nonsense;
+mod outside;
 mod parked;
 mod people;
 mod pokes;

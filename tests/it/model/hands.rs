@@ -33,6 +33,22 @@ impl Holding {
 /// A finish and what the model knows of it.
 pub(crate) type Sent = (Finish, Fin);
 
+/// Somebody's lease in the eyes of another.
+#[derive(Clone, Debug)]
+struct Watched {
+    other: usize,
+    lease: u64,
+    /// It is over by the monotonic clock not before the first of these, and from the second on.
+    over: (Instant, Instant),
+}
+
+/// Who has not looked for so long does not know whether a lease stood still.
+const BLIND: Duration = Duration::from_secs(1);
+/// Further apart than two instants that could be mistaken for one another.
+const APART: Duration = Duration::from_millis(50);
+/// Leases that a beat tells of.
+const OLDEST: usize = 16;
+
 /// A worker process: what it believes.
 #[derive(Debug)]
 pub(crate) struct Hand {
@@ -45,8 +61,9 @@ pub(crate) struct Hand {
     begun: Vec<(TaskId, u64)>,
     left: Vec<TaskId>,
     /// Leases of others as of its last beat.
-    watch: Vec<(usize, u64)>,
-    beaten: Instant,
+    watch: Vec<Watched>,
+    /// Between which instants it looked last.
+    looked: (Instant, Instant),
     bell: Option<Doorbell>,
 }
 
@@ -83,6 +100,7 @@ impl World {
             .iter()
             .map(|queue| Offer { task_type: format!("of.{queue}"), queue: queue.clone(), ..Offer::default() })
             .collect();
+        let before = Instant::now();
         let life = Incarnation::join(&self.orch, queues, &offers, Duration::from_millis(lease)).await.expect("a life");
         let worker = self.model.join(life.name(), lease, queues);
         self.log.say(format!("w{worker} joins with a lease of {lease} ms"));
@@ -94,7 +112,7 @@ impl World {
             begun: Vec::new(),
             left: Vec::new(),
             watch: Vec::new(),
-            beaten: Instant::now(),
+            looked: (before, Instant::now()),
             bell: None,
         });
         assert_eq!(self.hands.len(), worker + 1);
@@ -217,32 +235,61 @@ impl World {
         let (begun, left) = (std::mem::take(&mut hand.begun), std::mem::take(&mut hand.left));
         let life = hand.life.clone();
         let expected = self.model.beat(worker, &begun, &left);
+        let before = Instant::now();
         let reply = life.beat(&begun, &left).await;
-        self.hands[worker].beaten = Instant::now();
+        let looked = (before, Instant::now());
         match (reply, expected) {
             (Ok(beaten), Some((due, shelf))) => {
                 assert_eq!((beaten.due, beaten.shelf), (due.map(Duration::from_millis), shelf), "reply to a beat");
-                let others = self.model.workers.iter().enumerate().filter(|(other, _)| *other != worker);
-                let watch: Vec<_> = others.filter_map(|(other, life)| Some((other, life.lease?))).collect();
-                assert!(watch.len() < 16, "more workers than a beat tells of");
-                self.hands[worker].watch = watch;
+                self.see(worker, looked);
             }
             (Err(Error::LeaseLost), None) => self.dead(worker),
             (reply, expected) => panic!("reply to a beat: {reply:?}, should be {expected:?}"),
         }
     }
 
-    /// Takes back the tasks of the workers that it has watched for a whole lease.
+    /// What a worker sees of the leases of others: one that has not changed is over when it was to be before.
+    fn see(&mut self, worker: usize, looked: (Instant, Instant)) {
+        let now = self.model.now;
+        let there = self.model.workers.iter().filter_map(|(other, life)| Some((life.lease?, &life.name, other)));
+        let oldest: BTreeSet<_> = there.collect();
+        let hand = &mut self.hands[worker];
+        let is_blind = looked.0 - hand.looked.1 > BLIND;
+        let may_be_blind = looked.1 - hand.looked.0 > BLIND;
+        let known = std::mem::take(&mut hand.watch);
+        let own = hand.life.lease();
+        hand.looked = looked;
+        let others = oldest.into_iter().take(OLDEST).filter(|(.., other)| *other != worker);
+        hand.watch = others
+            .map(|(lease, _, other)| {
+                let wait = own.max(Duration::from_millis(lease.saturating_sub(now)));
+                let anew = (looked.0 + wait, looked.1 + wait);
+                let before = known.iter().find(|watched| (watched.other, watched.lease) == (other, lease));
+                let over = match before.filter(|_| !is_blind) {
+                    Some(before) if may_be_blind => (before.over.0, anew.1),
+                    Some(before) => before.over,
+                    None => anew,
+                };
+                Watched { other, lease, over }
+            })
+            .collect();
+    }
+
+    /// Takes back the tasks of those whose leases stood still for as long as they were to last.
     pub(crate) async fn rescue(&mut self, worker: usize) {
         let hand = &mut self.hands[worker];
-        let watched = std::mem::take(&mut hand.watch);
         let life = hand.life.clone();
-        let left = (life.lease() + Duration::from_micros(100)).saturating_sub(hand.beaten.elapsed());
-        if !left.is_zero() && !watched.is_empty() {
-            tokio::time::sleep(left).await;
+        let soon = |watched: &&Watched| watched.over.1 > Instant::now() && watched.over.0 < Instant::now() + APART;
+        while let Some(at) = hand.watch.iter().filter(soon).map(|watched| watched.over.1).max() {
+            tokio::time::sleep_until((at + Duration::from_micros(100)).into()).await;
         }
-        let expected: usize = watched.iter().map(|(other, lease)| self.model.rescue(*other, *lease)).sum();
-        self.log.say(format!("w{worker} rescues {expected} tasks of the workers {watched:?}"));
+        let now = Instant::now();
+        let (over, still): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut hand.watch).into_iter().partition(|watched| watched.over.1 <= now);
+        hand.watch = still;
+        let expected: usize = over.iter().map(|watched| self.model.rescue(watched.other, watched.lease)).sum();
+        let others: Vec<_> = over.iter().map(|watched| (watched.other, watched.lease)).collect();
+        self.log.say(format!("w{worker} rescues {expected} tasks of the workers {others:?}"));
         assert_eq!(life.rescue().await.expect("a reply"), expected, "tasks rescued");
     }
 

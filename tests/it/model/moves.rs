@@ -6,6 +6,7 @@ use orchestrator::{Cause, LetGo, Status, TRANSITIONS, TaskId, Ticket, next};
 
 use super::bytes::slice;
 use super::clock::Clock;
+use super::outside::OUTSIDE;
 use super::parked::APPROVAL_TIMEOUT;
 use super::reference::{
     Asked, BUCKET, CRASHES, Ending, Entry, Fin, Life, Place, Reference, Refusal, SEND_WINDOW, SWEEP, StepReply,
@@ -293,8 +294,7 @@ impl Reference {
         self.queues.extend(queues.iter().cloned());
         self.buckets.insert(self.now / BUCKET);
         let (name, lease) = (name.to_owned(), Some(self.now + length));
-        self.workers.push(Life { name, length, generation: Some(1), lease, notes: BTreeSet::new() });
-        self.workers.len() - 1
+        self.workers.add(Life { name, length, generation: Some(1), lease, notes: BTreeSet::new() })
     }
 
     pub(crate) fn present(&mut self, worker: usize, generation: u64) -> Option<()> {
@@ -435,7 +435,7 @@ impl Reference {
         life.lease = Some(self.now + life.length);
         self.buckets.insert(self.now / BUCKET);
         self.started.extend(begun.iter().map(|(id, at)| (*id, (*at, worker))));
-        self.started.retain(|id, _| !left.contains(id));
+        self.started.retain(|id, (_, by)| *by != worker || !left.contains(id));
         Some((self.next_due(), !self.shelves().is_empty()))
     }
 
@@ -459,7 +459,9 @@ impl Reference {
             (life.generation, life.lease) = (None, None);
             life.notes.clear();
         }
-        self.started.retain(|id, _| !reported.contains(id));
+        if left == 0 || worker < OUTSIDE {
+            self.started.retain(|id, (_, by)| *by != worker || !reported.contains(id));
+        }
         left
     }
 

@@ -62,13 +62,15 @@ pub(crate) struct Journal {
     /// Questions asked so far; 0 = none.
     pub(crate) asked: u16,
     pub(crate) bytes: Option<u64>,
+    /// How far the task is, as an agent outside has told.
+    pub(crate) progress: Option<(f64, String)>,
     /// Whether the server lets it expire.
     pub(crate) expires: bool,
 }
 
 impl Journal {
     fn fields(&self) -> usize {
-        let counters = [self.asked > 0, self.bytes.is_some(), self.awaiting.is_some()];
+        let counters = [self.asked > 0, self.bytes.is_some(), self.awaiting.is_some(), self.progress.is_some()];
         self.entries.len() + counters.into_iter().filter(|there| *there).count()
     }
 }

@@ -402,7 +402,8 @@ impl World {
     /// Makes the journal of a task look full; returns what it said before.
     async fn fill(&mut self, id: TaskId) -> Option<u64> {
         let journal = self.model.journals.get_mut(&id)?;
-        let before = journal.bytes.replace(JOURNAL_MAX)?;
+        let before = journal.bytes?;
+        journal.bytes = Some(JOURNAL_MAX);
         self.count_bytes(id, JOURNAL_MAX).await;
         Some(before)
     }

@@ -28,7 +28,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1110) {
+        match self.rng.random_range(0..1220) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -50,6 +50,9 @@ impl World {
                 self.revive(id).await;
                 self.get(id).await;
             }
+            1110..1145 => self.hold_outside().await,
+            1145..1213 => self.report_outside().await,
+            1213..1220 => self.fall_silent().await,
             877..912 => self.person_acts().await,
             912..962 => self.wait(worker).await,
             962..992 => self.jot(worker).await,
@@ -377,14 +380,14 @@ impl World {
         }
         self.first_sends().await;
         while self.model.live().next().is_some()
-            || self.model.workers.iter().filter(|life| life.lease.is_some()).count() > 1
+            || self.model.workers.iter().filter(|(_, life)| life.lease.is_some()).count() > 1
         {
-            self.beat(last).await;
             let mut timers: Vec<u64> = self.model.timers().iter().map(|(due, _)| *due).collect();
             timers.extend(self.model.waits().iter().map(|(over, _)| *over));
-            let leases = self.model.workers.iter().filter_map(|life| life.lease);
+            let leases = self.model.workers.iter().filter_map(|(_, life)| life.lease);
             let then = timers.into_iter().chain(leases).chain([self.model.now]).max().expect("an instant");
             self.set_time(then + 1).await;
+            self.beat(last).await;
             self.rescue(last).await;
             self.tick(last).await;
             self.unshelve(last, &TYPES.map(String::from)).await;

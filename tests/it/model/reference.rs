@@ -6,6 +6,7 @@ use orchestrator::{BlockedOn, Cause, Priority, Status, TRANSITIONS, TaskId, Term
 
 use super::awaited::{Tell, Voices};
 use super::clock::{Clock, Promise};
+use super::outside::Lives;
 use super::parked::{Audited, Journal, Question};
 
 /// Width of a bucket of finished tasks, in milliseconds.
@@ -81,6 +82,17 @@ pub(crate) const RARE: &[&str] = &[
     "a wait for an event was called off",
     "an event had left the stream",
     "too many waited for an event",
+    "an agent outside took a task",
+    "an agent outside took a task from the shelf",
+    "an agent outside held on",
+    "an agent outside could not take a task",
+    "an agent outside took a task and ended it at once",
+    "an agent outside had not got the task",
+    "an agent outside told how far it was",
+    "an end was said again",
+    "an attempt that had failed was said to again",
+    "an agent outside heard the decision",
+    "an agent outside fell silent",
 ];
 
 /// The settings that matter here; times in milliseconds.
@@ -238,7 +250,7 @@ impl Entry {
     }
 }
 
-/// A worker's life. Its number is its place in [`Reference::workers`].
+/// A worker's life, or that of an agent outside with one task. Its number is its place in [`Reference::workers`].
 #[derive(Clone, Debug)]
 pub(crate) struct Life {
     pub(crate) name: String,
@@ -291,7 +303,7 @@ pub(crate) struct Reference {
     pub(crate) paused: BTreeSet<String>,
     /// Queues that were made quiet, and whether they still are.
     pub(crate) quiet: BTreeMap<String, bool>,
-    pub(crate) workers: Vec<Life>,
+    pub(crate) workers: Lives,
     /// First bytes of ids under which live tasks are or were not long ago.
     pub(crate) slices: BTreeSet<[u8; 4]>,
     pub(crate) buckets: BTreeSet<u64>,
@@ -330,7 +342,7 @@ impl Reference {
             owed: BTreeSet::new(),
             paused: BTreeSet::new(),
             quiet: BTreeMap::new(),
-            workers: Vec::new(),
+            workers: Lives::default(),
             slices: BTreeSet::new(),
             buckets: BTreeSet::new(),
             dead: BTreeSet::new(),

@@ -8,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::bytes::{header, id_bytes, read_id, slice, split_record};
 use super::clock::Clock;
+use super::outside::OUTSIDE;
 use super::reference::{Entry, Place, Reference, Told};
 use super::waits;
 
@@ -72,7 +73,7 @@ pub(crate) fn expected(model: &Reference, closed: &BTreeSet<Vec<u8>>) -> Dump {
     for queue in &model.paused {
         put(key("g", ""), key("p", queue), number(1));
     }
-    for worker in &model.workers {
+    for (_, worker) in model.workers.iter() {
         if let Some(generation) = worker.generation {
             put(key("g", ""), key("w", &worker.name), number(generation));
         }
@@ -271,7 +272,9 @@ pub(crate) fn counted(stats: &Stats, dump: &Dump, model: &Reference) {
     let held = of(|place| matches!(place, Place::Held { .. }));
     let shelved = of(|place| matches!(place, Place::Shelf { .. }));
     let blocked = of(|place| matches!(place, Place::Parked { .. }));
-    let present = model.workers.iter().filter(|life| life.lease.is_some()).count() as u64;
+    let present = model.workers.iter().filter(|(life, l)| *life < OUTSIDE && l.lease.is_some()).count() as u64;
+    let leases = dump.get(b"W".as_slice()).into_iter().flat_map(|leases| leases.keys());
+    let workers = leases.filter(|name| !name.starts_with(b"h:")).count() as u64;
     assert_eq!([stats.scheduled_tasks; 2], [size("z"), timers], "scheduled");
     assert_eq!([stats.pending_tasks; 2], [kind("r:") + size("z"), ready + timers], "pending");
     assert_eq!([stats.processing_tasks; 2], [kind("w:"), held], "processing");
@@ -279,7 +282,7 @@ pub(crate) fn counted(stats: &Stats, dump: &Dump, model: &Reference) {
     assert_eq!([stats.shelved_tasks; 2], [kind("u:"), shelved], "shelved");
     assert_eq!([stats.blocked_tasks; 2], [size("P"), blocked], "blocked");
     assert_eq!([stats.dead_tasks; 2], [size("X"), model.dead.len() as u64], "dead");
-    assert_eq!([stats.workers; 2], [size("W"), present], "workers");
+    assert_eq!([stats.workers; 2], [workers, present], "workers");
     assert_eq!(stats.set_aside, 0, "set aside");
     let told: Vec<(&str, u64, bool)> = stats.queues.iter().map(|q| (q.queue.as_str(), q.ready, q.paused)).collect();
     let ready = |queue: &String| model.ready(queue).len() as u64;
@@ -409,6 +412,9 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
         clock_agrees(told, clock, entry);
     }
     assert_eq!(task.cancel_requested, entry.cancel, "request to cancel {id}");
+    let progress =
+        model.journals.get(&id).filter(|_| running && entry.journal).and_then(|journal| journal.progress.as_ref());
+    assert_eq!(task.progress, progress.map(|(fraction, _)| *fraction), "how far {id} is");
     assert_eq!(task.changes, entry.changes + u32::from(running), "changes of {id}");
 }
 

@@ -8,6 +8,7 @@ use redis::aio::MultiplexedConnection;
 
 use super::awaited;
 use super::bytes::{entry_stored, id_bytes, read_id};
+use super::outside;
 use super::parked::{Approval, Journal};
 use super::reference::{Place, Reference};
 use super::state::{Fields, key, number};
@@ -110,7 +111,8 @@ fn noted(journal: &Journal) -> BTreeMap<Vec<u8>, Vec<u8>> {
         None => (name.clone().into_bytes(), entry_stored(entry)),
     };
     let awaiting = journal.awaiting.iter().map(|call| (b"\0e".to_vec(), call.clone().into_bytes()));
-    let entries = journal.entries.iter().map(stored).chain(awaiting);
+    let progress = journal.progress.iter().map(|progress| (b"\0p".to_vec(), outside::progress_bytes(progress)));
+    let entries = journal.entries.iter().map(stored).chain(awaiting).chain(progress);
     let counters = [(b"\0n", u64::from(journal.asked)), (b"\0b", journal.bytes.unwrap_or(0))];
     let there = [journal.asked > 0, journal.bytes.is_some()];
     let counters = counters.into_iter().zip(there).filter(|(_, there)| *there);

@@ -16,6 +16,7 @@ use redis::aio::MultiplexedConnection;
 use tokio::runtime::{Builder, Runtime};
 
 use super::hands::{Hand, Sent};
+use super::outside::Grip;
 use super::reference::{Asked, Limits, Reference, Refusal, SEND_WINDOW};
 use super::state::{self, Stream};
 use super::waits;
@@ -94,6 +95,8 @@ pub(crate) struct World {
     pub(crate) made: Vec<Asked>,
     /// Finishes sent not long ago, and by whom.
     pub(crate) sent: VecDeque<(usize, Sent)>,
+    /// What agents outside were given, the last of it; they may not have it any more.
+    pub(crate) grips: VecDeque<Grip>,
     labels: HashMap<TaskId, usize>,
     stream: Stream,
     audit: waits::Audit,
@@ -148,6 +151,7 @@ impl World {
             accepted: BTreeSet::new(),
             made: Vec::new(),
             sent: VecDeque::new(),
+            grips: VecDeque::new(),
             labels: HashMap::new(),
             stream: Stream::default(),
             audit: waits::Audit::default(),
