@@ -1,5 +1,5 @@
-//! What a task costs over HTTP: POST /tasks, beside the same server with a handler that makes one pipelined round trip to
-//! Redis and nothing else. Both take turns in one run, on the same server, with the same clients.
+//! What a task costs over HTTP: POST /tasks, beside a handler in the same server that makes one pipelined round trip to Redis
+//! and nothing else, and beside a naked server with that handler. They take turns in one run, with the same clients.
 //!
 //! `scripts/bench http [--json]`
 #![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
@@ -12,7 +12,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
-use orchestrator::gateway::{GatewayConfig, RateLimits, Role, serve};
+use orchestrator::gateway::{GatewayConfig, RateLimits, Role, serve_beside};
 use orchestrator::{ApprovalPolicy, Config, Orchestrator};
 use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
@@ -38,9 +38,9 @@ async fn bare(State(mut link): State<ConnectionManager>, body: Bytes) -> Json<Va
 }
 
 /// Posts as long as the round lasts; returns how many were answered.
-async fn load(port: u16) -> u64 {
+async fn load(port: u16, path: &str) -> u64 {
     let request = format!(
-        "POST /tasks HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{BODY}",
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{BODY}",
         BODY.len()
     );
     let over = Arc::new(AtomicBool::new(false));
@@ -106,20 +106,21 @@ async fn main() {
     gateway.rate_limits = RateLimits::none();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ours = listener.local_addr().unwrap().port();
-    tokio::spawn(serve(orch, gateway, listener, std::future::pending()));
+    let beside = Router::new().route("/bare", post(bare)).with_state(link.clone());
+    tokio::spawn(serve_beside(beside, orch, gateway, listener, std::future::pending()));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let theirs = listener.local_addr().unwrap().port();
     let router = Router::new().route("/tasks", post(bare)).with_state(link.clone());
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 
-    let mut rates = [Vec::new(), Vec::new()];
-    let mut cpu = [Vec::new(), Vec::new()];
+    let mut rates = [Vec::new(), Vec::new(), Vec::new()];
+    let mut cpu = [Vec::new(), Vec::new(), Vec::new()];
     for round in 0..=ROUNDS {
-        for (which, port) in [ours, theirs].into_iter().enumerate() {
+        for (which, (port, path)) in [(ours, "/tasks"), (ours, "/bare"), (theirs, "/tasks")].into_iter().enumerate() {
             empty(&mut link).await;
             let (before, started) = (used(&mut link).await, Instant::now());
-            let answered = load(port).await;
+            let answered = load(port, path).await;
             let (rate, micros) = (
                 answered as f64 / started.elapsed().as_secs_f64(),
                 (used(&mut link).await - before) * 1e6 / answered as f64,
@@ -136,21 +137,35 @@ async fn main() {
         values.sort_by(f64::total_cmp);
         values[values.len() / 2]
     };
-    let ratios: Vec<f64> = rates[0].iter().zip(&rates[1]).map(|(ours, theirs)| ours / theirs).collect();
+    let to = |other: usize| -> Vec<f64> {
+        let hundredths = |(ours, theirs): (&f64, &f64)| (ours / theirs * 100.0).round() / 100.0;
+        rates[0].iter().zip(&rates[other]).map(hundredths).collect()
+    };
+    let row = |which: usize| json!({"a_second": median(&rates[which]).round(), "redis_us": (median(&cpu[which]) * 10.0).round() / 10.0});
     let told = json!({
         "clients": CLIENTS, "rounds": ROUNDS, "seconds": ROUND.as_secs(),
-        "tasks_a_second": median(&rates[0]).round(), "bare_a_second": median(&rates[1]).round(),
-        "ratio": (median(&ratios) * 100.0).round() / 100.0,
-        "ratios": ratios.iter().map(|ratio| (ratio * 100.0).round() / 100.0).collect::<Vec<_>>(),
-        "redis_us_a_task": (median(&cpu[0]) * 10.0).round() / 10.0,
-        "redis_us_bare": (median(&cpu[1]) * 10.0).round() / 10.0,
+        "tasks": row(0), "bare_handler": row(1), "naked_server": row(2),
+        "ratio_to_bare_handler": median(&to(1)), "ratios_to_bare_handler": to(1),
+        "ratio_to_naked_server": median(&to(2)), "ratios_to_naked_server": to(2),
     });
     if std::env::args().any(|arg| arg == "--json") {
         println!("{told}");
         return;
     }
     println!("{CLIENTS} clients, {ROUNDS} rounds of {} s in turns", ROUND.as_secs());
-    println!("POST /tasks     {:>8} a second, {:>5} µs of Redis each", told["tasks_a_second"], told["redis_us_a_task"]);
-    println!("the bare server {:>8} a second, {:>5} µs of Redis each", told["bare_a_second"], told["redis_us_bare"]);
-    println!("ratio           {:>8} (of each round: {})", told["ratio"], told["ratios"]);
+    for (name, which) in [
+        ("POST /tasks", "tasks"),
+        ("a bare handler in the same server", "bare_handler"),
+        ("a naked server", "naked_server"),
+    ] {
+        println!("{name:34} {:>8} a second, {:>5} µs of Redis each", told[which]["a_second"], told[which]["redis_us"]);
+    }
+    println!(
+        "ratio to the bare handler {}, of each round {}",
+        told["ratio_to_bare_handler"], told["ratios_to_bare_handler"]
+    );
+    println!(
+        "ratio to the naked server {}, of each round {}",
+        told["ratio_to_naked_server"], told["ratios_to_naked_server"]
+    );
 }

@@ -80,6 +80,8 @@ impl Drop for Sending {
 
 async fn send_all(mut sending: Sending) {
     loop {
+        // Whoever is about to submit gets the chance to come along; when nobody is, this costs nothing.
+        tokio::task::yield_now().await;
         let (drafts, tells): (Vec<_>, Vec<_>) = sending.orch.gatherer.next(&sending.queue).into_iter().unzip();
         let mut batch: Vec<(usize, Draft)> = drafts.into_iter().enumerate().collect();
         if batch.is_empty() {

@@ -1,5 +1,7 @@
 //! Who is asking, and whether he may.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
@@ -81,7 +83,11 @@ impl Judge {
 }
 
 /// Lets a request through whose caller has at least this role. The body is read by nobody before that.
-pub(super) async fn require(State((judge, role)): State<(Judge, Role)>, mut request: Request, next: Next) -> Response {
+pub(super) async fn require(
+    State((judge, role)): State<(Arc<Judge>, Role)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     use axum::response::IntoResponse;
 
     let judged = judge.caller(request.headers()).await.and_then(|(caller, standing)| {

@@ -1,17 +1,14 @@
 //! Web pages of other origins: which may read answers. No cookie is looked at anywhere, so a page has only the credentials
 //! that somebody gave it.
 
-use std::sync::Arc;
-
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::Response;
 
 use super::Origin;
@@ -26,39 +23,31 @@ const READ: HeaderValue = HeaderValue::from_static(
 /// Seconds for which a browser need not ask again.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// The origins whose pages may read answers.
-pub(super) type Origins = Arc<[Origin]>;
-
-/// Answers what browsers ask beforehand, and tells them which page may read the answer. To a page of another origin nothing
-/// is told, so its browser keeps the answer from it.
-pub(super) async fn cors(State(origins): State<Origins>, request: Request, next: Next) -> Response {
-    let listed = listed(&origins, request.headers());
-    let mut response = match &listed {
-        Some(_) if asks_beforehand(&request) => permit(request.headers()),
-        _ => next.run(request).await,
-    };
+/// Tells a browser which page may read the answer. To a page of another origin nothing is told, so its browser keeps the
+/// answer from it.
+pub(super) fn tell(response: &mut Response, listed: Option<HeaderValue>) {
     let headers = response.headers_mut();
     headers.append(VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = listed {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, READ);
     }
-    response
 }
 
 /// The origin of a request, if it is one of these.
-fn listed(origins: &[Origin], headers: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn listed(origins: &[Origin], headers: &HeaderMap) -> Option<HeaderValue> {
     let origin = headers.get(ORIGIN)?;
     let text = origin.to_str().ok()?;
     origins.iter().any(|listed| listed.matches(text)).then(|| origin.clone())
 }
 
-fn asks_beforehand(request: &Request) -> bool {
+/// Whether a browser asks what it may send.
+pub(super) fn asks_beforehand(request: &Request) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// The answer to a question beforehand, whatever the route. A credential comes only with the request itself.
-fn permit(headers: &HeaderMap) -> Response {
+pub(super) fn permit(headers: &HeaderMap) -> Response {
     let mut sent = SENT.to_owned();
     for line in headers.get_all(ACCESS_CONTROL_REQUEST_HEADERS) {
         let names = line.to_str().unwrap_or_default().split(',').map(str::trim);

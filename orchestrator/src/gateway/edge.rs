@@ -14,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use super::cors::{Origins, cors};
-use super::limit::{Limiter, limit};
+use super::cors;
+use super::limit::{Admitted, Limiter};
 use super::metrics::Counts;
 use super::page::Page;
-use super::{Caller, Problem, new_event};
+use super::{Caller, Origin, Problem, new_event};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -34,35 +34,50 @@ const SAFE: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
 ];
 
-/// Puts the edge around `routes`. A request is counted before its time begins to run, so that every answer tells its limit.
-pub(super) fn around(
-    routes: Router,
-    request_timeout: Duration,
-    limiter: Option<Limiter>,
-    origins: Origins,
-    counts: Arc<Counts>,
-) -> Router {
-    let routes = routes
+/// What stands around all routes.
+#[derive(Debug)]
+pub(super) struct Edge {
+    pub(super) request_timeout: Duration,
+    pub(super) limiter: Option<Limiter>,
+    pub(super) origins: Vec<Origin>,
+    pub(super) counts: Arc<Counts>,
+}
+
+/// Puts the edge around `routes`, as one layer: each costs every request a copy of all within.
+pub(super) fn around(routes: Router, edge: Edge) -> Router {
+    routes
         .fallback(|| async { Problem::bare(StatusCode::NOT_FOUND) })
         .layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
             Problem::bare(StatusCode::INTERNAL_SERVER_ERROR).into_response()
         }))
-        .layer(from_fn_with_state(request_timeout, within));
-    let routes = match limiter {
-        Some(limiter) => routes.layer(from_fn_with_state(limiter, limit)),
-        None => routes,
-    };
-    routes.layer(from_fn_with_state(origins, cors)).layer(from_fn_with_state(counts, edge))
+        .layer(from_fn_with_state(Arc::new(edge), pass))
 }
 
-async fn within(State(time): State<Duration>, request: Request, next: Next) -> Response {
-    tokio::time::timeout(time, next.run(request)).await.unwrap_or_else(|_| {
-        Problem::unavailable("the request took too long and was given up; what it asked for may have been done", 5)
-            .into_response()
-    })
+impl Edge {
+    /// A request is counted before its time begins to run, so that every answer tells its limit.
+    async fn serve(&self, request: Request, next: Next) -> Response {
+        let within = async |request| {
+            tokio::time::timeout(self.request_timeout, next.run(request)).await.unwrap_or_else(|_| {
+                let said = "the request took too long and was given up; what it asked for may have been done";
+                Problem::unavailable(said, 5).into_response()
+            })
+        };
+        let listed = cors::listed(&self.origins, request.headers());
+        let mut response = match (&listed, &self.limiter) {
+            (Some(_), _) if cors::asks_beforehand(&request) => cors::permit(request.headers()),
+            (_, Some(limiter)) => match limiter.admit(request).await {
+                Admitted::Freely(request) => within(request).await,
+                Admitted::Counted(request, tally) => tally.tell(within(request).await),
+                Admitted::Refused(answer) => answer,
+            },
+            (_, None) => within(request).await,
+        };
+        cors::tell(&mut response, listed);
+        response
+    }
 }
 
-async fn edge(State(counts): State<Arc<Counts>>, request: Request, next: Next) -> Response {
+async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let trace = new_event::traceparent(request.headers());
@@ -70,16 +85,17 @@ async fn edge(State(counts): State<Arc<Counts>>, request: Request, next: Next) -
     // At the highest level, so that whatever is told on the way names the request.
     let span = tracing::error_span!("request", request_id = id, trace_id);
     let method = request.method().clone();
-    let path: String = request.uri().path().chars().take(200).collect();
+    let uri = request.uri().clone();
     // Ids and slips stay out of the log: the route is told, not the path.
-    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = edge.serve(request, next).instrument(span.clone()).await;
     let caller = response.extensions_mut().remove::<Caller>();
     let status = response.status();
     let full = response.extensions().get::<Problem>().is_some_and(Problem::is_full);
     let is_page = response.extensions_mut().remove::<Page>().is_some();
     if !is_page && (status.is_client_error() || status.is_server_error()) {
         let problem = response.extensions_mut().remove::<Problem>().unwrap_or_else(|| Problem::bare(status));
+        let path: String = uri.path().chars().take(200).collect();
         response = problem.render(&path, response.headers());
     }
     let headers = response.headers_mut();
@@ -89,9 +105,9 @@ async fn edge(State(counts): State<Arc<Counts>>, request: Request, next: Next) -
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
-    let route = route.as_deref().unwrap_or(NO_ROUTE);
+    let route = route.as_ref().map_or(NO_ROUTE, MatchedPath::as_str);
     let took = started.elapsed();
-    counts.answered(&method, route, status, full, took);
+    edge.counts.answered(&method, route, status, full, took);
     let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), took.as_millis() as u64);
     let _within = span.entered();
     if status.is_server_error() {
@@ -126,8 +142,8 @@ mod tests {
         let routes = Router::new()
             .route("/panic", get(|| async { panic!("a slip in a handler") as () }))
             .route("/slow", get(std::future::pending::<()>));
-        let counts = Arc::new(Counts::new());
-        let router = around(routes, Duration::from_millis(500), None, Origins::default(), counts);
+        let (request_timeout, counts) = (Duration::from_millis(500), Arc::new(Counts::new()));
+        let router = around(routes, Edge { request_timeout, limiter: None, origins: Vec::new(), counts });
         let service = TowerToHyperService::new(router);
         let request =
             Request::builder().uri(path).header("x-request-id", "bad id").body(Body::empty()).expect("a request");

@@ -4,15 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderName;
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::address::{Peer, client, client_bytes};
 use super::{Problem, RateLimits, body};
-use crate::Admission;
-use crate::{Error, Network, Orchestrator};
+use crate::{Admission, Error, Network, Orchestrator};
 
 /// Longest wait for Redis. A request that cannot be counted goes on: what needs Redis says itself that it is away.
 const COUNT_TIME: Duration = Duration::from_secs(1);
@@ -46,8 +44,24 @@ impl Limiter {
         Some(Counted { route: route.cloned(), client, limit })
     }
 
+    /// Counts a request.
+    pub(super) async fn admit(&self, request: Request) -> Admitted {
+        let Some(counted) = self.counted(&request) else { return Admitted::Freely(request) };
+        let Some(admission) = self.count(&counted).await else { return Admitted::Freely(request) };
+        let tally = Tally { limit: counted.limit, admission };
+        if admission.admitted {
+            return Admitted::Counted(request, tally);
+        }
+        body::discard(request).await;
+        let said = format!(
+            "this address may send {} requests a minute here; there is a place again in {} s",
+            counted.limit, admission.free_in
+        );
+        Admitted::Refused(tally.tell(Problem::too_many(said, admission.free_in).into_response()))
+    }
+
     /// What became of a request; nothing when Redis does not count it.
-    async fn admit(&self, Counted { route, client, limit }: &Counted) -> Option<Admission> {
+    async fn count(&self, Counted { route, client, limit }: &Counted) -> Option<Admission> {
         let endpoint = route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
         let counting = self.orch.admit(endpoint, client, *limit);
         let outcome = match tokio::time::timeout(COUNT_TIME, counting).await {
@@ -58,31 +72,37 @@ impl Limiter {
     }
 }
 
+/// What becomes of a request.
+pub(super) enum Admitted {
+    /// It goes on, uncounted.
+    Freely(Request),
+    /// It goes on, and its answer tells what is left.
+    Counted(Request, Tally),
+    /// Its client has sent too many.
+    Refused(Response),
+}
+
+/// What a client may still send.
+#[derive(Clone, Copy)]
+pub(super) struct Tally {
+    limit: u32,
+    admission: Admission,
+}
+
+impl Tally {
+    /// Tells it in the headers of an answer.
+    pub(super) fn tell(self, mut response: Response) -> Response {
+        let headers = response.headers_mut();
+        headers.insert(LIMIT, self.limit.into());
+        headers.insert(REMAINING, self.admission.left.into());
+        headers.insert(RESET, self.admission.free_at.into());
+        response
+    }
+}
+
 /// As what a request is counted.
 struct Counted {
     route: Option<MatchedPath>,
     client: Vec<u8>,
     limit: u32,
-}
-
-/// Lets a request through that its client may still send, and tells him what is left.
-pub(super) async fn limit(State(limiter): State<Limiter>, request: Request, next: Next) -> Response {
-    let Some(counted) = limiter.counted(&request) else { return next.run(request).await };
-    let Some(admission) = limiter.admit(&counted).await else { return next.run(request).await };
-    let mut response = match admission.admitted {
-        true => next.run(request).await,
-        false => {
-            body::discard(request).await;
-            let said = format!(
-                "this address may send {} requests a minute here; there is a place again in {} s",
-                counted.limit, admission.free_in
-            );
-            Problem::too_many(said, admission.free_in).into_response()
-        }
-    };
-    let headers = response.headers_mut();
-    headers.insert(LIMIT, counted.limit.into());
-    headers.insert(REMAINING, admission.left.into());
-    headers.insert(RESET, admission.free_at.into());
-    response
 }

@@ -111,6 +111,7 @@ mod tls;
 mod token;
 mod token_settings;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -135,6 +136,8 @@ use self::roles::Roles;
 pub use self::routes::{Access, Rule, rules};
 pub use self::sender::{Unanswered, WebhookAnswer, WebhookSender};
 pub use self::serve::serve;
+#[doc(hidden)]
+pub use self::serve::serve_beside;
 pub use self::tls::ServerTls;
 pub use self::token::{GROUP_CHARS_MAX, GROUPS_MAX, SECRET_BYTES_MIN, TOKEN_LIFE_MAX, Tokens};
 use crate::{Error, Orchestrator, Result};
@@ -145,13 +148,16 @@ const READ_TIME: Duration = Duration::from_secs(5);
 /// Bodies that are held as read JSON at the same time; a mebibyte of text can take 35 of them.
 const ROOM: usize = 64;
 
-/// What the routes share.
+/// What the routes share. The router copies it for every request, so a copy is a pointer.
 #[derive(Clone, Debug)]
-struct Gateway {
+struct Gateway(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     orch: Orchestrator,
     body: body::Bounds,
     /// Places for bodies that are held as read JSON.
-    room: Arc<Semaphore>,
+    room: Semaphore,
     stopping: Arc<AtomicBool>,
     /// Told when connections are closed.
     stopped: watch::Receiver<()>,
@@ -160,11 +166,19 @@ struct Gateway {
     /// How many there are in all.
     streams_max: usize,
     /// Who has which role as an approver.
-    roles: Arc<Roles>,
+    roles: Roles,
     /// What is counted.
     metrics: Arc<metrics::Metrics>,
     /// What links are judged by.
     tokens: Option<Tokens>,
+}
+
+impl Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
 }
 
 impl Gateway {

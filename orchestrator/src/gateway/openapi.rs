@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use utoipa::ToSchema;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
@@ -17,7 +19,6 @@ use utoipa::openapi::{
 };
 
 use super::Role;
-use super::caller::Judge;
 use super::examples::examples;
 use super::rate_limits::FREE;
 use super::routes::{Access, table};
@@ -123,7 +124,7 @@ struct ProblemBody {
 /// The document of this interface as JSON: OpenAPI 3.1. Every gateway of this version has the same.
 #[must_use]
 pub fn document() -> String {
-    let (_, document) = table(&Judge::default(), Role::Agent, None).split();
+    let (_, document) = table(&Arc::default(), Role::Agent, None).split();
     // It is made of texts and numbers only: there is nothing in it that JSON cannot say.
     document.to_pretty_json().unwrap_or_default()
 }

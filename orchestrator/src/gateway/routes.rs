@@ -1,6 +1,8 @@
 //! The table of routes: each with those who may call it. What is not in the table is neither served nor described.
 
 use axum::Router;
+use std::sync::Arc;
+
 use axum::http::Method;
 use axum::middleware::from_fn_with_state;
 use serde::Serialize;
@@ -43,14 +45,14 @@ pub struct Rule {
 /// All rows, in the order of the document.
 #[must_use]
 pub fn rules() -> Vec<Rule> {
-    table(&Judge::default(), Role::Agent, None).rules
+    table(&Arc::default(), Role::Agent, None).rules
 }
 
 /// Routes, each with its rule.
 pub(super) struct Table {
     routes: OpenApiRouter<Gateway>,
     rules: Vec<Rule>,
-    judge: Judge,
+    judge: Arc<Judge>,
     approver: Role,
 }
 
@@ -94,7 +96,7 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
 }
 
 /// Everything that the gateway serves; `scraper` is the role that reading its figures needs, if any.
-pub(super) fn table(judge: &Judge, approver: Role, scraper: Option<Role>) -> Table {
+pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -> Table {
     use Access::{Anybody, Approver, Link};
     const USER: Access = Access::Role(Role::User);
     const AGENT: Access = Access::Role(Role::Agent);

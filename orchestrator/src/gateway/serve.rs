@@ -22,12 +22,13 @@ use super::address::Peer;
 use super::body::Bounds;
 use super::caller::Judge;
 use super::deliver::keep_delivering;
+use super::edge::Edge;
 use super::limit::Limiter;
 use super::metrics::Metrics;
 use super::patience::{PATIENCE, Patient};
 use super::routes::table;
 use super::stored_keys::StoredKeys;
-use super::{Gateway, GatewayConfig, ROOM, Role, ServerTls, edge};
+use super::{Gateway, GatewayConfig, ROOM, Role, ServerTls, Shared, edge};
 use crate::Orchestrator;
 
 /// Largest head of a request, in bytes.
@@ -47,6 +48,18 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
+    serve_beside(Router::new(), orch, config, listener, shutdown).await;
+}
+
+/// [`serve`], with routes of somebody else's behind the same edge: for measuring what a handler of ours costs.
+#[doc(hidden)]
+pub async fn serve_beside(
+    others: Router,
+    orch: Orchestrator,
+    config: GatewayConfig,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()>,
+) {
     config.remark();
     let stopping = Arc::new(AtomicBool::new(false));
     let (stop, stopped) = watch::channel(());
@@ -54,18 +67,18 @@ pub async fn serve(
     let metrics = Arc::new(Metrics::new(&orch));
     let counts = Arc::clone(&metrics.counts);
     let streams_max = config.streams_max.min(Semaphore::MAX_PERMITS);
-    let gateway = Gateway {
+    let gateway = Gateway(Arc::new(Shared {
         orch: orch.clone(),
         body: Bounds { bytes: config.body_max, time: config.body_timeout },
-        room: Arc::new(Semaphore::new(ROOM)),
+        room: Semaphore::new(ROOM),
         stopping: Arc::clone(&stopping),
         stopped: stopped.clone(),
         streams: Arc::new(Semaphore::new(streams_max)),
         streams_max,
-        roles: Arc::new(config.roles.clone()),
+        roles: config.roles.clone(),
         metrics,
         tokens: config.tokens.clone(),
-    };
+    }));
     // Ends with this function, and with its future when somebody drops that.
     let mut background = JoinSet::new();
     let (ahead, mirror, teller, rescuer) = (orch.clone(), orch.clone(), orch.clone(), orch.clone());
@@ -77,14 +90,16 @@ pub async fn serve(
     let mut delivering = JoinSet::new();
     delivering.spawn(keep_delivering(teller, stopped.clone()));
     let stored = Some(StoredKeys::new(gateway.orch.clone()));
-    let judge = Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored };
+    let judge = Arc::new(Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored });
     let (routes, _) = table(&judge, config.approver_role.max(Role::Agent), config.metrics_role).split();
     let router = edge::around(
-        routes.with_state(gateway),
-        config.request_timeout,
-        Some(limiter),
-        config.origins.as_slice().into(),
-        counts,
+        routes.with_state(gateway).merge(others),
+        Edge {
+            request_timeout: config.request_timeout,
+            limiter: Some(limiter),
+            origins: config.origins.clone(),
+            counts,
+        },
     );
     let serving = Serving { router, tls: config.tls, head_timeout: config.head_timeout, stopped };
     let places = Arc::new(Semaphore::new(config.connections_max.max(1)));

@@ -15,13 +15,11 @@ pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem
         Some(b'[') => return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "send a JSON object, not a list")),
         Some(_) => {}
     }
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path().to_string();
-        problem(&path, error.inner())
-    });
-    let value = read?;
-    reader.end().map_err(|error| problem(".", &error))?;
+    // Keeping track of the path costs much: it is done only for those who need it.
+    let value = match serde_json::from_slice(bytes) {
+        Ok(value) => value,
+        Err(_) => with_path(bytes)?,
+    };
     match inexact(bytes) {
         Some((line, column)) => Err(Problem::new(
             StatusCode::UNPROCESSABLE_ENTITY,
@@ -29,6 +27,17 @@ pub(super) fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem
         )),
         None => Ok(value),
     }
+}
+
+fn with_path<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        problem(&path, error.inner())
+    });
+    let value = read?;
+    reader.end().map_err(|error| problem(".", &error))?;
+    Ok(value)
 }
 
 fn problem(path: &str, error: &serde_json::Error) -> Problem {
