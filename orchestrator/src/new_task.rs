@@ -358,7 +358,7 @@ impl<T> NewTask<T> {
                 let whose = body.requested_by.as_deref().unwrap_or_default();
                 let header = format!("{queue} {} {}", self.priority, self.max_retries);
                 let when = format!("{:?} {:?}", self.delay.as_ref().map(Span::duration), self.run_at);
-                let key = Key::new(whose, key, &[header.as_bytes(), when.as_bytes(), &record])?;
+                let key = Key::new(body.tenant.as_deref(), whose, key, &[header.as_bytes(), when.as_bytes(), &record])?;
                 record.clear();
                 Some(key)
             }
