@@ -437,7 +437,8 @@ impl Holder {
     }
 
     /// Asks people about `shown` and parks the task until they have decided: then it is runnable again, for whichever agent
-    /// claims it, and this call, made again under the same `name` with the same `shown`, answers with the decision.
+    /// claims it, and this call, made again under the same `name` with the same `shown`, answers with the decision. The agent
+    /// may not decide itself.
     ///
     /// # Errors
     /// As [`Holder::renew`]; [`Error::Invalid`] for terms out of their bounds and texts that are too long, and when the
@@ -452,7 +453,7 @@ impl Holder {
     ) -> Result<Answer> {
         crate::journal::check_entry_name(name)?;
         let Held { life, claim } = self.held().await?;
-        let asking = Asking::about(&claim, shown, question, form, terms)?;
+        let asking = Asking::about(&claim, shown, question, form, terms)?.asked_by(&self.agent);
         let hash = hash_bytes(asking.hash());
         let journal = life.journal(claim.ticket()).await?;
         let order = u16::try_from(journal.len() + 1).unwrap_or(u16::MAX);

@@ -331,6 +331,7 @@ impl<T> NewTask<T> {
                     shown: args().clone(),
                     gate: true,
                     tenant: self.tenant.clone(),
+                    asked_by: None,
                 };
                 let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
                 Ok::<_, Error>(Asking { due_ms, gate: gate.map(Gate::digest).unwrap_or_default(), ..asking })

@@ -237,6 +237,24 @@ async fn an_agent_asks_people_and_goes_on_with_their_decision() {
 }
 
 #[tokio::test]
+async fn who_asks_does_not_answer() {
+    let gateway = gated(ApprovalPolicy::none(), config()).await;
+    let body = json!({"type": "faq", "payload": {}}).to_string();
+    let id = gateway.post("/tasks", "admin-key", &body).await.body["task_id"].as_str().unwrap().to_owned();
+    let held = claim(&gateway, json!({"types": ["faq"]}), "0s").await;
+    let ask = json!({"lease_token": held[0]["lease_token"], "question": "May I?", "show": {"to": "all"}});
+    let parked = lease(&gateway, &id, "park", ask).await;
+    let approval = parked.body["approval_id"].as_str().unwrap();
+    for word in ["approve", "reject"] {
+        let refused = gateway.post(&format!("/approvals/{approval}/{word}"), "agent-key", "").await;
+        refused.refuses(403, "AGENT asks this and may not decide on it");
+    }
+    let told = gateway.get(&format!("/approvals/{approval}"), "user-key").await;
+    assert_eq!(told.body["approval"]["asked_by"], "AGENT", "{told:?}");
+    assert_eq!(told.body["approval"]["status"], "pending");
+}
+
+#[tokio::test]
 async fn cancelling_reaches_the_agent_by_its_heartbeat() {
     let gateway = gateway().await;
     let id = task(&gateway, json!({"type": "faq", "payload": {}})).await;
