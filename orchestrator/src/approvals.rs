@@ -213,6 +213,10 @@ impl Orchestrator {
         if !self.self_approval() && approval.requested_by.as_deref().is_some_and(|own| approver.is_called(own)) {
             return Err(own(&approver.name));
         }
+        if !self.self_approval() && approval.asked_by.as_deref().is_some_and(|own| approver.is_called(own)) {
+            let what = format!("{} asks this and may not decide on it: somebody else has to", approver.name);
+            return Err(Error::Forbidden { what });
+        }
         if !approver.is_meant(&approval.by) {
             return Err(Error::Forbidden {
                 what: format!(
@@ -425,6 +429,7 @@ fn told(id: ApprovalId, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Approval> {
         approved_by: some("who"),
         rejection_reason: some("why").filter(|_| decided && status != ApprovalStatus::Approved),
         requested_by: some("own"),
+        asked_by: request.asked_by,
         tenant: request.tenant,
         expires_at: instant(number("ex")),
         payload_hash: text("hash"),

@@ -44,6 +44,9 @@ pub(crate) struct Request {
     /// That of the task.
     #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,
+    /// The agent outside that asks; may not answer itself.
+    #[serde(rename = "ab", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_by: Option<String>,
 }
 
 /// As `cmsgpack.unpack` takes it in the scripts.
@@ -99,6 +102,7 @@ impl Asking {
             shown,
             gate: false,
             tenant: task.tenant().map(Into::into),
+            asked_by: None,
         };
         Self::new(request, terms, task.requested_by().map(Into::into))
     }
@@ -128,9 +132,16 @@ impl Asking {
             shown: args,
             gate: true,
             tenant: task.tenant().map(Into::into),
+            asked_by: None,
         };
         let asking = Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into))?;
         Ok(Some(Self { gate: gate.digest(), ..asking }))
+    }
+
+    /// Names the agent outside that asks.
+    pub(crate) fn asked_by(mut self, agent: &str) -> Self {
+        self.request.asked_by = Some(agent.into());
+        self
     }
 
     /// SHA-256 of what is shown.

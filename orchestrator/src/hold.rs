@@ -165,8 +165,8 @@ pub enum Answer {
 impl Orchestrator {
     /// Gives an agent outside up to `most` runnable tasks that it wants, in the order of their queues; tasks on the shelf of
     /// a type come last. When there is none it waits for `patience`, and looks again whenever something happens, at least once
-    /// a second. Of each queue and shelf the first 1,000 tasks are looked at: types that an agent handles alone belong into a queue
-    /// of their own.
+    /// a second. Each look sees the first 1,000 tasks of a queue, and 1,000 of those behind: types that an agent handles alone
+    /// are found sooner in a queue of their own.
     ///
     /// # Errors
     /// [`Error::Invalid`] for no type, names that are none, more than [`QUEUES_MAX`] queues, and what is out of the bounds
@@ -223,8 +223,16 @@ impl Orchestrator {
         let mut held = Vec::new();
         for queue in queues {
             if held.len() < most {
-                let front = self.store.front(queue, FRONT_MAX).await?;
+                let front = self.store.ready(queue, 0, FRONT_MAX).await?;
+                let is_long = front.len() == FRONT_MAX;
                 self.hold_some(agent, wanted, front, most, lease, &mut held).await?;
+                if is_long && held.len() < most {
+                    // By chance, so that looks that follow each other come by everything.
+                    let pieces = self.store.ready_count(queue).await?.div_ceil(FRONT_MAX).max(2);
+                    let skip = FRONT_MAX * rand::random_range(1..pieces);
+                    let piece = self.store.ready(queue, skip, FRONT_MAX).await?;
+                    self.hold_some(agent, wanted, piece, most, lease, &mut held).await?;
+                }
             }
         }
         for task_type in &wanted.types {
@@ -447,7 +455,8 @@ impl Holder {
     }
 
     /// Asks people about `shown` and parks the task until they have decided: then it is runnable again, for whichever agent
-    /// claims it, and this call, made again under the same `name` with the same `shown`, answers with the decision.
+    /// claims it, and this call, made again under the same `name` with the same `shown`, answers with the decision. The agent
+    /// may not decide itself.
     ///
     /// # Errors
     /// As [`Holder::renew`]; [`Error::Invalid`] for terms out of their bounds and texts that are too long, and when the
@@ -462,7 +471,7 @@ impl Holder {
     ) -> Result<Answer> {
         crate::journal::check_entry_name(name)?;
         let Held { life, claim } = self.held().await?;
-        let asking = Asking::about(&claim, shown, question, form, terms)?;
+        let asking = Asking::about(&claim, shown, question, form, terms)?.asked_by(&self.agent);
         let hash = hash_bytes(asking.hash());
         let journal = life.journal(claim.ticket()).await?;
         let order = u16::try_from(journal.len() + 1).unwrap_or(u16::MAX);

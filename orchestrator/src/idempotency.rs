@@ -10,7 +10,7 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 255;
 /// A key on its way to Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
-    /// Of caller and key: callers do not share theirs.
+    /// Of tenant, caller and key: callers do not share theirs, and those of two tenants may have the same name.
     name: [u8; 16],
     /// Of what is asked for.
     digest: [u8; 16],
@@ -30,13 +30,14 @@ pub(crate) enum Seen {
 impl Key {
     /// # Errors
     /// [`Error::Invalid`] for a key that is empty, longer than [`IDEMPOTENCY_KEY_MAX`] or not printable ASCII.
-    pub(crate) fn new(caller: &str, key: &str, asked: &[&[u8]]) -> Result<Self> {
+    pub(crate) fn new(tenant: Option<&str>, caller: &str, key: &str, asked: &[&[u8]]) -> Result<Self> {
         if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX || !key.bytes().all(|b| (0x20..0x7f).contains(&b)) {
             return Err(Error::invalid(format!(
                 "an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters; a random UUID is a good one"
             )));
         }
-        Ok(Self { name: hash(&[caller.as_bytes(), key.as_bytes()]), digest: hash(asked) })
+        let whose = tenant.into_iter().chain([caller, key]).map(str::as_bytes).collect::<Vec<_>>();
+        Ok(Self { name: hash(&whose), digest: hash(asked) })
     }
 
     /// As the scripts take it.
@@ -83,13 +84,17 @@ mod tests {
 
     #[test]
     fn callers_do_not_share_keys_and_parts_do_not_run_together() {
-        let key = |caller, key, asked: &[&[u8]]| Key::new(caller, key, asked).expect("a fair key");
+        let key = |caller, key, asked: &[&[u8]]| Key::new(None, caller, key, asked).expect("a fair key");
+        let of = |tenant, caller| Key::new(tenant, caller, "k", &[]).expect("a fair key");
+        assert_ne!(of(Some("t"), "a").name, of(None, "a").name);
+        assert_ne!(of(Some("t"), "a").name, of(Some("u"), "a").name);
+        assert_ne!(of(Some("t"), "a").name, key("t", "a", &[]).name);
         assert_eq!(key("a", "k", &[b"x"]), key("a", "k", &[b"x"]));
         assert_ne!(key("a", "k", &[b"x"]).name, key("b", "k", &[b"x"]).name);
         assert_ne!(key("ab", "c", &[]).name, key("a", "bc", &[]).name);
         assert_ne!(key("a", "k", &[b"xy", b"z"]).digest, key("a", "k", &[b"x", b"yz"]).digest);
         for bad in ["", "ä", "a\nb", &"x".repeat(256)] {
-            assert!(Key::new("a", bad, &[]).is_err(), "{bad}");
+            assert!(Key::new(None, "a", bad, &[]).is_err(), "{bad}");
         }
     }
 }

@@ -190,7 +190,8 @@ impl NewEvent {
     pub(crate) fn key_of_its_own(&self) -> Result<Option<Key>> {
         let Some((caller, key)) = &self.idempotency_key else { return Ok(None) };
         let told = Told { trace_id: String::new(), traceparent: None, ..self.told.clone() };
-        Key::new(caller, key, &[&codec::encode("event", &told, EVENT_BYTES_MAX)?]).map(Some)
+        let tenant = told.metadata.get("tenant").and_then(Value::as_str);
+        Key::new(tenant, caller, key, &[&codec::encode("event", &told, EVENT_BYTES_MAX)?]).map(Some)
     }
 
     /// Its type.

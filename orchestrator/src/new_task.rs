@@ -331,6 +331,7 @@ impl<T> NewTask<T> {
                     shown: args().clone(),
                     gate: true,
                     tenant: self.tenant.clone(),
+                    asked_by: None,
                 };
                 let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
                 Ok::<_, Error>(Asking { due_ms, gate: gate.map(Gate::digest).unwrap_or_default(), ..asking })
@@ -358,8 +359,7 @@ impl<T> NewTask<T> {
                 let whose = body.requested_by.as_deref().unwrap_or_default();
                 let header = format!("{queue} {} {}", self.priority, self.max_retries);
                 let when = format!("{:?} {:?}", self.delay.as_ref().map(Span::duration), self.run_at);
-                let tenant = body.tenant.as_deref().unwrap_or_default();
-                let key = Key::new(&format!("{tenant} {whose}"), key, &[header.as_bytes(), when.as_bytes(), &record])?;
+                let key = Key::new(body.tenant.as_deref(), whose, key, &[header.as_bytes(), when.as_bytes(), &record])?;
                 record.clear();
                 Some(key)
             }

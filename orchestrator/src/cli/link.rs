@@ -51,6 +51,10 @@ pub(super) async fn run(orch: &Orchestrator, command: &Link, out: &mut Output) -
     if own && !orch.config().approvals.self_approval {
         return Err(Failure::refused(format!("{} submitted the task and may not decide on it", approver.name)));
     }
+    let asks = approval.asked_by.as_deref().is_some_and(|own| approver.is_called(own));
+    if asks && !orch.config().approvals.self_approval {
+        return Err(Failure::refused(format!("{} asks this and may not decide on it", approver.name)));
+    }
     let token = tokens.mint_link(&approval, &approver, life)?;
     if !approver.is_meant(&approval.by) {
         // The gateway may know more roles of theirs than this command does.

@@ -66,6 +66,7 @@ fn approval() -> Value {
         "approved_by": "ada",
         "rejection_reason": null,
         "requested_by": "DEV",
+        "asked_by": null,
         "tenant": null,
         "expires_at": "2030-02-01T12:00:00Z",
         "payload_hash": "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",

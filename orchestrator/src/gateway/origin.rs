@@ -36,11 +36,8 @@ impl Origin {
             Some((name, port)) => (name, Some(port)),
             None => (rest, None),
         };
-        let label = |part: &str| {
-            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-        };
         let fits = ["http", "https"].contains(&scheme)
-            && name.split('.').all(label)
+            && name.split('.').all(is_label)
             && (!any_label || name.contains('.'))
             && port.is_none_or(|port| port.parse::<u16>().is_ok());
         if fits { Ok(Self { scheme: scheme.into(), rest: rest.into(), any_label }) } else { Err(wrong()) }
@@ -52,10 +49,14 @@ impl Origin {
         let Some((scheme, host)) = origin.split_once("://") else { return false };
         let rest = match self.any_label {
             false => Some(host),
-            true => host.split_once('.').filter(|(label, _)| !label.is_empty()).map(|(_, rest)| rest),
+            true => host.split_once('.').filter(|(label, _)| is_label(label)).map(|(_, rest)| rest),
         };
         scheme == self.scheme && rest == Some(&self.rest)
     }
+}
+
+fn is_label(part: &str) -> bool {
+    !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 impl FromStr for Origin {
@@ -90,6 +91,10 @@ mod tests {
             "https://a.example.com:8443",
             "https://evilexample.com",
             "https://.example.com",
+            "https://evil.com/x.example.com",
+            "https://evil/.example.com",
+            "https://me@x.example.com",
+            "https://evil?.example.com",
             "http://localhost",
             "null",
         ] {

@@ -232,19 +232,24 @@ impl Store {
         self.glance(redis::cmd("ZRANK").arg(self.keys().ready(queue)).arg(id.as_bytes())).await
     }
 
-    /// The first runnable tasks of a queue, in its order.
-    pub(crate) async fn front(&self, queue: &str, count: usize) -> Result<Vec<TaskId>> {
-        self.first_of(self.keys().ready(queue), count).await
+    /// Runnable tasks of a queue, in its order, behind the first `skip`.
+    pub(crate) async fn ready(&self, queue: &str, skip: usize, count: usize) -> Result<Vec<TaskId>> {
+        self.some_of(self.keys().ready(queue), skip, count).await
+    }
+
+    /// How many tasks of a queue are runnable.
+    pub(crate) async fn ready_count(&self, queue: &str) -> Result<usize> {
+        self.glance(redis::cmd("ZCARD").arg(self.keys().ready(queue))).await
     }
 
     /// The first tasks of a type that no worker handles, in their order.
     pub(crate) async fn shelf(&self, task_type: &str, count: usize) -> Result<Vec<TaskId>> {
-        self.first_of(self.keys().shelf(task_type), count).await
+        self.some_of(self.keys().shelf(task_type), 0, count).await
     }
 
-    async fn first_of(&self, key: String, count: usize) -> Result<Vec<TaskId>> {
+    async fn some_of(&self, key: String, skip: usize, count: usize) -> Result<Vec<TaskId>> {
         let mut command = redis::cmd("ZRANGE");
-        command.arg(key).arg(0).arg(count.saturating_sub(1));
+        command.arg(key).arg(skip).arg((skip + count).saturating_sub(1));
         let ids: Vec<Vec<u8>> = self.glance(&command).await?;
         Ok(ids.iter().filter_map(|id| TaskId::from_slice(id)).collect())
     }

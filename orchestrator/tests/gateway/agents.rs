@@ -237,6 +237,51 @@ async fn an_agent_asks_people_and_goes_on_with_their_decision() {
 }
 
 #[tokio::test]
+async fn a_claim_finds_its_type_behind_a_thousand_others() {
+    let gateway = gateway().await;
+    let others = (0..1100).map(|n| orchestrator::NewTask::<Value>::new("bugfix", &n));
+    gateway.orch.enqueue_all(others).await.unwrap();
+    let id = task(&gateway, json!({"type": "refactor", "payload": {}})).await;
+    let held = claim(&gateway, json!({"types": ["refactor"]}), "0s").await;
+    assert_eq!(held[0]["task"]["task_id"], json!(id), "both types have the same queue: {held:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_finds_its_task_on_the_shelf_behind_those_of_others() {
+    let gateway = gateway().await;
+    assert!(claim(&gateway, json!({"types": ["translate"]}), "0s").await.is_empty());
+    let queues = ["default".to_owned()];
+    let life = orchestrator::Incarnation::join(&gateway.orch, &queues, &[], orchestrator::LEASE).await.unwrap();
+    for tenant in ["beta", "acme"] {
+        let task = orchestrator::NewTask::<Value>::new("translate", &json!({})).tenant(tenant);
+        gateway.orch.enqueue(task).await.unwrap();
+        let stepped = life.step(&[], 1, &queues, None).await.unwrap();
+        life.shelve(&stepped.claims[0]).await.unwrap();
+    }
+    let key = gateway.orch.create_key("ann", Role::Agent, Some("acme"), None).await.unwrap().1.reveal().to_owned();
+    let claimed = gateway.post("/tasks/claim", &key, r#"{"types":["translate"]}"#).await;
+    assert_eq!(claimed.body["tasks"][0]["task"]["tenant"], "acme", "{claimed:?}");
+}
+
+#[tokio::test]
+async fn who_asks_does_not_answer() {
+    let gateway = gated(ApprovalPolicy::none(), config()).await;
+    let body = json!({"type": "faq", "payload": {}}).to_string();
+    let id = gateway.post("/tasks", "admin-key", &body).await.body["task_id"].as_str().unwrap().to_owned();
+    let held = claim(&gateway, json!({"types": ["faq"]}), "0s").await;
+    let ask = json!({"lease_token": held[0]["lease_token"], "question": "May I?", "show": {"to": "all"}});
+    let parked = lease(&gateway, &id, "park", ask).await;
+    let approval = parked.body["approval_id"].as_str().unwrap();
+    for word in ["approve", "reject"] {
+        let refused = gateway.post(&format!("/approvals/{approval}/{word}"), "agent-key", "").await;
+        refused.refuses(403, "AGENT asks this and may not decide on it");
+    }
+    let told = gateway.get(&format!("/approvals/{approval}"), "user-key").await;
+    assert_eq!(told.body["approval"]["asked_by"], "AGENT", "{told:?}");
+    assert_eq!(told.body["approval"]["status"], "pending");
+}
+
+#[tokio::test]
 async fn cancelling_reaches_the_agent_by_its_heartbeat() {
     let gateway = gateway().await;
     let id = task(&gateway, json!({"type": "faq", "payload": {}})).await;

@@ -234,3 +234,26 @@ async fn events_about_others_are_not_heard() {
         assert_eq!(all.next().await.expect("an event").data["payload"], payload);
     }
 }
+
+#[tokio::test]
+async fn idempotency_keys_of_two_tenants_callers_with_one_name_are_apart() {
+    let gateway = strict().await;
+    let keys = ["acme", "beta"]
+        .map(|tenant| tokens().mint_for("ada", Role::Agent, &[], Some(tenant), Duration::from_secs(60)).unwrap());
+    for (path, body, id) in
+        [("/tasks", PLAIN, "task_id"), ("/events/publish", r#"{"event_type":"deploy.done","payload":{}}"#, "event_id")]
+    {
+        let mut ids = Vec::new();
+        for key in &keys {
+            let bearer = format!("Bearer {key}");
+            let headers =
+                [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("Idempotency-Key", path)];
+            let first = gateway.send("POST", path, &headers, body.as_bytes()).await;
+            assert_eq!(first.status, 200, "another tenant's key is in nobody's way: {first:?}");
+            let again = gateway.send("POST", path, &headers, body.as_bytes()).await;
+            assert_eq!(again.body[id], first.body[id], "{again:?}");
+            ids.push(first.body[id].clone());
+        }
+        assert_ne!(ids[0], ids[1]);
+    }
+}
