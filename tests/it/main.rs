@@ -7,6 +7,7 @@ mod consumers_attacked;
 mod durable;
 mod events;
 mod faults;
+mod holds;
 mod listeners;
 mod listing;
 mod logs;
