@@ -16,6 +16,7 @@ mod metrics;
 mod model;
 mod races;
 mod sla;
+mod submitting;
 mod telling;
 mod telling_attacked;
 mod tenants;
