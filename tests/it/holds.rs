@@ -274,6 +274,11 @@ async fn a_lease_that_is_lost_in_between_is_told_with_how_the_task_stands() {
             "{outcome:?}"
         );
     }
+    // The generation is there, the task is not.
+    let id = task(&orch).await;
+    let holder = hold_of(&orch, "ann", id).await;
+    let _: () = raw().await.del(key(&orch, &format!("w:h:{id}:ann"))).await.unwrap();
+    assert!(is_conflict(&holder.renew(HOLD_LEASE_MIN).await));
 }
 
 #[task_handler("job", queue = "q", retries = 3, backoff = "fixed(1ms)")]
@@ -346,14 +351,17 @@ async fn agents_and_a_worker_race_and_each_task_ends_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_too_late_for_one_task_takes_the_next() {
-    let orch = orch().await;
-    orch.enqueue_all((0..20).map(|_| job())).await.unwrap();
-    let agents = (0..20).map(async |n| {
-        let agent = format!("a{n}");
-        orch.hold_next(&agent, &jobs(), 1, HOLD_LEASE_MIN, Duration::ZERO).await.unwrap()
-    });
-    let held: BTreeSet<TaskId> = join_all(agents).await.iter().flatten().map(|hold| hold.task.task_id).collect();
-    assert_eq!(held.len(), 20, "there was one for everybody");
+    // Many agents, and one that calls many times at once.
+    for agents in [20, 1] {
+        let orch = orch().await;
+        orch.enqueue_all((0..20).map(|_| job())).await.unwrap();
+        let calls = (0..20).map(async |n| {
+            let agent = format!("a{}", n % agents);
+            orch.hold_next(&agent, &jobs(), 1, HOLD_LEASE_MIN, Duration::ZERO).await.unwrap()
+        });
+        let held: BTreeSet<TaskId> = join_all(calls).await.iter().flatten().map(|hold| hold.task.task_id).collect();
+        assert_eq!(held.len(), 20, "there was one for every call of {agents} agents");
+    }
 }
 
 #[tokio::test]
