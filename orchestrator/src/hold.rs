@@ -410,7 +410,10 @@ impl Holder {
     /// As [`Holder::renew`]; [`Error::Invalid`] for a result of more than [`RESULT_BYTES_MAX`] bytes.
     pub async fn complete(&self, result: &Value) -> Result {
         let result = codec::encode("result", result, RESULT_BYTES_MAX)?;
-        let Some(Held { life, claim }) = self.held_or_ended(Status::Completed).await? else { return Ok(()) };
+        let Some(Held { life, claim }) = self.held_or_ended(Status::Completed).await? else {
+            self.leave_again().await;
+            return Ok(());
+        };
         let ticket = claim.ticket();
         self.end(&life, ticket, claim.complete(&result), Status::Completed).await
     }
@@ -423,11 +426,15 @@ impl Holder {
     pub async fn fail(&self, error: &str, retryable: bool, retry_in: Option<Duration>) -> Result<Status> {
         let held = match self.held_or_ended(Status::Failed).await {
             Err(Error::Conflict { .. }) if retryable && self.is_tried_again(error).await? => {
+                self.leave_again().await;
                 return Ok(Status::Pending);
             }
             held => held?,
         };
-        let Some(Held { life, claim }) = held else { return Ok(Status::Failed) };
+        let Some(Held { life, claim }) = held else {
+            self.leave_again().await;
+            return Ok(Status::Failed);
+        };
         let (failures, ticket) = (claim.failures() + 1, claim.ticket());
         if retryable && failures <= u32::from(claim.max_retries()) {
             let delay = retry_in.unwrap_or_else(|| Backoff::default().draw(failures)).min(HOLD_LEASE_MAX);
@@ -591,6 +598,11 @@ impl Holder {
         if let Err(error) = life.leave(&[self.id]).await {
             tracing::debug!(%error, task = %self.id, "an empty lease is left to be swept");
         }
+    }
+
+    /// Whose first call had no answer may not have come that far.
+    async fn leave_again(&self) {
+        self.leave(&Incarnation::outside(&self.orch.store, holder(&self.agent, self.id), 0)).await;
     }
 
     /// With how the task stands, when the agent has not got it any more.

@@ -291,6 +291,9 @@ impl World {
                 self.log.say(format!("    completed with {n}: {expected:?}"));
                 let reply = holder.complete(&json!(n)).await;
                 assert_eq!(kind(&reply), expected.map(drop), "{reply:?}");
+                if expected == Ok(None) {
+                    self.model.leave(worker, &[id]);
+                }
                 if let Ok(Some((seat, ticket))) = expected {
                     self.model.end_outside(
                         seat,
@@ -375,6 +378,9 @@ impl World {
         let reply = holder.fail(error, retryable, Some(Duration::from_millis(delay))).await;
         assert_eq!(kind(&reply), expected.map(drop), "{reply:?}");
         let Ok(grip) = expected else { return };
+        if grip.is_none() {
+            self.model.leave(worker, &[id]);
+        }
         if let Some((seat, ticket)) = grip {
             let entry = &self.model.tasks[&id];
             if retryable && entry.attempts < u32::from(entry.asked.max_retries) {
