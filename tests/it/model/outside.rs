@@ -73,6 +73,9 @@ impl IndexMut<usize> for Lives {
     }
 }
 
+/// Whose claim with which generation, and the claim.
+type Claimed = ((usize, u64), Ticket);
+
 /// What an agent was given.
 #[derive(Clone, Debug)]
 pub(crate) struct Grip {
@@ -137,7 +140,7 @@ impl Reference {
     }
 
     /// Its claim, if the agent has the task: at this epoch, if it proves one.
-    fn grip(&mut self, worker: usize, id: TaskId, epoch: Option<u32>) -> Result<((usize, u64), Ticket), &'static str> {
+    fn grip(&mut self, worker: usize, id: TaskId, epoch: Option<u32>) -> Result<Claimed, &'static str> {
         let Some(entry) = self.known(id) else { return Err(self.unknown(id)) };
         let ticket = entry.ticket();
         if entry.place != (Place::Held { worker }) || epoch.is_some_and(|epoch| epoch != ticket.epoch) {
@@ -160,7 +163,7 @@ impl Reference {
         id: TaskId,
         epoch: Option<u32>,
         end: Status,
-    ) -> Result<Option<((usize, u64), Ticket)>, &'static str> {
+    ) -> Result<Option<Claimed>, &'static str> {
         match (self.grip(worker, id, epoch), epoch) {
             (Err("Conflict"), Some(_)) if self.ended_at(id, epoch, end) => Ok(self.meet("an end was said again", None)),
             (Err("Conflict"), None) if self.holdable(worker, id) == "held" => {
