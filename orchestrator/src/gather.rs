@@ -13,6 +13,9 @@ use crate::{Error, Orchestrator, Result, TaskId};
 /// Tasks of one shared call at most: more would keep others from Redis for too long.
 const SHARED_MAX: usize = 200;
 
+/// How often others get the chance to come along with one call.
+const YIELDS_MAX: usize = 8;
+
 /// A task, and whoever waits to hear under which id it is stored.
 type Waiting = (Draft, oneshot::Sender<Result<TaskId>>);
 
@@ -23,6 +26,10 @@ pub(crate) struct Gatherer(Mutex<HashMap<String, Vec<Waiting>>>);
 impl Gatherer {
     fn with<R>(&self, act: impl FnOnce(&mut HashMap<String, Vec<Waiting>>) -> R) -> R {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn waiting(&self, queue: &str) -> usize {
+        self.with(|waiting| waiting.get(queue).map_or(0, Vec::len))
     }
 
     /// The next ones of a queue; the entry goes when there are none.
@@ -80,8 +87,15 @@ impl Drop for Sending {
 
 async fn send_all(mut sending: Sending) {
     loop {
-        // Whoever is about to submit gets the chance to come along; when nobody is, this costs nothing.
-        tokio::task::yield_now().await;
+        // Whoever is about to submit gets the chance to come along, as long as some do; when nobody is, this costs nothing.
+        let mut waiting = 0;
+        for _ in 0..YIELDS_MAX {
+            let before = std::mem::replace(&mut waiting, sending.orch.gatherer.waiting(&sending.queue));
+            if waiting == before {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
         let (drafts, tells): (Vec<_>, Vec<_>) = sending.orch.gatherer.next(&sending.queue).into_iter().unzip();
         let mut batch: Vec<(usize, Draft)> = drafts.into_iter().enumerate().collect();
         if batch.is_empty() {

@@ -190,7 +190,7 @@ impl Orchestrator {
         types.iter().try_for_each(|name| crate::router::check_name("task type", name))?;
         queues.iter().try_for_each(|name| crate::router::check_name("queue", name))?;
         let queues = match queues.as_slice() {
-            [] => crate::submit::homes(self, types).await?,
+            [] => crate::submit::homes(self, types, wanted.tenant.is_none()).await?,
             named => named.to_vec(),
         };
         if queues.len() > QUEUES_MAX {
@@ -408,8 +408,12 @@ impl Holder {
     ///
     /// # Errors
     /// As [`Holder::renew`]; [`Error::Invalid`] for a result of more than [`RESULT_BYTES_MAX`] bytes.
-    pub async fn complete(&self, result: &Value) -> Result {
-        let result = codec::encode("result", result, RESULT_BYTES_MAX)?;
+    pub async fn complete(&self, result: Value) -> Result {
+        // From here on only the bytes are held: read JSON takes many times their room.
+        let result = {
+            let value = result;
+            codec::encode("result", &value, RESULT_BYTES_MAX)?
+        };
         let Some(Held { life, claim }) = self.held_or_ended(Status::Completed).await? else {
             self.leave_again().await;
             return Ok(());
@@ -478,6 +482,9 @@ impl Holder {
     ) -> Result<Answer> {
         crate::journal::check_entry_name(name)?;
         let Held { life, claim } = self.held().await?;
+        if self.orch.store.generation(life.name()).await? != Some(life.generation()) {
+            return Err(self.lost().await);
+        }
         let asking = Asking::about(&claim, shown, question, form, terms)?.asked_by(&self.agent);
         let hash = hash_bytes(asking.hash());
         let journal = life.journal(claim.ticket()).await?;

@@ -218,7 +218,7 @@ fn route<T>(
 
 /// The queues where tasks of these types go, whatever their priority and source; each once. Whoever asks for a type handles
 /// it: one that nobody knew becomes known, so that it can be submitted.
-pub(crate) async fn homes(orch: &Orchestrator, types: &[String]) -> Result<Vec<String>> {
+pub(crate) async fn homes(orch: &Orchestrator, types: &[String], may_tell: bool) -> Result<Vec<String>> {
     let known = orch.offers.table(orch).await?;
     let mut homes: Vec<String> = Vec::new();
     for task_type in types {
@@ -226,6 +226,11 @@ pub(crate) async fn homes(orch: &Orchestrator, types: &[String]) -> Result<Vec<S
         let offered = known.offers.get(task_type).map(|offer| offer.queue.clone());
         own.extend(offered.or_else(|| built_in(task_type).map(Into::into)));
         if own.is_empty() {
+            if !may_tell {
+                return Err(Error::invalid(format!(
+                    "`{task_type}` is no task type that is known here; whoever belongs to no tenant makes types known, by claiming them"
+                )));
+            }
             let offer = Offer { task_type: task_type.clone(), queue: QUEUE_DEFAULT.into(), ..Offer::default() };
             orch.store.offer(task_type, &crate::codec::encode("offer", &offer, 64 * 1024)?, OFFERS_MAX).await?;
             orch.offers.forget();

@@ -134,10 +134,10 @@ async fn worked(agent: &Orchestrator, id: TaskId) {
     let decided = question(&last).await.unwrap();
     assert!(matches!(&decided, Answer::Decided { by, .. } if by == "bob"), "{decided:?}");
     for stale in [&first, &second, &third] {
-        assert!(is_conflict(&stale.complete(&json!("stale")).await), "an end of what it has not got any more");
+        assert!(is_conflict(&stale.complete(json!("stale")).await), "an end of what it has not got any more");
     }
     for _ in 0..2 {
-        insist(async || last.complete(&json!("done")).await).await.expect("said twice it is what it was");
+        insist(async || last.complete(json!("done")).await).await.expect("said twice it is what it was");
     }
     assert!(is_conflict(&last.fail("no", false, None).await), "another end than the one it was");
 }
@@ -190,7 +190,7 @@ async fn a_call_that_comes_late_or_twice_changes_nothing() {
             "release" => holder.release().await.map(drop),
             "renew" => holder.renew(HOLD_LEASE_MIN).await.map(drop),
             "leave" => holder.release().await.map(drop),
-            _ => holder.complete(&json!("first")).await,
+            _ => holder.complete(json!("first")).await,
         };
         line.struck(1).await;
         if said.is_err() {
@@ -207,7 +207,7 @@ async fn a_call_that_comes_late_or_twice_changes_nothing() {
             let other = hold_of(&orch, "bob", id).await;
             line.deliver().await;
             assert_eq!(status(&orch, id).await, Status::InProgress, "after a late {script}");
-            other.complete(&json!("first")).await.unwrap_or_else(|error| panic!("after a late {script}: {error}"));
+            other.complete(json!("first")).await.unwrap_or_else(|error| panic!("after a late {script}: {error}"));
         }
         let task = orch.get(id).await.unwrap();
         assert_eq!((task.status, task.result), (Status::Completed, Some(json!("first"))), "after a late {script}");
@@ -232,7 +232,7 @@ async fn the_late_leave_of_an_agent_takes_its_next_hold_from_nobody() {
         line.deliver().await;
         holder.renew(HOLD_LEASE_MIN).await.expect("its own");
         assert!(orch.get(id).await.unwrap().started_at.is_some());
-        holder.complete(&json!(1)).await.expect("its own");
+        holder.complete(json!(1)).await.expect("its own");
         assert_eq!(left_of_agents(&orch).await, Vec::<String>::new());
     }
 }
@@ -249,7 +249,7 @@ async fn a_worker_that_tells_late_what_it_has_left_takes_it_from_no_agent() {
     worker.beat(&[], &[id]).await.unwrap();
     holder.renew(HOLD_LEASE_MIN).await.expect("the agent has it");
     assert_eq!(worker.leave(&[id]).await.unwrap(), 0);
-    holder.complete(&json!(1)).await.expect("the agent has it");
+    holder.complete(json!(1)).await.expect("the agent has it");
 }
 
 #[tokio::test]
@@ -264,7 +264,7 @@ async fn a_lease_that_is_lost_in_between_is_told_with_how_the_task_stands() {
         holder.progress(0.5, "", HOLD_LEASE_MIN).await.map(drop),
         holder.fail("no", true, None).await.map(drop),
         holder.fail("no", false, None).await.map(drop),
-        holder.complete(&json!(1)).await,
+        holder.complete(json!(1)).await,
         holder.release().await.map(drop),
         holder.ask("q", "?", json!(1), Vec::new(), Terms::default()).await.map(drop),
     ];
@@ -314,7 +314,7 @@ async fn agents_and_a_worker_race_and_each_task_ends_once() {
                             stale.push((agent, id, token));
                         }
                         _ => {
-                            holder.complete(&json!(agent)).await.unwrap();
+                            holder.complete(json!(agent)).await.unwrap();
                             assert!(ended.insert(id), "ended twice");
                         }
                     }
@@ -337,7 +337,7 @@ async fn agents_and_a_worker_race_and_each_task_ends_once() {
     until("the end", || async { (orch.stats().await.unwrap().total_tasks == 0).then_some(()) }).await;
     running.stop().await.unwrap();
     for (agent, id, token) in stale {
-        assert!(is_conflict(&orch.holder(agent, id, Some(token)).complete(&json!("stale")).await));
+        assert!(is_conflict(&orch.holder(agent, id, Some(token)).complete(json!("stale")).await));
     }
     for id in ids {
         let task = orch.get(id).await.unwrap();
@@ -404,7 +404,7 @@ async fn the_third_silence_over_a_task_is_poison() {
         let task = orch.get(id).await.unwrap();
         assert_eq!(u64::from(task.crashes), crash);
         assert_eq!(task.status, if crash < 3 { Status::Assigned } else { Status::Failed });
-        assert!(is_conflict(&silent.complete(&json!("late")).await), "its end comes too late");
+        assert!(is_conflict(&silent.complete(json!("late")).await), "its end comes too late");
         assert!(is_conflict(&silent.renew(HOLD_LEASE_MIN).await));
         assert_eq!(left_of_agents(&orch).await, Vec::<String>::new());
         worker.leave(&[]).await.unwrap();
@@ -424,7 +424,7 @@ async fn a_gateway_takes_back_what_an_agent_is_silent_about() {
     until("the rescue", || async { (status(&orch, id).await == Status::Assigned).then_some(()) }).await;
     assert_eq!(orch.get(id).await.unwrap().crashes, 1);
     assert!(chrono::Utc::now() >= hold.expires_at, "not before its end");
-    assert!(is_conflict(&orch.holder("ann", id, Some(hold.token)).complete(&json!(1)).await));
+    assert!(is_conflict(&orch.holder("ann", id, Some(hold.token)).complete(json!(1)).await));
     rescuing.abort();
 }
 
@@ -442,7 +442,7 @@ async fn a_jump_of_the_clock_robs_nobody_of_a_long_lease() {
         assert_eq!(worker.rescue().await.unwrap(), 0, "it was to last for a day");
     }
     holder.renew(HOLD_LEASE_MIN).await.expect("it has the task still");
-    holder.complete(&json!(1)).await.expect("it has the task still");
+    holder.complete(json!(1)).await.expect("it has the task still");
 }
 
 #[tokio::test]
@@ -495,7 +495,7 @@ async fn nobody_takes_a_task_past_its_gate() {
     let refused = orch.hold("ann", id, HOLD_LEASE_MIN).await.unwrap_err().to_string();
     assert!(refused.contains("is blocked"), "{refused}");
     assert!(orch.hold_next("ann", &jobs(), 9, HOLD_LEASE_MIN, Duration::ZERO).await.unwrap().is_empty());
-    assert!(is_conflict(&orch.holder("ann", id, None).complete(&json!(1)).await), "nor ends it by the name alone");
+    assert!(is_conflict(&orch.holder("ann", id, None).complete(json!(1)).await), "nor ends it by the name alone");
     let approval = orch.get(id).await.unwrap().approval_id.unwrap();
     orch.decide(approval, &Ballot::approve(Approver::named("bob"))).await.unwrap();
     assert_eq!(orch.hold_next("ann", &jobs(), 9, HOLD_LEASE_MIN, Duration::ZERO).await.unwrap().len(), 1);
@@ -521,7 +521,7 @@ async fn the_clock_of_a_task_turns_for_agents_as_for_workers() {
     at(70).await;
     let holder = hold_of(&orch, "ann", id).await;
     at(100).await;
-    holder.complete(&json!(1)).await.unwrap();
+    holder.complete(json!(1)).await.unwrap();
     let clock = orch.get(id).await.unwrap().sla_clock.unwrap();
     assert_eq!([clock.queue_ms, clock.machine_ms, clock.human_ms], [20_000, 50_000, 30_000]);
 }

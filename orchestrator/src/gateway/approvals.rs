@@ -257,7 +257,7 @@ pub(super) async fn delegate(
     gateway.check_approval(&caller, id).await?;
     let asked: Option<DelegateBody> = gateway.read_optional(request).await?;
     let to = asked.ok_or_else(|| unfit("say to whom: {\"to\": \"bob\"} or {\"to\": \"role:lead\"}"))?.to;
-    gateway.orch.delegate(id, &approver, &to).await.map_err(|error| unsure(&error))?;
+    gateway.change(gateway.orch.delegate(id, &approver, &to)).await.map_err(|error| unsure(&error))?;
     let message = format!("Delegated to {to} by {}", caller.name);
     let (status, votes, quorum) = (ApprovalStatus::Pending, None, None);
     Ok(Json(ApprovalAnswer { success: true, approval_id: id, message, status, votes, quorum }))
@@ -269,7 +269,7 @@ async fn decide(
     name: &str,
     ballot: Ballot,
 ) -> Result<Json<ApprovalAnswer>, Problem> {
-    let decided = gateway.orch.decide(id, &ballot).await.map_err(|error| unsure(&error))?;
+    let decided = gateway.change(gateway.orch.decide(id, &ballot)).await.map_err(|error| unsure(&error))?;
     let message = told(&decided, name);
     let (status, votes, quorum) = match decided {
         Decided::Done(status) => (status, None, None),

@@ -110,7 +110,9 @@ async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Re
     edge.counts.answered(&method, route, status, full, took);
     let (caller, ms) = (caller.map_or_else(String::new, |caller| caller.name), took.as_millis() as u64);
     let _within = span.entered();
-    if status.is_server_error() {
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(%method, route, status = status.as_u16(), ms, caller, "answered");
+    } else if status.is_server_error() {
         tracing::error!(%method, route, status = status.as_u16(), ms, caller, "answered");
     } else {
         tracing::info!(%method, route, status = status.as_u16(), ms, caller, "answered");

@@ -108,7 +108,7 @@ pub(super) async fn publish(
         }
         None => event,
     };
-    let event_id = gateway.orch.publish(&event).await.map_err(|error| refused(&error))?;
+    let event_id = gateway.change(gateway.orch.publish(&event)).await.map_err(|error| refused(&error))?;
     let message = format!("Event published: {event_type}");
     Ok(Json(EventPublished { success: true, event_type, event_id, message }))
 }

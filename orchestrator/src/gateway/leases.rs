@@ -198,8 +198,8 @@ pub(super) async fn heartbeat(
 ) -> Result<Json<LeaseRenewed>, Problem> {
     let (id, HeartbeatBody { lease_token, lease }) = asked(&gateway, &caller, id, request).await?;
     let lease = lease.map_or(Ok(LEASE_DEFAULT), |lease| lease.duration())?;
-    let renewed = holder(&gateway, &caller, id, &lease_token)?.renew(lease).await;
-    Ok(renewed_as(id, moved(&gateway, id, renewed).await?))
+    let holder = holder(&gateway, &caller, id, &lease_token)?;
+    Ok(renewed_as(id, moved(&gateway, id, holder.renew(lease)).await?))
 }
 
 /// Tell how far a task is
@@ -222,8 +222,8 @@ pub(super) async fn progress(
 ) -> Result<Json<LeaseRenewed>, Problem> {
     let (id, ProgressBody { lease_token, progress, note, lease }) = asked(&gateway, &caller, id, request).await?;
     let lease = lease.map_or(Ok(LEASE_DEFAULT), |lease| lease.duration())?;
-    let renewed = holder(&gateway, &caller, id, &lease_token)?.progress(progress, &note, lease).await;
-    Ok(renewed_as(id, moved(&gateway, id, renewed).await?))
+    let holder = holder(&gateway, &caller, id, &lease_token)?;
+    Ok(renewed_as(id, moved(&gateway, id, holder.progress(progress, &note, lease)).await?))
 }
 
 /// Complete a task
@@ -245,8 +245,8 @@ pub(super) async fn complete(
     request: Request,
 ) -> Result<Json<TaskMoved>, Problem> {
     let (id, CompleteBody { lease_token, result }) = asked(&gateway, &caller, id, request).await?;
-    let done = holder(&gateway, &caller, id, &lease_token)?.complete(&result).await;
-    moved(&gateway, id, done).await?;
+    let holder = holder(&gateway, &caller, id, &lease_token)?;
+    moved(&gateway, id, holder.complete(result)).await?;
     Ok(stands(id, Status::Completed))
 }
 
@@ -270,8 +270,8 @@ pub(super) async fn fail(
 ) -> Result<Json<TaskMoved>, Problem> {
     let (id, FailBody { lease_token, error, retryable, retry_in }) = asked(&gateway, &caller, id, request).await?;
     let retry_in = retry_in.map(|span| span.duration()).transpose()?;
-    let failed = holder(&gateway, &caller, id, &lease_token)?.fail(&error, retryable, retry_in).await;
-    Ok(stands(id, moved(&gateway, id, failed).await?))
+    let holder = holder(&gateway, &caller, id, &lease_token)?;
+    Ok(stands(id, moved(&gateway, id, holder.fail(&error, retryable, retry_in)).await?))
 }
 
 /// Give a task back
@@ -293,8 +293,8 @@ pub(super) async fn release(
     request: Request,
 ) -> Result<Json<TaskMoved>, Problem> {
     let (id, ReleaseBody { lease_token }) = asked(&gateway, &caller, id, request).await?;
-    let released = holder(&gateway, &caller, id, &lease_token)?.release().await;
-    Ok(stands(id, moved(&gateway, id, released).await?))
+    let holder = holder(&gateway, &caller, id, &lease_token)?;
+    Ok(stands(id, moved(&gateway, id, holder.release()).await?))
 }
 
 /// Ask people
@@ -323,8 +323,8 @@ pub(super) async fn park(
     let terms = Terms { by: asked.by, quorum: asked.quorum.unwrap_or(1), expires_ms, remind_ms, escalate: None };
     let name = asked.name.as_deref().unwrap_or(QUESTION);
     let holder = holder(&gateway, &caller, id, &asked.lease_token)?;
-    let answer = holder.ask(name, &asked.question, asked.show, asked.form, terms).await;
-    let (status, approval_id, decision) = match moved(&gateway, id, answer).await? {
+    let asking = holder.ask(name, &asked.question, asked.show, asked.form, terms);
+    let (status, approval_id, decision) = match moved(&gateway, id, asking).await? {
         Answer::Asked(approval) => (Status::Blocked, approval, None),
         Answer::Decided { approval, status, by, note, form } => {
             (Status::InProgress, approval, Some(Answered { status, by, note, form }))

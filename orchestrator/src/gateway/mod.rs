@@ -145,8 +145,11 @@ use crate::{Error, Orchestrator, Result};
 /// Longest wait for Redis when a request only reads.
 const READ_TIME: Duration = Duration::from_secs(5);
 
+/// Longest wait for Redis when a request changes something: clients who wait for ten seconds are still told.
+const CHANGE_TIME: Duration = Duration::from_secs(8);
+
 /// Bodies that are held as read JSON at the same time; a mebibyte of text can take 35 of them.
-const ROOM: usize = 64;
+const ROOM: usize = 16;
 
 /// What the routes share. The router copies it for every request, so a copy is a pointer.
 #[derive(Clone, Debug)]
@@ -244,6 +247,14 @@ impl Gateway {
     async fn ask<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::time::timeout(READ_TIME, call).await.unwrap_or_else(|_| {
             Err(Error::Unavailable { reason: format!("no answer within {READ_TIME:?}"), source: None })
+        })
+    }
+
+    /// A call that changes something. It goes on being repeated for longer than this where others wait for it too; whether
+    /// it was done is then not known here.
+    async fn change<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::time::timeout(CHANGE_TIME, call).await.unwrap_or_else(|_| {
+            Err(Error::Unavailable { reason: format!("no answer within {CHANGE_TIME:?}"), source: None })
         })
     }
 

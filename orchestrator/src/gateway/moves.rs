@@ -79,8 +79,8 @@ pub(super) async fn report(
     };
     let ReportBody { result } = gateway.read_optional(request).await?.unwrap_or_default();
     let report = Report { gateway: &gateway, agent: &caller.name, id };
-    let reported = report.make(status, error, retryable, lease, &result).await;
-    Ok(stands(id, moved(&gateway, id, reported).await?))
+    let reporting = report.make(status, error, retryable, lease, result);
+    Ok(stands(id, moved(&gateway, id, reporting).await?))
 }
 
 /// How an agent says that a task stands.
@@ -111,7 +111,7 @@ impl Report<'_> {
         error: &str,
         retryable: bool,
         lease: Duration,
-        result: &Value,
+        result: Value,
     ) -> crate::Result<Status> {
         let orch = &self.gateway.orch;
         let holder = orch.holder(self.agent, self.id, None);
@@ -154,8 +154,7 @@ pub(super) async fn cancel(
 ) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
     gateway.check_task(&caller, id).await?;
-    let cancelled = gateway.orch.cancel(id).await;
-    Ok(stands(id, moved(&gateway, id, cancelled).await?))
+    Ok(stands(id, moved(&gateway, id, gateway.orch.cancel(id)).await?))
 }
 
 /// Retry a task
@@ -176,7 +175,6 @@ pub(super) async fn retry(
 ) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
     gateway.check_task(&caller, id).await?;
-    let retried = gateway.orch.retry_by(id, &caller.name).await;
-    moved(&gateway, id, retried).await?;
+    moved(&gateway, id, gateway.orch.retry_by(id, &caller.name)).await?;
     Ok(stands(id, Status::Assigned))
 }

@@ -2,7 +2,9 @@
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -66,9 +68,9 @@ pub(super) async fn create(
     Extension(caller): Extension<Caller>,
     headers: HeaderMap,
     request: Request,
-) -> Result<Json<TaskCreated>, Problem> {
+) -> Result<Response, Problem> {
     let (asked, place) = gateway.read_body::<NewTaskBody>(request).await?;
-    check_known(&gateway, &asked.task_type).await?;
+    check_known(&gateway, &caller, &asked.task_type).await?;
     let parent = match asked.parent_task_id {
         Some(parent) => Some(parent_of(&gateway, &caller, parent).await?),
         None => None,
@@ -84,16 +86,25 @@ pub(super) async fn create(
         Some(key) => task.idempotency_key(key),
         None => task,
     };
-    let Submitted { id, task, .. } = gateway.orch.submit(task).await.map_err(|error| refused(&error))?;
+    let Submitted { id, task, .. } =
+        gateway.change(gateway.orch.submit(task)).await.map_err(|error| refused(&error))?;
     gateway.metrics.counts.created(&task_type);
-    Ok(Json(task.map(created).unwrap_or_else(|| TaskCreated {
+    let told = task.map(created).unwrap_or_else(|| TaskCreated {
         success: true,
         task_id: id,
         message: "Task created".into(),
         task: None,
         approval_id: None,
-    })))
+    });
+    // As `Json` would write it, but at once into enough room.
+    let mut text = Vec::with_capacity(TOLD_BYTES);
+    serde_json::to_writer(&mut text, &told)
+        .map_err(|error| Problem::of(&Error::Corrupt { what: format!("the task cannot be told: {error}") }))?;
+    Ok(([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response())
 }
+
+/// About as much as a task without much of a payload takes.
+const TOLD_BYTES: usize = 2048;
 
 /// The key under which the request is carried out once.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
@@ -140,8 +151,12 @@ pub(super) async fn read(
 }
 
 /// What came of a move; one that the task's state does not allow is told with that state.
-pub(super) async fn moved<T>(gateway: &Gateway, id: TaskId, outcome: crate::Result<T>) -> Result<T, Problem> {
-    let error = match outcome {
+pub(super) async fn moved<T>(
+    gateway: &Gateway,
+    id: TaskId,
+    moving: impl Future<Output = crate::Result<T>>,
+) -> Result<T, Problem> {
+    let error = match gateway.change(moving).await {
         Ok(moved) => return Ok(moved),
         Err(error) => error,
     };
@@ -177,7 +192,7 @@ pub(super) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<TaskId, P
 }
 
 /// Refuses a type that is not built in, has no rule and was published by no worker.
-async fn check_known(gateway: &Gateway, task_type: &str) -> Result<(), Problem> {
+async fn check_known(gateway: &Gateway, caller: &Caller, task_type: &str) -> Result<(), Problem> {
     if crate::built_in(task_type).is_some() || gateway.has_rule(task_type) {
         return Ok(());
     }
@@ -185,8 +200,9 @@ async fn check_known(gateway: &Gateway, task_type: &str) -> Result<(), Problem> 
     if offers.contains_key(task_type) {
         return Ok(());
     }
-    let mut known: Vec<&str> =
-        BUILT_IN.iter().map(|(known, _)| *known).chain(offers.keys().map(String::as_str)).collect();
+    let mut known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+    // What others work on is no tenant's business.
+    known.extend(offers.keys().map(String::as_str).filter(|_| caller.tenant.is_none()));
     known.sort_unstable();
     known.dedup();
     let hint = crate::nearest(task_type, &known).map(|near| format!(" Did you mean `{near}`?")).unwrap_or_default();

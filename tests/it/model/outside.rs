@@ -292,7 +292,7 @@ impl World {
             5..=7 => {
                 let expected = self.model.grip_to_end(worker, id, epoch, Status::Completed);
                 self.log.say(format!("    completed with {n}: {expected:?}"));
-                let reply = holder.complete(&json!(n)).await;
+                let reply = holder.complete(json!(n)).await;
                 assert_eq!(kind(&reply), expected.map(drop), "{reply:?}");
                 if expected == Ok(None) {
                     self.model.leave(worker, &[id]);
