@@ -19,6 +19,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+/// As the program has it.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const CLIENTS: usize = 32;
 const ROUNDS: usize = 9;
 const ROUND: Duration = Duration::from_secs(2);
@@ -106,7 +110,7 @@ async fn main() {
     gateway.rate_limits = RateLimits::none();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ours = listener.local_addr().unwrap().port();
-    let beside = Router::new().route("/bare", post(bare)).with_state(link.clone());
+    let beside = Some(("/bare", post(bare).with_state(link.clone())));
     tokio::spawn(serve_beside(beside, orch, gateway, listener, std::future::pending()));
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -2,6 +2,10 @@
 
 mod cli;
 
+/// A gateway makes and drops many small things on all its threads, which the system's allocator does one at a time.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> std::process::ExitCode {
     cli::main()
 }

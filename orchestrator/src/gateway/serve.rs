@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::MethodRouter;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,7 +22,7 @@ use tokio::task::JoinSet;
 
 use super::address::Peer;
 use super::body::Bounds;
-use super::caller::Judge;
+use super::caller::{Judge, require};
 use super::deliver::keep_delivering;
 use super::edge::Edge;
 use super::limit::Limiter;
@@ -48,13 +50,13 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) {
-    serve_beside(Router::new(), orch, config, listener, shutdown).await;
+    serve_beside(None, orch, config, listener, shutdown).await;
 }
 
-/// [`serve`], with routes of somebody else's behind the same edge: for measuring what a handler of ours costs.
+/// [`serve`], with a route of somebody else's behind the same edge, for agents: for measuring what a handler of ours costs.
 #[doc(hidden)]
 pub async fn serve_beside(
-    others: Router,
+    other: Option<(&str, MethodRouter)>,
     orch: Orchestrator,
     config: GatewayConfig,
     listener: TcpListener,
@@ -92,8 +94,12 @@ pub async fn serve_beside(
     let stored = Some(StoredKeys::new(gateway.orch.clone()));
     let judge = Arc::new(Judge { keys: config.keys.clone(), tokens: config.tokens.clone(), stored });
     let (routes, _) = table(&judge, config.approver_role.max(Role::Agent), config.metrics_role).split();
+    let mut routes = routes.with_state(gateway);
+    if let Some((path, other)) = other {
+        routes = routes.route(path, other.route_layer(from_fn_with_state((judge, Role::Agent), require)));
+    }
     let router = edge::around(
-        routes.with_state(gateway).merge(others),
+        routes,
         Edge {
             request_timeout: config.request_timeout,
             limiter: Some(limiter),

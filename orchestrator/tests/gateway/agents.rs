@@ -228,6 +228,10 @@ async fn an_agent_asks_people_and_goes_on_with_their_decision() {
     assert_eq!((answered.status, &answered.body["status"]), (200, &json!("in_progress")), "{answered:?}");
     let decision = json!({"status": "approved", "by": "ADMIN", "note": "fine", "form": {"subject": "News"}});
     assert_eq!(answered.body["decision"], decision);
+    // The decision is for whoever has the lease.
+    let (epoch, _) = held[0]["lease_token"].as_str().unwrap().split_once('-').unwrap();
+    let forged = lease(&gateway, &id, "park", ask(&json!(format!("{epoch}-0000000000000000")))).await;
+    forged.refuses(409, "the lease is over");
     // What is shown now is something else: it is asked anew.
     let mut other = ask(&held[0]["lease_token"]);
     other["show"] = json!({"to": "nobody"});

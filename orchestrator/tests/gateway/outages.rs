@@ -21,6 +21,7 @@ async fn a_redis_that_is_away_is_told_and_its_return_is_noticed() {
     assert!(started.elapsed() < Duration::from_secs(10), "health does not hang: {:?}", started.elapsed());
     assert_eq!(gateway.send("GET", "/livez", &[], b"").await.status, 200);
     let path = format!("/tasks/{id}");
+    let started = Instant::now();
     let (create, read, stats) =
         tokio::join!(gateway.create(TASK), gateway.get(&path, "user-key"), gateway.get("/stats", "user-key"));
     create.refuses(503, "Whether the task was stored is not known");
@@ -28,6 +29,7 @@ async fn a_redis_that_is_away_is_told_and_its_return_is_noticed() {
         answer.refuses(503, "Redis does not serve now");
         assert!(answer.headers.contains_key("retry-after"));
     }
+    assert!(started.elapsed() < Duration::from_secs(11), "who waits ten seconds is told: {:?}", started.elapsed());
     redis.restart();
     let started = Instant::now();
     while gateway.send("GET", "/health", &[], b"").await.status != 200 {

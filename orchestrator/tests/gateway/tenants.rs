@@ -257,3 +257,16 @@ async fn idempotency_keys_of_two_tenants_callers_with_one_name_are_apart() {
         assert_ne!(ids[0], ids[1]);
     }
 }
+
+#[tokio::test]
+async fn a_tenant_makes_no_types_known_and_is_told_none_of_others() {
+    let (gateway, acme, _) = tenants().await;
+    let claimed = gateway.post("/tasks/claim", "agent-key", r#"{"types":["secret_project"]}"#).await;
+    assert_eq!(claimed.status, 200, "{claimed:?}");
+    let refused = gateway.post("/tasks", &acme, r#"{"type":"nope","payload":{}}"#).await;
+    refused.refuses(400, "`nope` is no known task type");
+    assert!(refused.text.contains("bugfix") && !refused.text.contains("secret_project"), "{refused:?}");
+    gateway.post("/tasks/claim", &acme, r#"{"types":["invented"]}"#).await.refuses(422, "`invented` is no task type");
+    let fair = gateway.post("/tasks/claim", &acme, r#"{"types":["secret_project","faq"]}"#).await;
+    assert_eq!(fair.status, 200, "{fair:?}");
+}
