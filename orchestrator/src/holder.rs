@@ -88,7 +88,7 @@ impl Holder {
         Ok(Renewed { expires_at: instant(ends_ms), cancel_requested })
     }
 
-    /// Tells how far the task is, from 0 to 1, with a note of at most [`PROGRESS_NOTE_MAX`] bytes, and extends the lease.
+    /// Tells how far the task is, from 0 to 1, with a note of at most [`PROGRESS_NOTE_MAX`](crate::PROGRESS_NOTE_MAX) bytes, and extends the lease.
     /// The task shows it, and the event `task.progress` tells it.
     ///
     /// # Errors

@@ -15,6 +15,9 @@ const KEY: &str = "an-agents-key-for-the-tests";
 /// Bytes of memory that the program may take at most. Fifty requests of 20 MB each would be a gigabyte.
 const MEMORY_MAX: u64 = 400 << 20;
 
+/// A head, and what follows it so many times.
+type Request = (String, Vec<u8>, usize);
+
 /// Sends a head and then `piece` so often; what comes back, up to the end of the connection.
 async fn send(port: u16, head: &str, piece: &[u8], times: usize) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -74,7 +77,7 @@ async fn hostile_requests_are_refused_in_bounded_memory_and_the_program_serves_o
     let wide = format!(r#"{{"type":"faq","payload":[{}0]}}"#, "0,".repeat(500_000));
     let sized = |body: &str| (head(&format!("Content-Length: {}\r\n", body.len())), body.as_bytes().to_vec(), 1);
     let twenty = 20 << 20;
-    let tries: Vec<(&str, (String, Vec<u8>, usize))> = vec![
+    let tries: Vec<(&str, Request)> = vec![
         ("413", (head(&format!("Content-Length: {twenty}\r\n")), piece.clone(), twenty / piece.len())),
         ("413", (head("Transfer-Encoding: chunked\r\n"), chunk, twenty / piece.len())),
         ("413", (head("Content-Length: 4294967296\r\n"), piece.clone(), 64)),
