@@ -452,7 +452,8 @@ impl World {
             decision: Decision::default(),
         };
         let entry = Entry { order, side_by_side: false, code: 0, digest: [0; 8], noted };
-        let question = Question { terms, own, hash, due: 0, form };
+        let asker = self.model.workers[worker].name.splitn(3, ':').last().unwrap_or_default().to_owned();
+        let question = Question { terms, own, asker, hash, due: 0, form };
         let outcome = self.model.park(seat, ticket, &Waiting::Person(name.into(), entry, question), &[]);
         match outcome.expect("a lease") {
             None => assert_eq!(kind(&reply), Err("Invalid"), "a full journal: {reply:?}"),

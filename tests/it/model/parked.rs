@@ -20,6 +20,8 @@ pub(crate) struct Question {
     pub(crate) terms: Terms,
     /// Who asked for the task; empty for nobody.
     pub(crate) own: String,
+    /// The agent outside that asks; empty for a handler or a gate.
+    pub(crate) asker: String,
     pub(crate) hash: String,
     pub(crate) due: u64,
     pub(crate) form: Vec<String>,
@@ -309,6 +311,9 @@ impl Reference {
         }
         if !self.limits.self_approval && approval.question.own.eq_ignore_ascii_case(who) {
             return Err(self.meet("the submitter was refused", ("Forbidden", format!("{who} submitted the task"))));
+        }
+        if !self.limits.self_approval && approval.question.asker.eq_ignore_ascii_case(who) {
+            return Err(self.meet("who asks was refused", ("Forbidden", format!("{who} asks this"))));
         }
         let named = |by: &String| match by.strip_prefix("role:") {
             Some(role) => roles.iter().any(|own| own == role),

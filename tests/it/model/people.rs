@@ -288,7 +288,7 @@ impl World {
                 hash: hash_bytes(&hash),
                 decision: orchestrator::Decision::default(),
             };
-            let question = Question { terms, own, hash, due: 0, form };
+            let question = Question { terms, own, asker: String::new(), hash, due: 0, form };
             let entry = entry(noted);
             let waiting = Waiting::Person(name.clone(), entry.clone(), question);
             return (Wait::Person { name, entry, asking }, waiting, told);

@@ -44,6 +44,7 @@ pub(crate) const RARE: &[&str] = &[
     "a decision came after the decision",
     "a decision came after the time",
     "the submitter was refused",
+    "who asks was refused",
     "somebody who was not asked was refused",
     "something else had been shown",
     "a link was used twice",
@@ -187,6 +188,7 @@ impl Asked {
         Question {
             terms: terms.clone(),
             own: self.requested_by.clone().unwrap_or_default(),
+            asker: String::new(),
             hash: orchestrator::payload_hash(&serde_json::json!(self.payload)),
             due,
             form: Vec::new(),
