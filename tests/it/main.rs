@@ -14,6 +14,7 @@ mod logs;
 mod members;
 mod metrics;
 mod model;
+mod punctual;
 mod races;
 mod sla;
 mod submitting;
