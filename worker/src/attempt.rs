@@ -101,7 +101,7 @@ pub(crate) async fn run(
                 if !left_out.is_empty() {
                     tracing::warn!(left_out = left_out.join(", "), "completed without durable calls that it had made before");
                 }
-                Outcome::Completed(output)
+                Outcome::Completed(output.into_bytes())
             }
             _ if cancel.is_cancelled() => Outcome::Cancelled,
             (None, Ok(Err(error))) => failed(&error, &backoff, failures),

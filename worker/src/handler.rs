@@ -4,11 +4,12 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, SlaTerms, built_in};
+use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, SlaTerms, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::extract::Needs;
+use crate::output::Output;
 use crate::{TaskContext, TaskError};
 
 /// Longest attempt unless the handler says otherwise.
@@ -20,11 +21,11 @@ pub trait TaskHandler: Send + Sync + 'static {
     /// What it handles, and how.
     fn spec(&self) -> HandlerSpec;
 
-    /// One attempt; returns the output as one MessagePack value.
+    /// One attempt.
     ///
     /// # Errors
     /// What the handler returned, or that the payload does not fit.
-    async fn call(&self, ctx: TaskContext) -> Result<Vec<u8>, TaskError>;
+    async fn call(&self, ctx: TaskContext) -> Result<Output, TaskError>;
 }
 
 /// What can travel as a payload or an output: everything that serde can write and read back.
@@ -123,7 +124,7 @@ pub fn payload<P: Payload>(ctx: &TaskContext) -> Result<P, TaskError> {
     ctx.assignment().payload_as().map_err(TaskError::payload)
 }
 
-/// The output as one MessagePack value within its bounds; one that does not fit ends the task for good.
-pub fn output<T: Payload>(value: &T) -> Result<Vec<u8>, TaskError> {
-    orchestrator::encode_value("result", value, RESULT_BYTES_MAX).map_err(TaskError::fatal)
+/// The output within its bounds; one that does not fit ends the task for good.
+pub fn output<T: Payload>(value: &T) -> Result<Output, TaskError> {
+    Output::new(value)
 }

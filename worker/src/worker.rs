@@ -8,8 +8,10 @@ use orchestrator::{Error, LEASE, Offer, Orchestrator, QUEUES_MAX, Result, Span, 
 use crate::Stop;
 use crate::extract::State;
 use crate::handler::TaskHandler;
+use crate::layers::TaskLayer;
 use crate::listener::{EventHandler, Listeners};
 use crate::metrics::Metrics;
+use crate::middleware::{Around, Middleware};
 use crate::registry::Registry;
 use crate::run::Run;
 
@@ -26,6 +28,7 @@ pub struct WorkerBuilder {
     orch: Orchestrator,
     registry: Registry,
     listeners: Listeners,
+    around: Around,
     state: State,
     slots: usize,
     queues: Option<Vec<String>>,
@@ -74,6 +77,24 @@ impl WorkerBuilder {
         if let Err(error) = self.listeners.add(Box::new(handler), "a call of `event_handler`".into()) {
             self.fail(error);
         }
+        self
+    }
+
+    /// Puts this around every task handler of the worker, also around those that are added later. What was added first is
+    /// outermost, `.middleware` and `.layer` in one order.
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.around.add_middleware(middleware);
+        self
+    }
+
+    /// Puts a layer of tower around every task handler, as [`WorkerBuilder::middleware`] does. Each handler gets a service of
+    /// its own: a `ConcurrencyLimitLayer` counts each by itself, a `GlobalConcurrencyLimitLayer` all together. Until the
+    /// service is ready the task waits in its slot, and the attempt's timeout runs.
+    ///
+    /// A handler that waits for people or time is left by dropping its future with all layers; an error that a layer makes
+    /// means *try again*, and one of the handler what it meant, whatever layers have put around it.
+    pub fn layer(mut self, layer: impl TaskLayer) -> Self {
+        self.around.add(move |inner| layer.around(inner));
         self
     }
 
@@ -168,6 +189,7 @@ impl WorkerBuilder {
                 queues.join(", ")
             ));
         }
+        self.registry.wrap(&self.around);
         let task_types: Vec<&str> = self.registry.specs().iter().map(|spec| spec.task_type).collect();
         Ok(Worker {
             metrics: Metrics::at(self.metrics_at.as_deref(), self.slots, &task_types)?,
@@ -232,6 +254,7 @@ impl Worker {
             orch,
             registry: Registry::default(),
             listeners: Listeners::default(),
+            around: Around::default(),
             state: State::default(),
             slots: SLOTS_DEFAULT,
             queues: None,

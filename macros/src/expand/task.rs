@@ -114,7 +114,7 @@ impl Parts<'_> {
             async fn call(
                 &self,
                 #ctx: #private::TaskContext,
-            ) -> ::core::result::Result<::std::vec::Vec<u8>, #private::TaskError> {
+            ) -> ::core::result::Result<#private::Output, #private::TaskError> {
                 #read
                 #extract
                 #run
