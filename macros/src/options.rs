@@ -81,6 +81,7 @@ const TASK: &[Opt] = &[
     opt("retries", "3", retries),
     opt("backoff", "\"exp(2s, 10m)\"", backoff),
     opt("timeout", "\"15m\"", timeout),
+    opt("blocking", "true", blocking),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
     CRATE,
@@ -205,6 +206,13 @@ fn retries(value: &Value<'_>) -> Result<TokenStream> {
 
 fn timeout(value: &Value<'_>) -> Result<TokenStream> {
     value.duration(7 * DAY).map(|millis| value.millis(millis))
+}
+
+fn blocking(value: &Value<'_>) -> Result<TokenStream> {
+    match value.expr {
+        Expr::Lit(ExprLit { lit: Lit::Bool(yes), .. }) => Ok(yes.to_token_stream()),
+        _ => Err(value.wrong("takes true or false")),
+    }
 }
 
 fn krate(value: &Value<'_>) -> Result<TokenStream> {

@@ -9,6 +9,7 @@ use futures::FutureExt;
 use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, Telling, Wait};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::Blocking;
 use crate::durable::{Durable, Leaving, Ledger};
 use crate::error::Kind;
 use crate::extract::State;
@@ -64,11 +65,16 @@ pub(crate) async fn run(
     cancel: CancellationToken,
     halt: CancellationToken,
 ) -> (Outcome, Vec<Telling>) {
+    // A blocking handler waits for its place outside of its time.
+    let blocking = match Blocking::begin(&registered.spec, &state, &cancel, &halt).await {
+        Ok(blocking) => blocking,
+        Err(outcome) => return (outcome, Vec::new()),
+    };
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let failures = task.failures() + 1;
     let backoff = registered.spec.backoff.unwrap_or_default();
     let durable = Durable::new(ledger, &task, registered.spec.code);
-    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable);
+    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable, blocking);
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let spec = Arc::clone(&registered.spec);

@@ -65,6 +65,8 @@ pub struct HandlerSpec {
     pub backoff: Option<Backoff>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
+    /// Whether it blocks its thread, and so has one of its own; for what `#[task_handler(.., blocking = true)]` makes.
+    pub blocking: Option<bool>,
     /// The approval that its tasks need before their first attempt.
     pub approval: Option<Gate>,
     /// What is promised for the total time of its tasks.
@@ -90,6 +92,7 @@ impl HandlerSpec {
             retries: None,
             backoff: None,
             timeout: None,
+            blocking: None,
             approval: None,
             sla: None,
             doc: "",

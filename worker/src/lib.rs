@@ -2,6 +2,7 @@
 
 mod approve;
 mod attempt;
+mod blocking;
 mod context;
 mod durable;
 mod error;
@@ -59,6 +60,7 @@ pub use worker::{DRAIN_GRACE_DEFAULT, Running, SLOTS_DEFAULT, SLOTS_MAX, Worker,
 /// What the attributes' code names. Not public API.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::blocking::blocking;
     pub use crate::event::{Decision, EventContext, FromEvent, event, start};
     pub use crate::handler::{HandlerSpec, TaskHandler, TypedHandler, new_task, output, payload};
     pub use crate::listener::{EventHandler, EventRegistration, EventSpec};
