@@ -4,7 +4,7 @@
 //! ended; it is told by [`TaskContext::is_cancelled`], and [`TaskContext::block_on`] unwinds it.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::IntoFuture;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -211,7 +211,7 @@ impl TaskContext {
     ///
     /// # Panics
     /// In a handler that is async: write `.await` there.
-    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+    pub fn block_on<F: IntoFuture>(&self, future: F) -> F::Output {
         let Some(own) = self.blocking() else {
             panic!("`ctx.block_on` is for handlers with `blocking = true`; write `.await` in one that is async");
         };
@@ -219,7 +219,7 @@ impl TaskContext {
             tokio::select! {
                 biased;
                 () = own.over.cancelled() => None,
-                value = future => Some(value),
+                value = future.into_future() => Some(value),
             }
         });
         over.unwrap_or_else(|| resume_unwind(Box::new(Left)))
