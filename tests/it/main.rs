@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod approvals;
+mod blocking;
 mod consumers;
 mod consumers_attacked;
 mod durable;
@@ -12,6 +13,7 @@ mod listeners;
 mod listing;
 mod logs;
 mod members;
+mod middleware;
 mod metrics;
 mod model;
 mod punctual;
