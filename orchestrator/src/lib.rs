@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admission;
+mod aging;
 #[cfg(feature = "test-clock")]
 mod alone;
 #[cfg(feature = "gateway")]
@@ -53,7 +54,9 @@ mod quiet;
 mod record;
 mod redis_tls;
 mod relay;
+mod reorder;
 mod report;
+mod reprioritise;
 mod retry;
 mod router;
 mod silence;
@@ -76,6 +79,7 @@ mod webhooks;
 mod window;
 
 pub use admission::Admission;
+pub use aging::Aging;
 #[cfg(feature = "test-clock")]
 #[doc(hidden)]
 pub use alone::Alone;
@@ -118,6 +122,7 @@ pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, 
 pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
 pub use progress::PROGRESS_NOTE_MAX;
 pub use redis_tls::RedisTls;
+pub use reorder::Reordered;
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};

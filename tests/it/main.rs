@@ -1,6 +1,7 @@
 //! What the project promises, tried on a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aging;
 mod approvals;
 mod consumers;
 mod consumers_attacked;
@@ -14,6 +15,7 @@ mod logs;
 mod members;
 mod metrics;
 mod model;
+mod priorities;
 mod races;
 mod sla;
 mod submitting;
