@@ -20,6 +20,7 @@ mod dead_event;
 mod embedded;
 mod error;
 pub mod event;
+mod fingerprint;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -101,6 +102,7 @@ pub use config::{Config, ENVIRONMENT, nearest};
 pub use dead_event::{DEAD_EVENTS_PAGE_MAX, DeadEvent, GroupStatus};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
+pub use fingerprint::{FINGERPRINT_LEN, alike, fingerprint};
 pub use forecast::AtRisk;
 pub use group::{Delivery, EVENT_RETRIES_DEFAULT, EVENTS_AT_ONCE_DEFAULT, EVENTS_AT_ONCE_MAX, Group, Unhandled};
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
