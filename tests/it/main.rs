@@ -1,6 +1,7 @@
 //! What the project promises, tried on a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aging;
 mod approvals;
 mod blocking;
 mod consumers;
@@ -17,6 +18,7 @@ mod middleware;
 mod metrics;
 mod model;
 mod punctual;
+mod priorities;
 mod races;
 mod sla;
 mod submitting;
