@@ -42,11 +42,6 @@ async fn ten_thousand_tasks_for_one_instant_start_within_a_second_of_it_and_none
     assert_eq!((starts.len(), ids.len()), (TASKS, TASKS), "each once");
     let first = starts.iter().map(|(_, at)| *at).min().expect("a start");
     let last = starts.iter().map(|(_, at)| *at).max().expect("a start");
-    println!(
-        "first {} ms, last {} ms after the instant",
-        (first - instant).num_milliseconds(),
-        (last - instant).num_milliseconds()
-    );
     // Instants are whole milliseconds for Redis.
     assert!(first.timestamp_millis() >= instant.timestamp_millis(), "one started {:?} early", instant - first);
     assert!(
