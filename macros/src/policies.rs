@@ -145,15 +145,16 @@ fn path(literal: LitStr) -> Result<LitStr> {
     let mut names = text.split('.');
     let first = names.next().unwrap_or_default();
     let rest: Vec<_> = names.collect();
-    let good = |name: &&str| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'))
-    };
+    let good =
+        |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     match first {
         "args" | "payload" | "metadata" if !rest.is_empty() && rest.iter().all(good) => Ok(literal),
         "type" | "priority" | "source" if rest.is_empty() => Ok(literal),
         _ => Err(Error::new_spanned(
             &literal,
-            format!("`{text}` is no path; write args.NAME or metadata.NAME, with more names behind dots, type, priority or source"),
+            format!(
+                "`{text}` is no path; write args.NAME or metadata.NAME, with more names behind dots, type, priority or source"
+            ),
         )),
     }
 }

@@ -364,7 +364,8 @@ impl<T> NewTask<T> {
         let Rules { expires, expires_at, backoff, unique } = self.rules.clone();
         backoff.map_or(Ok(()), |backoff| backoff.check())?;
         let own = expires.is_some() || expires_at.is_some();
-        let laid_down = published.and_then(|offer| offer.expires_ms).map(Duration::from_millis).or(self.handler.expires);
+        let laid_down =
+            published.and_then(|offer| offer.expires_ms).map(Duration::from_millis).or(self.handler.expires);
         let span = expires.clone().or_else(|| laid_down.filter(|_| !own).map(Span::from));
         let expires_at_ms = expires_ms(span, expires_at, due_ms.max(now_ms))?;
         let laid_down = published.and_then(|offer| offer.unique.as_ref()).or(self.handler.unique.as_ref());

@@ -229,7 +229,9 @@ impl Orchestrator {
         let reply = read::<Vec<u8>>(self.store.repeat(call).await?)?;
         if let Some(holder) = reply.strip_prefix(b"=").and_then(TaskId::from_slice) {
             return Err(Error::Conflict {
-                what: format!("task {id} is to be the only one of its key, and task {holder} has it now; retry it when that one has ended"),
+                what: format!(
+                    "task {id} is to be the only one of its key, and task {holder} has it now; retry it when that one has ended"
+                ),
             });
         }
         let reply = String::from_utf8_lossy(&reply).into_owned();

@@ -333,7 +333,8 @@ async fn send_special(
             orch.store.tick_in(due_ms);
             for pair in others.chunks(2 * ID_BYTES) {
                 let id_of = |bytes: &[u8]| TaskId::from_slice(bytes);
-                let (Some(asked), Some(holder)) = pair.split_at_checked(ID_BYTES).map_or((None, None), |(a, b)| (id_of(a), id_of(b)))
+                let (Some(asked), Some(holder)) =
+                    pair.split_at_checked(ID_BYTES).map_or((None, None), |(a, b)| (id_of(a), id_of(b)))
                 else {
                     return Err(Error::corrupt("the holder of a unique task's key"));
                 };

@@ -96,9 +96,11 @@ impl Unique {
     /// [`Error::Invalid`] naming what is out of its bounds.
     pub fn check(&self) -> Result {
         match &self.key {
-            Some(key) if key.is_empty() || key.len() > UNIQUE_KEY_MAX || key.chars().any(char::is_control) => Err(
-                Error::invalid(format!("the key of a unique task has 1 to {UNIQUE_KEY_MAX} bytes and no control characters")),
-            ),
+            Some(key) if key.is_empty() || key.len() > UNIQUE_KEY_MAX || key.chars().any(char::is_control) => {
+                Err(Error::invalid(format!(
+                    "the key of a unique task has 1 to {UNIQUE_KEY_MAX} bytes and no control characters"
+                )))
+            }
             Some(_) => Ok(()),
             None if self.by.is_empty() || self.by.len() > PATHS_MAX => {
                 Err(Error::invalid(format!("a task is unique by 1 to {PATHS_MAX} paths, like args.repo")))
@@ -196,12 +198,20 @@ mod tests {
     fn values_count_as_they_are_and_what_is_absent_is_refused() {
         let by = Unique::by(["args.repo", "args.issue"]);
         let of = |args: Value| lock(&by, None, "t", &args).expect("a lock");
-        assert_eq!(of(json!({"repo": {"a": 1, "b": 2}, "issue": null})), of(json!({"issue": null, "repo": {"b": 2, "a": 1}})));
+        assert_eq!(
+            of(json!({"repo": {"a": 1, "b": 2}, "issue": null})),
+            of(json!({"issue": null, "repo": {"b": 2, "a": 1}}))
+        );
         assert_ne!(of(json!({"repo": "A", "issue": 1})), of(json!({"repo": "a", "issue": 1})));
         assert_ne!(of(json!({"repo": "a", "issue": 1})), of(json!({"repo": "a", "issue": "1"})));
         let told = lock(&by, None, "t", &json!({"repo": "a"})).expect_err("no issue").to_string();
         assert!(told.contains("unique by args.issue") && told.contains("write null"), "{told}");
-        for wrong in [Unique::by(["repo"]), Unique::by(Vec::<String>::new()), Unique::by(["args.a == 1"]), Unique::until_done("")] {
+        for wrong in [
+            Unique::by(["repo"]),
+            Unique::by(Vec::<String>::new()),
+            Unique::by(["args.a == 1"]),
+            Unique::until_done(""),
+        ] {
             assert!(wrong.check().is_err(), "{wrong:?}");
         }
     }

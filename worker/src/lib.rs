@@ -62,9 +62,7 @@ pub mod __private {
     pub use crate::{FromContext, NoRetry, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{
-        Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms, Unique, UniqueUntil,
-    };
+    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms, Unique, UniqueUntil};
     pub use serde;
     pub use std::time::Duration;
 }

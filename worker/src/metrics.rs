@@ -62,7 +62,8 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    const NAMES: [&str; 8] = ["completed", "failed", "retried", "snoozed", "rejected", "cancelled", "parked", "stopped"];
+    const NAMES: [&str; 8] =
+        ["completed", "failed", "retried", "snoozed", "rejected", "cancelled", "parked", "stopped"];
 }
 
 /// What rarely happens, as it is counted.
