@@ -86,6 +86,7 @@ const TASK: &[Opt] = &[
     opt("no_retry", "[BadSha]", no_retry),
     opt("expires", "\"1h\"", expires),
     policy("unique", "by = \"args.repo\"", None, &policies::UNIQUE),
+    opt("blocking", "true", blocking),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
     CRATE,
@@ -229,6 +230,13 @@ fn no_retry(value: &Value<'_>) -> Result<TokenStream> {
     };
     let types: Vec<_> = array.elems.iter().filter_map(|expr| mistakes.check(one(expr))).collect();
     mistakes.or(quote!(::std::vec![#(#types),*]))
+}
+
+fn blocking(value: &Value<'_>) -> Result<TokenStream> {
+    match value.expr {
+        Expr::Lit(ExprLit { lit: Lit::Bool(yes), .. }) => Ok(yes.to_token_stream()),
+        _ => Err(value.wrong("takes true or false")),
+    }
 }
 
 fn krate(value: &Value<'_>) -> Result<TokenStream> {

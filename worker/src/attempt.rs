@@ -9,6 +9,7 @@ use futures::FutureExt;
 use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, SNOOZE_MIN, Telling, Wait};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::Blocking;
 use crate::durable::{Durable, Leaving, Ledger};
 use crate::error::{Kind, NoRetry};
 use crate::extract::State;
@@ -67,6 +68,11 @@ pub(crate) async fn run(
     cancel: CancellationToken,
     halt: CancellationToken,
 ) -> (Outcome, Vec<Telling>) {
+    // A blocking handler waits for its place outside of its time.
+    let blocking = match Blocking::begin(&registered.spec, &state, &cancel, &halt).await {
+        Ok(blocking) => blocking,
+        Err(outcome) => return (outcome, Vec::new()),
+    };
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let after = After {
         backoff: task.backoff().or(registered.spec.backoff).unwrap_or_default(),
@@ -74,7 +80,7 @@ pub(crate) async fn run(
         no_retry: registered.spec.no_retry.clone().unwrap_or_default(),
     };
     let durable = Durable::new(ledger, &task, registered.spec.code);
-    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable);
+    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable, blocking);
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let spec = Arc::clone(&registered.spec);
@@ -107,7 +113,7 @@ pub(crate) async fn run(
                 if !left_out.is_empty() {
                     tracing::warn!(left_out = left_out.join(", "), "completed without durable calls that it had made before");
                 }
-                Outcome::Completed(output)
+                Outcome::Completed(output.into_bytes())
             }
             _ if cancel.is_cancelled() => Outcome::Cancelled,
             (None, Ok(Err(error))) => after.failed(&error),

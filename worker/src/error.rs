@@ -7,6 +7,7 @@ use std::time::Duration;
 use orchestrator::Span;
 
 use crate::approve::Rejected;
+use crate::layers::HandlerError;
 use crate::wait_event::NotTold;
 
 /// What a handler returns: `TaskResult<Output>`; plain `TaskResult` for no output.
@@ -123,6 +124,9 @@ impl fmt::Display for TaskError {
 
 /// What our own errors mean, wherever they come from.
 fn meant(error: &(dyn StdError + 'static)) -> Option<Kind> {
+    if let Some(error) = error.downcast_ref::<HandlerError>() {
+        return Some(error.task_error().kind.clone());
+    }
     let rejected = error.downcast_ref::<Rejected>().map(|rejected| Kind::Rejected(rejected.word()));
     rejected.or_else(|| error.is::<NotTold>().then_some(Kind::Fatal("timeout")))
 }
@@ -130,7 +134,10 @@ fn meant(error: &(dyn StdError + 'static)) -> Option<Kind> {
 // `TaskError` is no `std::error::Error`, so that this can be: every other error means "try again".
 impl<E: Into<Box<dyn StdError + Send + Sync>>> From<E> for TaskError {
     fn from(error: E) -> Self {
-        let error = error.into();
+        let error = match error.into().downcast::<HandlerError>() {
+            Ok(own) => return own.into_task_error(),
+            Err(error) => error,
+        };
         let mut kind = meant(&*error).unwrap_or(Kind::Retry);
         let mut message = error.to_string();
         let mut source = error.source();

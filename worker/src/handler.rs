@@ -4,12 +4,13 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, SlaTerms, Unique, built_in};
+use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, SlaTerms, Unique, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::NoRetry;
 use crate::extract::Needs;
+use crate::output::Output;
 use crate::{TaskContext, TaskError};
 
 /// Longest attempt unless the handler says otherwise.
@@ -21,11 +22,11 @@ pub trait TaskHandler: Send + Sync + 'static {
     /// What it handles, and how.
     fn spec(&self) -> HandlerSpec;
 
-    /// One attempt; returns the output as one MessagePack value.
+    /// One attempt.
     ///
     /// # Errors
     /// What the handler returned, or that the payload does not fit.
-    async fn call(&self, ctx: TaskContext) -> Result<Vec<u8>, TaskError>;
+    async fn call(&self, ctx: TaskContext) -> Result<Output, TaskError>;
 }
 
 /// What can travel as a payload or an output: everything that serde can write and read back.
@@ -67,6 +68,8 @@ pub struct HandlerSpec {
     pub no_retry: Option<Vec<NoRetry>>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
+    /// Whether it blocks its thread, and so has one of its own; for what `#[task_handler(.., blocking = true)]` makes.
+    pub blocking: Option<bool>,
     /// The approval that its tasks need before their first attempt.
     pub approval: Option<Gate>,
     /// What is promised for the total time of its tasks.
@@ -97,6 +100,7 @@ impl HandlerSpec {
             backoff: None,
             no_retry: None,
             timeout: None,
+            blocking: None,
             approval: None,
             sla: None,
             expires: None,
@@ -139,7 +143,7 @@ pub fn payload<P: Payload>(ctx: &TaskContext) -> Result<P, TaskError> {
     ctx.assignment().payload_as().map_err(TaskError::payload)
 }
 
-/// The output as one MessagePack value within its bounds; one that does not fit ends the task for good.
-pub fn output<T: Payload>(value: &T) -> Result<Vec<u8>, TaskError> {
-    orchestrator::encode_value("result", value, RESULT_BYTES_MAX).map_err(TaskError::fatal)
+/// The output within its bounds; one that does not fit ends the task for good.
+pub fn output<T: Payload>(value: &T) -> Result<Output, TaskError> {
+    Output::new(value)
 }

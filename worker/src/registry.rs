@@ -7,6 +7,7 @@ use orchestrator::{Backoff, Error, Gate, Result, SlaTerms, Unique, check_name};
 
 use crate::extract::State;
 use crate::handler::{HandlerSpec, TaskHandler};
+use crate::middleware::Around;
 
 /// One handler known at link time.
 #[derive(Debug)]
@@ -71,6 +72,13 @@ impl Registry {
         }
         self.0.insert(spec.task_type, Registered { spec: Arc::new(spec), handler: handler.into(), place });
         Ok(())
+    }
+
+    /// Puts this around all handlers.
+    pub(crate) fn wrap(&mut self, around: &Around) {
+        for registered in self.0.values_mut() {
+            registered.handler = around.wrap(Arc::clone(&registered.handler));
+        }
     }
 
     pub(crate) fn get(&self, task_type: &str) -> Option<&Registered> {

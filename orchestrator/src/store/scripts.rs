@@ -47,9 +47,44 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, gauge, get, hold, join,
-    journal, leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive,
-    ring, shelve, stats, step, tick, unshelve,
+    admit,
+    agree,
+    approvals,
+    at_risk,
+    await_end,
+    beat,
+    cancel,
+    consume,
+    decide,
+    disband,
+    enqueue,
+    gauge,
+    get,
+    hold,
+    join,
+    journal,
+    leave,
+    limit,
+    list,
+    mend,
+    park,
+    pause,
+    publish,
+    reconcile,
+    release,
+    renew,
+    reorder,
+    replay,
+    reprioritise,
+    rescue,
+    retry,
+    revive,
+    ring,
+    shelve,
+    stats,
+    step,
+    tick,
+    unshelve,
 );
 
 /// Scripts that every task or request goes through: making the shared functions would cost them more than their work.
@@ -91,6 +126,7 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         .replace("{{retention_ms}}", &config.retention.as_millis().to_string())
         .replace("{{dead_retention_ms}}", &dead_retention.as_millis().to_string())
         .replace("{{dead_max}}", &config.dead_max.to_string())
+        .replace("{{class}}", &config.aging.class().to_string())
         .replace("{{queue_max}}", &config.queue_max.to_string())
         .replace("{{events_max}}", &config.events_max.to_string())
         .replace("{{events_age_ms}}", &config.events_age.as_millis().to_string())

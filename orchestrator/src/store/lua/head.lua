@@ -6,7 +6,7 @@ local pack, unpack_bytes = struct.pack, struct.unpack
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local CLASS = 4398046511104           -- 2^42: distance between two priorities in a score
+local CLASS = {{class}}               -- distance between two priorities in a score: 2^42, more than any time, or with aging the head start in ms
 local BUCKET = 14400000               -- 4 hours: width of a bucket of finished tasks
 local RETENTION = {{retention_ms}}    -- how long finished tasks are kept
 local DEAD_RETENTION = {{dead_retention_ms}}

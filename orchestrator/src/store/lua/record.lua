@@ -108,6 +108,15 @@ end
 
 local function token(queue) go('ZADD', base .. 'k:' .. queue, 0, 'x') end
 
+-- The distance between two priorities without aging.
+local STRICT = 4398046511104
+
+-- The time part of the score of a task of that priority; also of one that was placed before the distance was changed.
+local function time_part(score, priority)
+  if score >= STRICT then return score % STRICT end
+  return CLASS < STRICT and score - priority * CLASS or score
+end
+
 -- Makes a stored task runnable, as if it had come at `at` (milliseconds).
 local function ready(id, record, at)
   local queue = queue_of(record)
