@@ -5,6 +5,7 @@ mod aging;
 mod approvals;
 mod consumers;
 mod consumers_attacked;
+mod dead_letters;
 mod durable;
 mod events;
 mod faults;

@@ -56,6 +56,7 @@ scripts!(
     decide,
     disband,
     enqueue,
+    forget,
     gauge,
     get,
     hold,
@@ -89,7 +90,7 @@ scripts!(
 const LEAN: &[&str] = &["enqueue", "limit", "step"];
 
 /// Scripts about approvals.
-const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
+const ASKING: &[&str] = &["admit", "cancel", "decide", "forget", "park", "revive", "tick"];
 
 /// The shared functions that a script gets.
 fn parts(name: &str) -> Vec<&'static str> {
