@@ -24,6 +24,7 @@ mod dead_sweep;
 mod embedded;
 mod error;
 pub mod event;
+mod expiry;
 mod fingerprint;
 mod forecast;
 #[cfg(feature = "gateway")]
@@ -74,6 +75,7 @@ mod submit;
 mod task;
 mod telling;
 mod timekeeper;
+mod unique;
 mod untold;
 mod waiters;
 mod watch;
@@ -134,7 +136,7 @@ pub use progress::PROGRESS_NOTE_MAX;
 pub use redis_tls::RedisTls;
 pub use reorder::Reordered;
 pub use report::{Percentiles, SlaReport, SlaRow};
-pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
+pub use retry::{Backoff, MAX_RETRIES_DEFAULT, SNOOZE_MIN};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
@@ -142,6 +144,7 @@ pub use stats::{QueueStats, Stats};
 pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
 pub use submit::{BATCH_MAX, Submitted};
 pub use task::{Priority, Source, Task};
+pub use unique::{UNIQUE_KEY_MAX, Unique, UniqueUntil};
 pub use watch::TaskWatch;
 #[cfg(feature = "gateway")]
 pub use webhook::{

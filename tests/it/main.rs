@@ -3,6 +3,7 @@
 
 mod aging;
 mod approvals;
+mod blocking;
 mod consumers;
 mod consumers_attacked;
 mod dead_letters;
@@ -15,8 +16,10 @@ mod listing;
 mod logs;
 mod members;
 mod metrics;
+mod middleware;
 mod model;
 mod priorities;
+mod punctual;
 mod races;
 mod sla;
 mod submitting;
