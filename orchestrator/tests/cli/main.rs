@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod bench;
 mod commands;
+mod dead;
 mod environment;
 mod events;
 mod failures;
@@ -14,5 +15,6 @@ mod health;
 #[cfg(feature = "gateway")]
 mod keys;
 mod rules;
+mod priorities;
 #[cfg(feature = "gateway")]
 mod webhooks;
