@@ -314,8 +314,10 @@ async fn draining_waits_for_what_runs_and_gives_back_what_waits() {
     })
     .await;
     stop.drain();
-    until("the other to be given back", async || (second.task().await.unwrap().status == Status::Assigned).then_some(()))
-        .await;
+    until("the other to be given back", async || {
+        (second.task().await.unwrap().status == Status::Assigned).then_some(())
+    })
+    .await;
     assert!(!running.is_finished());
     gate.open();
     within("the first", first.result()).await.unwrap();

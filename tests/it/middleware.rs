@@ -184,7 +184,16 @@ async fn what_was_added_first_is_outermost() {
     let task = orch.enqueue(greeted::with("you".into())).await.unwrap();
     assert_eq!(within("the result", task.result()).await.unwrap(), "hello you");
     let expected = [
-        "into a", "is b ready", "into b", "into c", "handler", "out of c", "c is gone", "out of b", "out of a", "a is gone",
+        "into a",
+        "is b ready",
+        "into b",
+        "into c",
+        "handler",
+        "out of c",
+        "c is gone",
+        "out of b",
+        "out of a",
+        "a is gone",
     ];
     assert_eq!(taken(&log), expected);
     stop.drain();
