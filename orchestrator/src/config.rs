@@ -272,6 +272,12 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_command_of_a_worker_may_be_a_client() {
+        let told = COMMAND_ENVIRONMENT.map(|name| (name.to_owned(), "x".to_owned()));
+        assert!(Config::from_vars(told.into_iter()).is_ok());
+    }
+
     fn vars(pairs: &[(&str, &str)]) -> Result<(Option<String>, Config)> {
         Config::from_vars(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))
     }

@@ -164,7 +164,7 @@ async fn every_end_has_its_reason_and_the_worker_goes_on() {
     let mut commands: Vec<(&str, String)> = [
         ("code", "echo going down >&2; exit 3"),
         ("signal", "kill -SEGV $$"),
-        ("broken", "echo {\"a\":"),
+        ("broken", "echo [1,"),
         ("several", "echo 1 2"),
         ("nothing", "true"),
         ("silent", "exec >&-; read -r line; exit 0"),
@@ -192,7 +192,7 @@ async fn every_end_has_its_reason_and_the_worker_goes_on() {
     ] {
         let (why, error) = exec.fails(task_type).await;
         assert!(why == reason && error.contains(told) && error.len() <= 4096, "{task_type}: {why}: {error}");
-        assert!(task_type != "loud" || error.ends_with("xxx\nthe end"), "{error}");
+        assert!(task_type != "loud" || error.ends_with("xxxthe end"), "{error}");
     }
     let large = json!("x".repeat(900_000));
     for (task_type, payload, result) in [
@@ -217,9 +217,7 @@ async fn what_takes_too_long_is_asked_to_end_and_then_ended() {
         ("fine", "echo 1"),
     ];
     let exec = Exec::start(&["--timeout", "300ms", "--cancel-grace", "200ms"], &scripts).await;
-    for (task_type, last) in
-        [("hangs", ""), ("says", "it said last: bye"), ("ignores", "here"), ("daemon", ""), ("stopped", "")]
-    {
+    for (task_type, last) in [("hangs", ""), ("says", "bye"), ("ignores", "here"), ("daemon", ""), ("stopped", "")] {
         let (_, error) = exec.fails(task_type).await;
         assert!(
             error.contains("took longer than its timeout of 300ms") && error.ends_with(last),

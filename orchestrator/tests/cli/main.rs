@@ -15,3 +15,4 @@ mod health;
 mod keys;
 #[cfg(feature = "gateway")]
 mod webhooks;
+mod worker;

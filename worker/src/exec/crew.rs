@@ -89,11 +89,7 @@ impl Crew {
         let pid = child.id().map_or(0, u32::cast_signed);
         own.pids.insert(pid);
         own.commands += 1;
-        own.pids.insert(self.guard.pid());
-        drop(own);
-        if let Err(error) = self.guard.watch(pid) {
-            tracing::warn!(%error, "the guard of the commands is gone, and no other can be started");
-        }
+        own.pids.insert(self.guard.tell(pid, true));
         Ok((child, pid, mark))
     }
 
@@ -105,13 +101,17 @@ impl Crew {
             own.commands = own.commands.saturating_sub(1);
         }
         let mut unsure = 0;
-        for _ in 0..LOOKS_MAX {
+        for look in 1..=LOOKS_MAX {
             if self.look(pid, mark, &mut unsure) {
-                return self.guard.forget(pid);
+                break;
+            }
+            if look == LOOKS_MAX {
+                tracing::error!("a command begins processes faster than they can be ended");
             }
             std::thread::sleep(BREATH);
         }
-        tracing::error!("a command begins processes faster than they can be ended");
+        let mut own = self.own();
+        own.pids.insert(self.guard.tell(pid, false));
     }
 
     /// Ends what is found of a command; whether there was nothing.

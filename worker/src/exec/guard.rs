@@ -43,26 +43,21 @@ impl Guard {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).process.id().cast_signed()
     }
 
-    /// This group is to be ended when the worker ends.
-    pub(super) fn watch(&self, group: i32) -> io::Result<()> {
-        self.tell(group, true)
-    }
-
-    /// It has ended.
-    pub(super) fn forget(&self, group: i32) {
-        if let Err(error) = self.tell(group, false) {
-            tracing::warn!(%error, "the guard of the commands is gone, and no other can be started");
-        }
-    }
-
-    fn tell(&self, group: i32, begins: bool) -> io::Result<()> {
+    /// Tells it that this group is to be ended with the worker, or that it has ended already. Returns its id: somebody may have
+    /// ended it, then another one takes over.
+    pub(super) fn tell(&self, group: i32, begins: bool) -> i32 {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let _ = if begins { state.groups.insert(group) } else { state.groups.remove(&group) };
         let sign = if begins { '+' } else { '-' };
-        if say(&mut state.process, &format!("{sign}{group}\n")).is_ok() {
-            return Ok(());
+        if say(&mut state.process, &format!("{sign}{group}\n")).is_err()
+            && let Err(error) = self.replace(&mut state)
+        {
+            tracing::error!(%error, "the guard of the commands is gone, and no other can be started");
         }
-        // Somebody has ended it: another one takes over.
+        state.process.id().cast_signed()
+    }
+
+    fn replace(&self, state: &mut State) -> io::Result<()> {
         let _ = state.process.wait();
         state.process = start(&self.token)?;
         let all: String = state.groups.iter().map(|group| format!("+{group}\n")).collect();
