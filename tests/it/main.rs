@@ -1,6 +1,7 @@
 //! What the project promises, tried on a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aging;
 mod approvals;
 mod blocking;
 mod consumers;
@@ -17,6 +18,8 @@ mod members;
 mod metrics;
 mod middleware;
 mod model;
+mod priorities;
+mod punctual;
 mod races;
 mod sla;
 mod submitting;

@@ -4,10 +4,11 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, SlaTerms, built_in};
+use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, SlaTerms, Unique, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::NoRetry;
 use crate::extract::Needs;
 use crate::output::Output;
 use crate::{TaskContext, TaskError};
@@ -63,6 +64,8 @@ pub struct HandlerSpec {
     pub retries: Option<u8>,
     /// The wait between attempts.
     pub backoff: Option<Backoff>,
+    /// The errors after which no other attempt follows, whatever retries are left.
+    pub no_retry: Option<Vec<NoRetry>>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
     /// Whether it blocks its thread, and so has one of its own; for what `#[task_handler(.., blocking = true)]` makes.
@@ -71,6 +74,10 @@ pub struct HandlerSpec {
     pub approval: Option<Gate>,
     /// What is promised for the total time of its tasks.
     pub sla: Option<SlaTerms>,
+    /// How long after its start an attempt of a task may still begin; see [`NewTask::expires`].
+    pub expires: Option<Duration>,
+    /// What makes its tasks the only ones; see [`NewTask::unique`].
+    pub unique: Option<Unique>,
     /// What it does, in its author's words.
     pub doc: &'static str,
     /// Tells its code from another's, for parked tasks to notice that it has changed; 0 when nobody can say.
@@ -91,10 +98,13 @@ impl HandlerSpec {
             priority: None,
             retries: None,
             backoff: None,
+            no_retry: None,
             timeout: None,
             blocking: None,
             approval: None,
             sla: None,
+            expires: None,
+            unique: None,
             doc: "",
             code: 0,
             needs: Needs::default(),
@@ -107,12 +117,18 @@ impl HandlerSpec {
     pub fn home(&self) -> &'static str {
         self.queue.or_else(|| built_in(self.task_type)).unwrap_or(QUEUE_DEFAULT)
     }
+
+    /// As it is published.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.expires.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// A task for handler `H`.
 pub fn new_task<H: TypedHandler<Args: Payload>>(args: &H::Args) -> NewTask<H::Output> {
     let spec = H::default().spec();
     let mut task = NewTask::new(spec.task_type, args).home(spec.home()).policies(spec.approval, spec.sla);
+    task = task.handler_rules(spec.expires, spec.unique);
     if let Some(priority) = spec.priority {
         task = task.priority(priority);
     }

@@ -36,7 +36,7 @@ mod worker;
 pub use approve::{Approve, Approved, Rejected};
 pub use async_trait::async_trait;
 pub use context::TaskContext;
-pub use error::{TaskError, TaskResult};
+pub use error::{NoRetry, TaskError, TaskResult};
 pub use event::{EventContext, FromEvent};
 pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
@@ -47,7 +47,7 @@ pub use orchestrator::{
     Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, Event,
     EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
     Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
-    patterns,
+    Unique, UniqueUntil, patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;
@@ -71,10 +71,10 @@ pub mod __private {
     pub use crate::runtime::run_main;
     #[cfg(feature = "testing")]
     pub use crate::testing::{run_test, run_test_alone};
-    pub use crate::{FromContext, Output, TaskContext, TaskError};
+    pub use crate::{FromContext, NoRetry, Output, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms};
+    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms, Unique, UniqueUntil};
     pub use serde;
     pub use std::time::Duration;
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use orchestrator::{Error, Gate, Result, SlaTerms, check_name};
+use orchestrator::{Backoff, Error, Gate, Result, SlaTerms, Unique, check_name};
 
 use crate::extract::State;
 use crate::handler::{HandlerSpec, TaskHandler};
@@ -54,7 +54,9 @@ impl Registry {
         check_name("task type", spec.task_type)?;
         check_name("queue", spec.home())?;
         let policies = spec.approval.as_ref().map(Gate::check).transpose();
-        policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose()).map_err(|error| Error::Invalid {
+        let policies = policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose());
+        let policies = policies.and(spec.unique.as_ref().map(Unique::check).transpose());
+        policies.and(spec.backoff.as_ref().map(Backoff::check).transpose()).map_err(|error| Error::Invalid {
             what: format!("the handler of `{}` at {place}: {error}", spec.task_type),
         })?;
         if let Some(other) = self.0.get(spec.task_type) {

@@ -52,6 +52,17 @@ struct Retry {
     claim: Claim,
     delay: Duration,
     error: String,
+    /// Whether it counts for nothing.
+    snoozes: bool,
+}
+
+impl Retry {
+    async fn send(&self, life: &Incarnation) -> Result<LetGo> {
+        match self.snoozes {
+            true => life.snooze(&self.claim, self.delay, &self.error).await,
+            false => life.retry(&self.claim, self.delay, &self.error).await,
+        }
+    }
 }
 
 /// One life of the worker in Redis.
@@ -272,7 +283,7 @@ impl Run {
             return Ok(());
         }
         let life = &self.life.incarnation;
-        let retries = join_all(self.retries.iter().map(|retry| life.retry(&retry.claim, retry.delay, &retry.error)));
+        let retries = join_all(self.retries.iter().map(|retry| retry.send(life)));
         let shelved = join_all(self.shelving.iter().map(|claim| life.shelve(claim)));
         let parked = join_all(self.parks.iter().map(|park| life.park(&park.claim, &park.wait, &park.tellings)));
         self.unsure = true;
@@ -397,7 +408,11 @@ impl Run {
             }
             Outcome::Failed { error, delay } => {
                 tracing::info!(task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
-                self.retries.push(Retry { claim, delay, error });
+                self.retries.push(Retry { claim, delay, error, snoozes: false });
+            }
+            Outcome::Snoozed { message, delay } => {
+                tracing::info!(task_type = claim.task_type(), message, ?delay, "put off; another attempt follows");
+                self.retries.push(Retry { claim, delay, error: message, snoozes: true });
             }
         }
     }

@@ -350,6 +350,8 @@ impl Worker {
             doc: spec.doc.into(),
             gate: spec.approval.clone(),
             sla: spec.sla.clone(),
+            expires_ms: spec.expires_ms(),
+            unique: spec.unique.clone(),
         };
         self.registry.specs().iter().map(offer).collect()
     }
