@@ -104,7 +104,7 @@ pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 pub use codec::decode_value;
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
 pub use condition::{Condition, Facts};
-pub use config::{Config, ENVIRONMENT, nearest};
+pub use config::{COMMAND_ENVIRONMENT, Config, ENVIRONMENT, nearest};
 pub use dead_event::{DEAD_EVENTS_PAGE_MAX, DeadEvent, GroupStatus};
 pub use dead_filter::{DEAD_TEXT_MAX, DeadFilter};
 pub use dead_group::{DeadGroup, DeadGroups};

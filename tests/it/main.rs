@@ -9,6 +9,7 @@ mod consumers_attacked;
 mod dead_letters;
 mod durable;
 mod events;
+mod exec;
 mod expires;
 mod faults;
 mod holds;

@@ -74,7 +74,8 @@ pub struct Process {
 impl Process {
     /// Starts `command`. Its standard input stays open as long as we live, for it to notice our end; what it says on
     /// standard error is kept, and shown with the test's own output.
-    fn spawn(command: &mut Command) -> Self {
+    #[must_use]
+    pub fn spawn(command: &mut Command) -> Self {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("the fixture's program");
         let said = Arc::new(Mutex::new(String::new()));
@@ -106,6 +107,12 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().expect("the program kill");
         assert!(sent.success(), "{name} was not sent");
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// Waits until it has said `text`.

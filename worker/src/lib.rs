@@ -7,6 +7,9 @@ mod context;
 mod durable;
 mod error;
 mod event;
+#[cfg(feature = "exec")]
+#[doc(hidden)]
+pub mod exec;
 mod extract;
 mod handler;
 mod heart;

@@ -36,6 +36,7 @@ mod token;
 mod watch;
 #[cfg(feature = "gateway")]
 mod webhook;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -124,6 +125,9 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// Run a command for each task, in any language; `orchestrator worker --help` tells how
+    #[command(disable_help_flag = true)]
+    Worker(worker::Worker),
     /// Ask a gateway or a worker whether it is ready, for health checks; exits 0 or 1
     Health(health::Health),
     /// Print what makes a shell complete commands and options
@@ -182,6 +186,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
         return out.raw(&script);
     }
+    if let Command::Worker(command) = cli.command {
+        return worker::run(&command, cli.global.redis.as_deref(), cli.global.namespace.as_deref());
+    }
     if let Command::Health(command) = cli.command {
         return health::run(command, &mut out).await;
     }
@@ -223,7 +230,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Dev(_) | Command::Openapi | Command::Token(_) => Ok(()),
-        Command::Completions { .. } | Command::Health(_) => Ok(()),
+        Command::Completions { .. } | Command::Health(_) | Command::Worker(_) => Ok(()),
     }
 }
 

@@ -18,3 +18,4 @@ mod rules;
 mod priorities;
 #[cfg(feature = "gateway")]
 mod webhooks;
+mod worker;
