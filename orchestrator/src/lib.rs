@@ -15,10 +15,12 @@ mod codec;
 mod condition;
 mod config;
 mod consumer;
+mod cron;
 mod dead_event;
 mod embedded;
 mod error;
 pub mod event;
+mod firing;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -56,6 +58,8 @@ mod relay;
 mod report;
 mod retry;
 mod router;
+mod schedule;
+mod schedules;
 mod silence;
 mod sla;
 mod span;
@@ -93,6 +97,7 @@ pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 pub use codec::decode_value;
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
 pub use condition::{Condition, Facts};
+pub use cron::Cron;
 pub use config::{Config, ENVIRONMENT, nearest};
 pub use dead_event::{DEAD_EVENTS_PAGE_MAX, DeadEvent, GroupStatus};
 pub use embedded::Embedded;
@@ -121,6 +126,11 @@ pub use redis_tls::RedisTls;
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
+pub use schedule::{
+    CATCH_UP_MAX, CATCH_UP_WITHIN_DEFAULT, CatchUp, Overlap, SCHEDULE_PAYLOAD_MAX, SCHEDULES_MAX, Schedule, ScheduleError,
+    ScheduleStatus, ScheduledTask, TICKS_WAITING_MAX,
+};
+pub use schedules::{SCHEDULES_PAGE_MAX, ScheduleChange, SchedulePage, Schedules, Triggered};
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};

@@ -1,5 +1,7 @@
 //! A request to create a task: typed by the handler that it is for, checked when it is submitted.
 
+mod template;
+
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::retry::MAX_RETRIES_DEFAULT;
 use crate::router::check_name;
 use crate::sla::{SlaRule, SlaTerms};
 use crate::task::to_json;
+pub(crate) use self::template::Template;
 use crate::{Config, Error, Event, Offer, Priority, Result, Sla, Source, Span, Task, TaskId};
 
 /// Largest metadata of a task, in bytes of MessagePack.
@@ -465,6 +468,12 @@ impl Draft {
     pub(crate) fn clock(&self) -> Result<Vec<u8>> {
         let begin = |sla: &Sla| sla.begin(self.id.created_at_ms(), self.due_ms, self.asking.is_some(), &self.task_type);
         self.sla.as_ref().map(begin).transpose().map(Option::unwrap_or_default)
+    }
+
+    /// What is asked before it may be claimed, empty for nothing.
+    pub(crate) fn asked(&self, config: &Config) -> Result<Vec<u8>> {
+        let pack = |asking: &Asking| asking.pack(config.approvals.timeout);
+        self.asking.as_ref().map(pack).transpose().map(Option::unwrap_or_default)
     }
 
     /// `id [‖ 'k' idempotency key] [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.

@@ -43,6 +43,8 @@ pub(crate) mod flag {
     pub(crate) const PASSED: u16 = 1 << 9;
     /// Its changes of state are not told.
     pub(crate) const QUIET: u16 = 1 << 10;
+    /// A tick of its schedule may wait for its end.
+    pub(crate) const FOLLOWED: u16 = 1 << 13;
 }
 
 /// Has a task tell none of its changes of state.
@@ -50,6 +52,13 @@ pub(crate) fn make_quiet(record: &mut [u8]) {
     // The first byte of the flags.
     if let Some(flags) = record.get_mut(13) {
         *flags |= (flag::QUIET >> 8) as u8;
+    }
+}
+
+/// Has scripts look for a tick of its schedule that waits when a task ends.
+pub(crate) fn make_followed(record: &mut [u8]) {
+    if let Some(flags) = record.get_mut(13) {
+        *flags |= (flag::FOLLOWED >> 8) as u8;
     }
 }
 

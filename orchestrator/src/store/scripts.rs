@@ -9,6 +9,7 @@ const RECORD: &str = include_str!("lua/record.lua");
 const CLOCK: &str = include_str!("lua/clock.lua");
 const PARKED: &str = include_str!("lua/parked.lua");
 const TELL: &str = include_str!("lua/tell.lua");
+const ADMIT: &str = include_str!("lua/admit.lua");
 
 macro_rules! scripts {
     ($($name:ident),+ $(,)?) => {
@@ -45,16 +46,16 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, gauge, get, hold, join,
+    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, fire, gauge, get, hold, join,
     journal, leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive,
-    ring, shelve, stats, step, tick, unshelve,
+    ring, schedule, schedules, shelve, stats, step, tick, unshelve,
 );
 
 /// Scripts that every task or request goes through: making the shared functions would cost them more than their work.
 const LEAN: &[&str] = &["enqueue", "limit", "step"];
 
 /// Scripts about approvals.
-const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
+const ASKING: &[&str] = &["admit", "cancel", "decide", "fire", "park", "revive", "tick"];
 
 /// The shared functions that a script gets.
 fn parts(name: &str) -> Vec<&'static str> {
@@ -66,7 +67,8 @@ fn parts(name: &str) -> Vec<&'static str> {
 }
 
 /// `#!lua …` first, then the shared parts with their bounds filled in, then the script. Lines `--{{clock}}` and
-/// `--{{tell}}` stand for the functions of the service-level clock, and for those that tell events.
+/// `--{{tell}}` stand for the functions of the service-level clock, and for those that tell events; `--{{admit}}` for ADMIT as a function of its
+/// arguments.
 fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
     let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
     let body = match shared {
@@ -74,7 +76,9 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         [] => body
             .replace("--{{clock}}", &CLOCK.replace("go(", "call("))
             .replace("--{{tell}}", &TELL.replace("go(", "call(")),
-        _ => body.replace("--{{tell}}", TELL),
+        _ => body
+            .replace("--{{tell}}", TELL)
+            .replace("--{{admit}}", &format!("local function admit(ARGV)\n{}\nend", strip(ADMIT))),
     };
     let shared = shared.join("\n").replace("--{{clock}}", CLOCK);
     let dead_retention = config.dead_retention.max(config.retention);
@@ -118,7 +122,7 @@ mod tests {
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
             assert_eq!(
                 shebang.contains("allow-oom"),
-                !["enqueue", "admit", "publish"].contains(name),
+                !["enqueue", "admit", "fire", "publish"].contains(name),
                 "{name}: only new tasks and events are refused when memory is full"
             );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");

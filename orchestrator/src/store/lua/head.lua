@@ -23,3 +23,5 @@ local IDEMPOTENCY_TTL = {{idempotency_ms}}   -- how long a key stands for what w
 -- is the end of a wait for an event · on the shelf · somebody waits for its end · has passed its gate · tells no events.
 local CANCEL, ON_APPROVAL, ON_TIMER, GATED, JOURNAL, CLOCKED, ON_EVENT, SHELVED = 1, 2, 4, 8, 16, 32, 64, 128
 local AWAITED, PASSED, QUIET = 256, 512, 1024
+-- A tick of its schedule may wait for its end.
+local FOLLOWED = 8192

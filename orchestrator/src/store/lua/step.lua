@@ -5,7 +5,7 @@
 -- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
 -- and what may fail on a key of the wrong type before the writes that count.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id>
---                       x v<hour> O Q
+--                       x v<hour> O Q Z N S:<name>
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
 --       was taken (from 1, 0 = none), or six: k (u16) too · queues in order of preference
 --       n × (id ‖ epoch, letter ‖ ending), no id twice · k × (id ‖ epoch, event's id, event, its names) told by them
@@ -29,7 +29,7 @@ if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2
 -- What ends: held, at this epoch, by this worker.
 local held, stale = base .. 'w:' .. worker, nil
 local members, ids, tails, n = {}, {}, {}, 0
-local values, dead, waiters, unsound, ended, special, clocked, late = {}, nil, nil, nil, {}, nil, nil, nil
+local values, dead, waiters, unsound, ended, special, clocked, late, followed = {}, nil, nil, nil, {}, nil, nil, nil, nil
 local first, last = 4 + queues, #ARGV - 4 * (told or 0)
 local counts = told and {}
 if last < first then
@@ -80,6 +80,11 @@ else
         if flags > 15 then
           special = special or {}
           special[#special + 1] = {id, flags, letter, byte(record, 13)}
+        end
+        -- The sixth bit of the flags' first byte: FOLLOWED.
+        if more > 31 then
+          followed = followed or {}
+          followed[#followed + 1] = id
         end
         -- The lowest bit of the flags' first byte: AWAITED.
         if more % 2 == 1 then
@@ -229,6 +234,14 @@ for i = 1, unsound and #unsound or 0, 2 do
   redis.pcall('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
   redis.pcall('LTRIM', base .. 'Q', 0, 999)
 end
+-- Rare: runs of schedules whose next tick waits for their end.
+for i = 1, followed and #followed or 0 do
+  local name = redis.pcall('HGET', base .. 'N', followed[i])
+  if type(name) == 'string' and redis.pcall('HEXISTS', base .. 'S:' .. name, 'w') == 1 then
+    redis.pcall('ZADD', base .. 'Z', 'XX', now, name)
+    wakes = wakes + 1
+  end
+end
 if #taken == 0 and unsound then
   reply[2] = -3
 elseif wakes > 0 then
@@ -236,7 +249,7 @@ elseif wakes > 0 then
 elseif clocked or #taken == 0 and want > 0 then
   for q = 1, clocked and 0 or queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
   local due
-  for _, key in ipairs({'z', 'P', 'y', 'B'}) do
+  for _, key in ipairs({'z', 'P', 'y', 'Z', 'B'}) do
     local head = redis.pcall('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
     if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
   end
