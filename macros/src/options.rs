@@ -9,7 +9,7 @@ use quote::{ToTokens, quote};
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
 
 use crate::subject::{self, Subject};
-use crate::{events, policies};
+use crate::{events, policies, schedules};
 
 /// An option: `name = value`, `name(key = value, …)`, or either. A new one takes one row here and
 /// a field of the same name in `HandlerSpec` or `EventSpec`.
@@ -83,6 +83,10 @@ const TASK: &[Opt] = &[
     opt("timeout", "\"15m\"", timeout),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
+    opt("cron", "\"*/5 * * * *\"", schedules::cron),
+    opt("tz", "\"Europe/Berlin\"", schedules::tz),
+    opt("overlap", "\"skip\"", schedules::overlap),
+    opt("catch_up", "\"latest\"", schedules::catch_up),
     CRATE,
 ];
 

@@ -187,6 +187,19 @@ impl Schedule {
         &self.name
     }
 
+    /// Checks what can be checked without Redis.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what cannot be.
+    pub fn check(&self) -> Result {
+        check_schedule_name(&self.name)?;
+        let (_, timing) = self.define()?;
+        match timing.next_after(u64::try_from(Utc::now().timestamp_millis()).unwrap_or(0)) {
+            Some(_) => Ok(()),
+            None => Err(far_off(&self.name)),
+        }
+    }
+
     /// Its first `n` ticks behind an instant, 100 at most.
     ///
     /// # Errors
@@ -196,6 +209,11 @@ impl Schedule {
         let after = u64::try_from(after.timestamp_millis()).unwrap_or(0);
         Ok(next_of(&timing, after, n))
     }
+}
+
+/// A schedule whose next tick nobody means.
+pub(crate) fn far_off(name: &str) -> Error {
+    Error::invalid(format!("the schedule `{name}` does not come within five years; nobody means that"))
 }
 
 /// Refuses what is no name for a schedule.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::schedule::{
-    Definition, OF_HANDLERS, Overlap, SCHEDULES_MAX, State, check_schedule_name, next_of, tick_id,
+    Definition, OF_HANDLERS, Overlap, SCHEDULES_MAX, State, check_schedule_name, far_off, next_of, tick_id,
 };
 use crate::store::{Change, Changed, Fired, SCHEDULES_READ_MAX, Stored};
 use crate::{Error, Orchestrator, Result, Schedule, ScheduleStatus, TaskId};
@@ -97,9 +97,7 @@ impl Schedules<'_> {
             });
             // A clock that was set back brings no tick again that has come.
             let from_ms = now_ms.max(state.last_tick.unwrap_or(0));
-            let next_ms = kept.or_else(|| timing.next_after(from_ms)).ok_or_else(|| {
-                Error::invalid(format!("the schedule `{name}` does not come within five years; nobody means that"))
-            })?;
+            let next_ms = kept.or_else(|| timing.next_after(from_ms)).ok_or_else(|| far_off(name))?;
             let change = Change::Put {
                 digest: there.map(Stored::digest).unwrap_or_default(),
                 awaited: &state.next,

@@ -4,11 +4,12 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, SlaTerms, built_in};
+use orchestrator::{Backoff, CatchUp, Gate, NewTask, Overlap, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, SlaTerms, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::extract::Needs;
+use crate::schedules::Comes;
 use crate::{TaskContext, TaskError};
 
 /// Longest attempt unless the handler says otherwise.
@@ -68,6 +69,14 @@ pub struct HandlerSpec {
     pub approval: Option<Gate>,
     /// What is promised for the total time of its tasks.
     pub sla: Option<SlaTerms>,
+    /// When it runs by itself.
+    pub cron: Option<Comes>,
+    /// The time zone of that.
+    pub tz: Option<&'static str>,
+    /// What becomes of a tick while the last run has not ended.
+    pub overlap: Option<Overlap>,
+    /// What becomes of ticks that nobody was there for.
+    pub catch_up: Option<CatchUp>,
     /// What it does, in its author's words.
     pub doc: &'static str,
     /// Tells its code from another's, for parked tasks to notice that it has changed; 0 when nobody can say.
@@ -91,6 +100,10 @@ impl HandlerSpec {
             timeout: None,
             approval: None,
             sla: None,
+            cron: None,
+            tz: None,
+            overlap: None,
+            catch_up: None,
             doc: "",
             code: 0,
             needs: Needs::default(),

@@ -19,6 +19,7 @@ mod park;
 mod registry;
 mod run;
 mod runtime;
+mod schedules;
 mod shutdown;
 mod steps;
 #[cfg(feature = "testing")]
@@ -34,9 +35,9 @@ pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
 pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, Event,
-    EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
-    Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, CatchUp, Config, Embedded, Error, Event,
+    EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Overlap, Priority,
+    Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
     patterns,
 };
 #[cfg(feature = "testing")]
@@ -56,13 +57,14 @@ pub mod __private {
     pub use crate::handler::{HandlerSpec, TaskHandler, TypedHandler, new_task, output, payload};
     pub use crate::listener::{EventHandler, EventRegistration, EventSpec};
     pub use crate::registry::Registration;
+    pub use crate::schedules::Comes;
     pub use crate::runtime::run_main;
     #[cfg(feature = "testing")]
     pub use crate::testing::{run_test, run_test_alone};
     pub use crate::{FromContext, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms};
+    pub use orchestrator::{Backoff, CatchUp, EventsFrom, Gate, NewTask, OnViolation, Overlap, Priority, SlaTerms};
     pub use serde;
     pub use std::time::Duration;
 }

@@ -53,7 +53,8 @@ impl Registry {
         check_name("task type", spec.task_type)?;
         check_name("queue", spec.home())?;
         let policies = spec.approval.as_ref().map(Gate::check).transpose();
-        policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose()).map_err(|error| Error::Invalid {
+        let policies = policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose());
+        policies.and_then(|_| crate::schedules::check(&spec)).map_err(|error| Error::Invalid {
             what: format!("the handler of `{}` at {place}: {error}", spec.task_type),
         })?;
         if let Some(other) = self.0.get(spec.task_type) {

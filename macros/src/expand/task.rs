@@ -13,6 +13,7 @@ use crate::signature::{self, Shape};
 pub(crate) fn task_handler(args: TokenStream, item: &TokenStream) -> TokenStream {
     expand(item, &signature::TASK, |function, mistakes| {
         let args = args::task_handler(args, &function.sig.ident.to_string(), mistakes);
+        crate::schedules::check(&args, mistakes);
         let shape = signature::TASK.check(&function.sig, mistakes);
         match (&args.subject, &shape.first, &shape.output) {
             (Some(kind), Some(payload), Some(output)) if mistakes.none() => {
