@@ -15,6 +15,7 @@ mod members;
 mod metrics;
 mod model;
 mod races;
+mod schedules;
 mod sla;
 mod submitting;
 mod telling;

@@ -78,7 +78,7 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
             .replace("--{{tell}}", &TELL.replace("go(", "call(")),
         _ => body
             .replace("--{{tell}}", TELL)
-            .replace("--{{admit}}", &format!("local function admit(ARGV)\n{}\nend", strip(ADMIT))),
+            .replace("--{{admit}}", &format!("local function admit(ARGV)\n{}\nend", unheaded(ADMIT))),
     };
     let shared = shared.join("\n").replace("--{{clock}}", CLOCK);
     let dead_retention = config.dead_retention.max(config.retention);
@@ -99,6 +99,11 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         return whole.replace("redis.call('TIME')", "redis.call('HMGET', base .. 'now', 's', 'us')");
     }
     whole
+}
+
+/// A script as a part of another one.
+fn unheaded(lua: &str) -> String {
+    strip(lua.split_once('\n').map_or("", |(_, body)| body))
 }
 
 /// Without comment lines: they are for readers of the source, not for the server's memory.

@@ -15,7 +15,7 @@ local flags = flags_of(record)
 if bit.band(flags, GATED) ~= 0 then return 'gated' end
 -- Without its journal its steps would be done again.
 if bit.band(flags, JOURNAL) ~= 0 and redis.call('EXISTS', base .. 'j:' .. id) == 0 then return 'unknown' end
-record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED + QUIET))
+record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED + QUIET + FOLLOWED))
 record = sub(record, 1, 9) .. '\0\0' .. sub(record, 12)
 go('HDEL', key, id)
 -- The clock of the life that has ended says nothing of this one.
