@@ -1,7 +1,9 @@
 //! What the project promises, tried on a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aging;
 mod approvals;
+mod blocking;
 mod consumers;
 mod consumers_attacked;
 mod durable;
@@ -13,7 +15,10 @@ mod listing;
 mod logs;
 mod members;
 mod metrics;
+mod middleware;
 mod model;
+mod priorities;
+mod punctual;
 mod races;
 mod schedules;
 mod sla;

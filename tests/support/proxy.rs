@@ -253,8 +253,8 @@ macro_rules! sources {
 }
 
 sources!(
-    admit approvals at_risk await_end beat cancel consume decide disband enqueue fire gauge get hold join journal leave
-    limit list mend park pause publish reconcile release renew replay rescue retry revive ring schedule schedules shelve stats step
+    admit agree approvals at_risk await_end beat cancel consume decide disband enqueue fire gauge get hold join journal leave
+    limit list mend park pause publish reconcile release renew reorder replay reprioritise rescue retry revive ring schedule schedules shelve stats step
     tick unshelve
 );
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::TaskResult;
+use crate::blocking::Blocking;
 use crate::durable::Durable;
 use crate::extract::State;
 
@@ -28,6 +29,8 @@ struct Inner {
     cancel: CancellationToken,
     deadline: Instant,
     durable: Durable,
+    /// Of a blocking handler alone.
+    blocking: Option<Blocking>,
 }
 
 impl TaskContext {
@@ -38,8 +41,9 @@ impl TaskContext {
         cancel: CancellationToken,
         deadline: Instant,
         durable: Durable,
+        blocking: Option<Blocking>,
     ) -> Self {
-        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable }))
+        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable, blocking }))
     }
 
     /// The task's id. Together with a step's name it makes an idempotency key for effects outside.
@@ -110,10 +114,11 @@ impl TaskContext {
         self.0.deadline
     }
 
-    /// Whether cancelling was asked for. A handler that sees it should stop; after 5 more seconds it is stopped.
+    /// Whether cancelling was asked for. A handler that sees it should stop; after 5 more seconds it is stopped. In a blocking
+    /// handler, whose thread goes on when its attempt was ended, it is true from then on, too.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.0.cancel.is_cancelled() || self.0.blocking.as_ref().is_some_and(|blocking| blocking.over().is_cancelled())
     }
 
     /// Resolves when cancelling is asked for; see [`TaskContext::is_cancelled`].
@@ -170,6 +175,10 @@ impl TaskContext {
 
     pub(crate) fn durable(&self) -> &Durable {
         &self.0.durable
+    }
+
+    pub(crate) fn blocking(&self) -> Option<&Blocking> {
+        self.0.blocking.as_ref()
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {

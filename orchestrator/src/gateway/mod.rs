@@ -89,6 +89,7 @@ mod openapi;
 mod origin;
 mod page;
 mod patience;
+mod priority;
 mod problem;
 mod query;
 mod rate_limits;

@@ -1,13 +1,16 @@
 //! A new task put away, to be made again and again: what it says of itself, and nothing that is of one task alone.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{NewTask, Policies};
+use super::{NewTask, Policies, Rules};
 use crate::policy::Gate;
 use crate::retry::MAX_RETRIES_DEFAULT;
 use crate::sla::SlaTerms;
-use crate::{Error, Priority, Result, Source};
+use crate::unique::Unique;
+use crate::{Backoff, Error, Priority, Result, Source, Span};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -48,6 +51,17 @@ pub(crate) struct Template {
     gate: Option<Gate>,
     #[serde(rename = "hs", default, skip_serializing_if = "Option::is_none")]
     promise: Option<SlaTerms>,
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) expires: Option<String>,
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    backoff: Option<Backoff>,
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    unique: Option<Unique>,
+    /// Of its handler: milliseconds.
+    #[serde(rename = "hx", default, skip_serializing_if = "Option::is_none")]
+    handler_expires_ms: Option<u64>,
+    #[serde(rename = "hu", default, skip_serializing_if = "Option::is_none")]
+    handler_unique: Option<Unique>,
     #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_by: Option<String>,
     #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +83,7 @@ impl<T> NewTask<T> {
             ("a parent", self.parent.is_some()),
             ("a trace", self.trace_id.is_some()),
             ("a deadline", self.sla_deadline.is_some()),
+            ("an instant when it expires; a span is one", self.rules.expires_at.is_some()),
             ("an instant or a delay to start after", self.run_at.is_some() || self.delay.is_some()),
         ];
         if let Some((what, _)) = once.iter().find(|(_, given)| *given) {
@@ -76,7 +91,7 @@ impl<T> NewTask<T> {
                 "the task of a schedule cannot have {what}: it is made again at each tick; leave that out"
             )));
         }
-        let target = self.sla_target.as_ref().map(|target| target.duration()).transpose()?;
+        let text = |span: &Span| Ok::<_, Error>(humantime::format_duration(span.duration()?).to_string());
         Ok(Template {
             task_type: self.task_type.clone(),
             queue: self.queue.clone(),
@@ -86,7 +101,12 @@ impl<T> NewTask<T> {
             source: if self.source == Source::User { Source::System } else { self.source },
             max_retries: self.max_retries,
             metadata: self.metadata.clone(),
-            sla_target: target.map(|target| humantime::format_duration(target).to_string()),
+            sla_target: self.sla_target.as_ref().map(text).transpose()?,
+            expires: self.rules.expires.as_ref().map(text).transpose()?,
+            backoff: self.rules.backoff,
+            unique: self.rules.unique.clone(),
+            handler_expires_ms: self.handler.expires.map(crate::policy::millis),
+            handler_unique: self.handler.unique.clone(),
             sla: self.sla.clone(),
             gate: self.handler.gate.clone(),
             promise: self.handler.sla.clone(),
@@ -108,7 +128,18 @@ impl Template {
         task.metadata.clone_from(&self.metadata);
         task.sla_target = self.sla_target.as_deref().map(Into::into);
         task.sla.clone_from(&self.sla);
-        task.handler = Policies { gate: self.gate.clone(), sla: self.promise.clone() };
+        task.handler = Policies {
+            gate: self.gate.clone(),
+            sla: self.promise.clone(),
+            expires: self.handler_expires_ms.map(Duration::from_millis),
+            unique: self.handler_unique.clone(),
+        };
+        task.rules = Rules {
+            expires: self.expires.as_deref().map(Into::into),
+            backoff: self.backoff,
+            unique: self.unique.clone(),
+            ..Rules::default()
+        };
         task.requested_by.clone_from(&self.requested_by);
         task.tenant.clone_from(&self.tenant);
         task

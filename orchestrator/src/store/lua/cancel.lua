@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- CANCEL: ends a waiting task at once; asks the worker of a running one to stop.
--- KEYS[1] {ns.p}:e      keys built inside: t<slice> r:<q> z P y U u:<type> W w:<worker> i:<worker> D<n> B X n i:<inbox> C C<n> O j:<id>
+-- KEYS[1] {ns.p}:e      keys built inside: t<slice> r:<q> z P y U u:<type> W w:<worker> i:<worker> D<n> B X n i:<inbox> C C<n> O j:<id> l
 --                       A H a:<id><n> j:<id> audit
 -- ARGV: 1 id · 2 letter ‖ ending
 -- Reply: 'cancelled', 'requested', 'unknown', or the letter of how it had ended before.

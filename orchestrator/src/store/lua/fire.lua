@@ -66,8 +66,14 @@ for i = 10, #ARGV, 6 do
     -- The comparison above has shown that this is not too late; what was made under this id before is left alone.
     local stored = admit({ARGV[i], '-9007199254740991', ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]})
     if stored.err then return stored end
-    fired, last = fired + stored[1], sub(ARGV[i + 2], 1, 14)
-    go('HSET', state, 't', ARGV[i + 1], 'id', last)
+    if stored[4] ~= '' then
+      -- One that is the only one of its kind is there already, of this schedule or not.
+      if kind == 'h' then return {'live', sub(stored[4], 15, 28), next_due()} end
+      skipped = skipped + 1
+    else
+      fired, last = fired + stored[1], sub(ARGV[i + 2], 1, 14)
+      go('HSET', state, 't', ARGV[i + 1], 'id', last)
+    end
   end
 end
 if overlap == 'q' and last ~= first then
