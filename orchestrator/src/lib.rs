@@ -16,6 +16,7 @@ mod codec;
 mod condition;
 mod config;
 mod consumer;
+mod cron;
 mod dead_event;
 mod dead_filter;
 mod dead_group;
@@ -26,6 +27,7 @@ mod error;
 pub mod event;
 mod expiry;
 mod fingerprint;
+mod firing;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -65,6 +67,8 @@ mod report;
 mod reprioritise;
 mod retry;
 mod router;
+mod schedule;
+mod schedules;
 mod silence;
 mod sla;
 mod span;
@@ -105,6 +109,7 @@ pub use codec::decode_value;
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
 pub use condition::{Condition, Facts};
 pub use config::{COMMAND_ENVIRONMENT, Config, ENVIRONMENT, nearest};
+pub use cron::Cron;
 pub use dead_event::{DEAD_EVENTS_PAGE_MAX, DeadEvent, GroupStatus};
 pub use dead_filter::{DEAD_TEXT_MAX, DeadFilter};
 pub use dead_group::{DeadGroup, DeadGroups};
@@ -138,6 +143,11 @@ pub use reorder::Reordered;
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT, SNOOZE_MIN};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
+pub use schedule::{
+    CATCH_UP_MAX, CATCH_UP_WITHIN_DEFAULT, CatchUp, Overlap, SCHEDULE_PAYLOAD_MAX, SCHEDULES_MAX, Schedule,
+    ScheduleError, ScheduleStatus, ScheduledTask, TICKS_WAITING_MAX,
+};
+pub use schedules::{SCHEDULES_PAGE_MAX, ScheduleChange, SchedulePage, Schedules, Triggered};
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};

@@ -97,6 +97,11 @@ impl Orchestrator {
         self.store.config()
     }
 
+    /// The same client over another connection; it keeps no private server alive.
+    pub(crate) fn over(&self, store: Store) -> Self {
+        Self { store, embedded: None, ..self.clone() }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }

@@ -24,6 +24,7 @@ mod priorities;
 mod punctual;
 mod races;
 mod retries;
+mod schedules;
 mod sla;
 mod submitting;
 mod telling;

@@ -253,8 +253,9 @@ macro_rules! sources {
 }
 
 sources!(
-    admit agree approvals at_risk await_end beat cancel consume decide disband enqueue forget gauge get hold join journal leave
-    limit list mend park pause publish reconcile release renew reorder replay reprioritise rescue retry revive ring shelve stats step
+    admit agree approvals at_risk await_end beat cancel consume decide disband enqueue fire forget gauge get hold join journal leave
+    limit list mend park pause publish reconcile release renew reorder replay reprioritise rescue retry revive ring schedule schedules
+    shelve stats step
     tick unshelve
 );
 

@@ -14,8 +14,8 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
-mod rules;
 mod priorities;
+mod rules;
 #[cfg(feature = "gateway")]
 mod webhooks;
 mod worker;
