@@ -247,11 +247,9 @@ impl Schedules<'_> {
                 (id, Fired::Done) => return Ok(Triggered::Started(id)),
                 (_, Fired::Waits) => return Ok(Triggered::Waits),
                 (_, Fired::Live(last)) => {
-                    let last = last.map(|last| format!(", task {last},")).unwrap_or_default();
+                    let last = last.map_or("its last run".into(), |last| format!("task {last}"));
                     return Err(Error::Conflict {
-                        what: format!(
-                            "the last run of `{name}`{last} has not ended, and its overlap lets no other one begin"
-                        ),
+                        what: format!("{last} has not ended, and `{name}` lets no other run begin beside it"),
                     });
                 }
                 // Changed meanwhile.

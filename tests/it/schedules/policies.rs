@@ -1,6 +1,6 @@
 //! Runs that last, ticks that nobody was there for, definitions that change, and tasks that cannot be made.
 
-use orchestrator::{CatchUp, LetGo, Overlap, Router, Rule, Schedule, ScheduleChange, Status, Triggered, encode_value};
+use orchestrator::{CatchUp, LetGo, Overlap, Router, Rule, Schedule, ScheduleChange, Status, Triggered, Unique, encode_value};
 use orchestrator_tests::{Proxy, Server, server};
 use orchestrator_worker::{Config, NewTask, Orchestrator};
 
@@ -135,6 +135,26 @@ async fn runs_go_side_by_side_where_that_is_allowed() {
     }
     assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR, 3 * HOUR]);
     assert!(runs(&orch).await.iter().all(|run| run.status == Status::Assigned));
+}
+
+#[tokio::test]
+async fn a_task_that_is_the_only_one_of_its_kind_keeps_ticks_out_whoever_made_it() {
+    let orch = still().await;
+    let unique = || report().unique(Unique::until_done("all")).expires("90m");
+    put(&orch, Schedule::cron("a", "0 * * * *", unique()).overlap(Overlap::Allow)).await;
+    let other = orch.enqueue(unique()).await.unwrap().id();
+    at(&orch, HOUR).await;
+    let refused = orch.schedules().trigger("a").await.expect_err("a conflict").to_string();
+    assert!(refused.contains(&other.to_string()), "{refused}");
+    let there = status(&orch, "a").await;
+    assert_eq!((there.fired, there.skipped, there.last_task_id), (0, 1, None));
+    // It expires at 13:30, so that the next tick comes; which expires in its turn.
+    at(&orch, HOUR + 1800).await;
+    at(&orch, 2 * HOUR).await;
+    let there = status(&orch, "a").await;
+    assert_eq!((there.fired, there.skipped), (1, 1));
+    at(&orch, 3 * HOUR + 1800).await;
+    assert_eq!(orch.get(there.last_task_id.unwrap()).await.unwrap().status, Status::Failed);
 }
 
 #[tokio::test]
