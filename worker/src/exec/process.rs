@@ -82,7 +82,8 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
-        if !self.has_ended
+        // Elsewhere what is left of the group is not found otherwise.
+        if (!self.has_ended || !cfg!(target_os = "linux"))
             && let Err(error) = killpg(Pid::from_raw(self.pid), signal)
             && error != Errno::ESRCH
         {
