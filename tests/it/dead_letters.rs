@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use orchestrator::{
     ApprovalPolicy, CLAIM_MAX, Claim, Config, DeadFilter, DeadLetter, DeadSweep, Entry, Error, Incarnation, LEASE,
-    NewTask, Noted, Orchestrator, SlaTerms, Status, TaskFilter, TaskId, fingerprint,
+    NewTask, Noted, Orchestrator, SlaTerms, Status, TaskFilter, TaskId, Unique, fingerprint,
 };
 use orchestrator_tests::{Proxy, all_events, config, key, namespace, orch, raw, server, until};
 use orchestrator_worker::{TaskContext, TaskResult, Worker, task_handler};
@@ -400,12 +400,20 @@ async fn a_letter_that_cannot_be_retried_is_refused_and_told() {
     let held = claim(&worker).await;
     worker.note(held.ticket(), "step", &step(), &[]).await.unwrap();
     worker.step(&[held.fail("fatal", "no luck")], 0, &queues(), None).await.unwrap();
+    // Another one has the key by now that a unique one held.
+    let unique = || NewTask::<()>::new("a", &()).queue("left").unique(Unique::until_done("repo"));
+    let displaced = orch.enqueue(unique()).await.unwrap().id();
+    let held = claim(&worker).await;
+    worker.step(&[held.fail("fatal", "no luck")], 0, &queues(), None).await.unwrap();
+    orch.enqueue(unique().delay("1h")).await.unwrap();
     let journal = [key(&orch, "j:").as_bytes(), &crate::model::bytes::id_bytes(id)].concat();
     let _: () = raw().await.del(journal).await.unwrap();
     fail(&orch, 3).await;
     let swept = orch.retry_dead(&DeadFilter::default(), &by("ann"), |_, _| ()).await.unwrap();
-    assert_eq!((swept.found, swept.done, swept.refused, swept.gone), (4, 3, 1, 0));
-    assert_eq!(swept.examples[0].task_id, id);
+    assert_eq!((swept.found, swept.done, swept.refused, swept.gone), (5, 3, 2, 0));
+    let refused: BTreeSet<TaskId> = swept.examples.iter().map(|refusal| refusal.task_id).collect();
+    assert_eq!(refused, BTreeSet::from([id, displaced]));
+    assert!(swept.examples.iter().any(|refusal| refusal.error.contains("has it now")), "{:?}", swept.examples);
 }
 
 #[tokio::test]
