@@ -8,6 +8,7 @@ mod consumers;
 mod consumers_attacked;
 mod durable;
 mod events;
+mod expires;
 mod faults;
 mod holds;
 mod listeners;
