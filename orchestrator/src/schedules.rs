@@ -281,11 +281,8 @@ impl Schedules<'_> {
         let mut changed = Vec::new();
         for ((_, schedule), name) in handlers.iter().zip(names) {
             match schedule {
-                Some(schedule) => {
-                    if self.put_any(schedule).await? != ScheduleChange::Same {
-                        changed.push((name, true));
-                    }
-                }
+                Some(schedule) if self.put_any(schedule).await? != ScheduleChange::Same => changed.push((name, true)),
+                Some(_) => {}
                 None if there.contains(&name) => {
                     self.orch.store.change_schedule(&name, Change::Remove).await?;
                     changed.push((name, false));

@@ -294,6 +294,7 @@ mod tests {
 
     const HOUR: u64 = 3_600_000;
 
+    #[allow(clippy::needless_pass_by_value)]
     fn plan(schedule: Schedule, due_ms: u64, now_ms: u64) -> Plan {
         let (definition, timing) = schedule.define().expect("a fair schedule");
         definition.plan(&timing, due_ms, now_ms)

@@ -1,6 +1,8 @@
 //! Runs that last, ticks that nobody was there for, definitions that change, and tasks that cannot be made.
 
-use orchestrator::{CatchUp, LetGo, Overlap, Router, Rule, Schedule, ScheduleChange, Status, Triggered, Unique, encode_value};
+use orchestrator::{
+    CatchUp, LetGo, Overlap, Router, Rule, Schedule, ScheduleChange, Status, Triggered, Unique, encode_value,
+};
 use orchestrator_tests::{Proxy, Server, server};
 use orchestrator_worker::{Config, NewTask, Orchestrator};
 

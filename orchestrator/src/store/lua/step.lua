@@ -303,7 +303,7 @@ for i = 1, unsound and #unsound or 0, 2 do
   redis.pcall('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
   redis.pcall('LTRIM', base .. 'Q', 0, 999)
 end
-if #taken == 0 and unsound or lapsed then
+if #taken == 0 and unsound or lapsed and wakes == 0 then
   reply[2] = -3
 elseif wakes > 0 then
   reply[2] = 0
