@@ -39,6 +39,7 @@ use proc_macro::TokenStream;
 /// | `retries`  | 0 to 255                                  | `retries = 3`              |
 /// | `backoff`  | `exp(BASE, MAX)` or `fixed(DELAY)`        | `backoff = "exp(2s, 10m)"` |
 /// | `timeout`  | how long one attempt may take, at most 7d | `timeout = "15m"`          |
+/// | `blocking` | `true`: a plain `fn`, on its own thread | `blocking = true`          |
 /// | `no_retry` | error types after which none is made      | `no_retry = [BadSha]`      |
 /// | `expires`  | how long after its start an attempt may still begin, at most 366d | `expires = "1h"` |
 /// | `unique`   | of which one at a time is wanted; a list  | `unique(by = "args.repo")` |
