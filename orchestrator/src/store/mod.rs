@@ -23,7 +23,7 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
 #[cfg(feature = "gateway")]
 pub(crate) use self::api_keys::{KeyAdded, StoredKey};
-pub(crate) use self::bell::{Bell, Rung};
+pub(crate) use self::bell::{Bell, Rung, URGENT_MS};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
 use self::reply::field;

@@ -45,9 +45,9 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, at_risk, await_end, beat, cancel, consume, decide, disband, enqueue, gauge, get, hold, join,
-    journal, leave, limit, list, mend, park, pause, publish, reconcile, release, renew, replay, rescue, retry, revive,
-    ring, shelve, stats, step, tick, unshelve,
+    admit, approvals, at_risk, await_end, beat, cancel, chunk, consume, decide, disband, enqueue, gauge, get, hold, hush,
+    join, journal, leave, limit, list, mend, output, park, pause, publish, reconcile, release, renew, replay, rescue,
+    retry, revive, ring, shelve, stats, step, tick, unshelve,
 );
 
 /// Scripts that every task or request goes through: making the shared functions would cost them more than their work.
@@ -118,8 +118,8 @@ mod tests {
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
             assert_eq!(
                 shebang.contains("allow-oom"),
-                !["enqueue", "admit", "publish"].contains(name),
-                "{name}: only new tasks and events are refused when memory is full"
+                !["enqueue", "admit", "publish", "chunk"].contains(name),
+                "{name}: only new tasks, events and output are refused when memory is full"
             );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");
