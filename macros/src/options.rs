@@ -81,6 +81,7 @@ const TASK: &[Opt] = &[
     opt("retries", "3", retries),
     opt("backoff", "\"exp(2s, 10m)\"", backoff),
     opt("timeout", "\"15m\"", timeout),
+    opt("cancel_grace", "\"30s\"", cancel_grace),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
     CRATE,
@@ -207,6 +208,15 @@ fn timeout(value: &Value<'_>) -> Result<TokenStream> {
     value.duration(7 * DAY).map(|millis| value.millis(millis))
 }
 
+fn cancel_grace(value: &Value<'_>) -> Result<TokenStream> {
+    // None at all is a fair one here.
+    let millis = match value.string()?.value().as_str() {
+        "0s" | "0ms" => 0,
+        _ => value.duration(10 * 60_000)?,
+    };
+    Ok(value.millis(millis))
+}
+
 fn krate(value: &Value<'_>) -> Result<TokenStream> {
     let path = value.string().and_then(|text| text.parse_with(Path::parse_mod_style));
     path.map(Path::into_token_stream).map_err(|_| value.wrong("takes the path of the worker crate"))
@@ -254,6 +264,7 @@ pub(crate) fn duration(text: &str, longest: u64) -> std::result::Result<u64, Str
     match number.parse().ok().and_then(|number: u64| number.checked_mul(*unit)) {
         Some(0) => Err(format!("`{text}` is no time at all; at least 1ms")),
         Some(millis) if millis <= longest => Ok(millis),
+        _ if longest < DAY => Err(format!("`{text}` is too long; at most {}m", longest / 60_000)),
         _ => Err(format!("`{text}` is too long; at most {}d", longest / DAY)),
     }
 }

@@ -139,8 +139,9 @@ impl Orchestrator {
         let task = Task::told(id, [part(0), part(1), part(2), part(3)])?;
         let task = task.ok_or_else(|| Error::NotFound { what: format!("task {id}") })?;
         let sla_clock = SlaClock::read(part(4), self.store.now_ms(), task.status.is_terminal());
-        let progress = codec::decode("progress", part(5)).ok().map(|progress: Progress| progress.fraction);
-        Ok(Task { sla_clock, progress, ..task })
+        let progress: Option<Progress> = codec::decode("progress", part(5)).ok();
+        let (progress, note) = progress.map(|progress| (progress.fraction, progress.note)).unzip();
+        Ok(Task { sla_clock, progress, progress_note: note.filter(|note| !note.is_empty()), ..task })
     }
 
     /// What the script `get` tells of a task.

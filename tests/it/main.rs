@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod approvals;
+mod chunks;
 mod consumers;
 mod consumers_attacked;
 mod durable;
@@ -14,6 +15,7 @@ mod logs;
 mod members;
 mod metrics;
 mod model;
+mod progress;
 mod races;
 mod sla;
 mod submitting;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::TaskResult;
 use crate::durable::Durable;
 use crate::extract::State;
+use crate::voice::Voice;
 
 /// Where a handler is that has no client.
 const ALONE: &str = "this handler runs in a test without a Redis";
@@ -27,6 +28,7 @@ struct Inner {
     cancel: CancellationToken,
     deadline: Instant,
     durable: Durable,
+    voice: Voice,
 }
 
 impl TaskContext {
@@ -37,8 +39,9 @@ impl TaskContext {
         cancel: CancellationToken,
         deadline: Instant,
         durable: Durable,
+        voice: Voice,
     ) -> Self {
-        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable }))
+        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable, voice }))
     }
 
     /// The task's id. Together with a step's name it makes an idempotency key for effects outside.
@@ -101,7 +104,8 @@ impl TaskContext {
         self.0.deadline
     }
 
-    /// Whether cancelling was asked for. A handler that sees it should stop; after 5 more seconds it is stopped.
+    /// Whether cancelling was asked for. A handler that sees it should stop; when its `cancel_grace` is over (5 s unless told),
+    /// or what whoever asked has set, it is dropped where it waits.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancel.is_cancelled()
@@ -161,6 +165,10 @@ impl TaskContext {
 
     pub(crate) fn durable(&self) -> &Durable {
         &self.0.durable
+    }
+
+    pub(crate) fn voice(&self) -> &Voice {
+        &self.0.voice
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {

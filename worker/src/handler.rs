@@ -64,6 +64,8 @@ pub struct HandlerSpec {
     pub backoff: Option<Backoff>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
+    /// How long it may go on when cancelling was asked for, at most [`CANCEL_GRACE_MAX`](orchestrator::CANCEL_GRACE_MAX).
+    pub cancel_grace: Option<Duration>,
     /// The approval that its tasks need before their first attempt.
     pub approval: Option<Gate>,
     /// What is promised for the total time of its tasks.
@@ -89,6 +91,7 @@ impl HandlerSpec {
             retries: None,
             backoff: None,
             timeout: None,
+            cancel_grace: None,
             approval: None,
             sla: None,
             doc: "",

@@ -2,6 +2,7 @@
 
 mod approve;
 mod attempt;
+mod cancelling;
 mod context;
 mod durable;
 mod error;
@@ -15,7 +16,9 @@ mod metrics;
 #[cfg(not(feature = "metrics"))]
 #[path = "metrics/off.rs"]
 mod metrics;
+mod output;
 mod park;
+mod progress;
 mod registry;
 mod run;
 mod runtime;
@@ -23,6 +26,7 @@ mod shutdown;
 mod steps;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod voice;
 mod wait_event;
 mod worker;
 
@@ -34,7 +38,7 @@ pub use extract::{Data, FromContext, Needs};
 pub use handler::{HandlerSpec, Payload, TIMEOUT_DEFAULT, TaskHandler, TypedHandler};
 pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, Event,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Chunk, ChunkData, Chunks, Config, Embedded, Error, Event,
     EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
     Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
     patterns,

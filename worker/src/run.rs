@@ -13,11 +13,11 @@ use orchestrator::{
     Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
 use crate::attempt::{self, Outcome};
+use crate::cancelling::Cancelling;
 use crate::heart::{Heart, Roster};
 use crate::metrics::{Begun, Rare};
 use crate::park::Park;
@@ -42,7 +42,7 @@ struct Listening {
 /// A task in a slot.
 struct Running {
     claim: Claim,
-    cancel: CancellationToken,
+    cancel: Cancelling,
     abort: AbortHandle,
     begun: Begun,
     /// What is said about the attempt is said in here.
@@ -319,7 +319,7 @@ impl Run {
             return;
         };
         let ticket = claim.ticket();
-        let cancel = CancellationToken::new();
+        let cancel = Cancelling::new();
         let attempt = attempt::run(
             registered,
             claim.assignment(),
@@ -433,12 +433,8 @@ impl Run {
                     self.unsure = true;
                 }
             }
-            Ok(Some(Wake::Cancel(id))) => {
-                if let Some(running) = self.running.get(&id) {
-                    tracing::info!(task_id = %id, "cancelling was asked for");
-                    running.cancel.cancel();
-                }
-            }
+            Ok(Some(Wake::Cancel(id))) => self.cancel(id, None),
+            Ok(Some(Wake::CancelWithin(id, span))) => self.cancel(id, Some(span)),
             Ok(None) => {}
             Err(error) => {
                 self.worker.metrics.meter.rare(Rare::RedisError);
@@ -450,10 +446,17 @@ impl Run {
         }
     }
 
+    fn cancel(&self, id: TaskId, within: Option<Duration>) {
+        if let Some(running) = self.running.get(&id) {
+            tracing::info!(task_id = %id, ?within, "cancelling was asked for");
+            running.cancel.ask(within);
+        }
+    }
+
     /// Stops all handlers; their claims are for [`Run::reconcile`] or a rescue to see to.
     fn abort_all(&mut self) {
         for (id, running) in std::mem::take(&mut self.running) {
-            running.cancel.cancel();
+            running.cancel.ask(None);
             running.abort.abort();
             self.roster(|roster| roster.remove(&id));
         }
@@ -499,7 +502,7 @@ impl Run {
         for id in gone {
             if let Some(running) = self.running.remove(&id) {
                 tracing::warn!(task_id = %id, "the task was taken from this worker; its handler is stopped");
-                running.cancel.cancel();
+                running.cancel.ask(None);
                 running.abort.abort();
                 self.roster(|roster| roster.remove(&id));
             }

@@ -26,7 +26,7 @@ if count > 0 and not (last and sub(last[2][2], 1, 16) == sub(packed, 1, 16)) the
   number = math.max(number, tonumber(ARGV[6])) + tonumber(ARGV[7]) + count
   bytes = bytes + #packed
   call('XADD', key, format('%.0f-%.0f', number, bytes), 'c', packed)
-  call('XTRIM', key, 'MINID', format('%.0f', number - ARGV[9] + 1))
+  call('XTRIM', key, 'MINID', format('%.0f', math.max(number - ARGV[9] + 1, 0)))
   local floor, looks = bytes - ARGV[10], 0
   while floor > 0 and looks < 200 do
     local old, gone = call('XRANGE', key, '-', '+', 'COUNT', 5), {}
