@@ -89,6 +89,17 @@ impl Chunks {
         }
     }
 
+    /// All that is there, once there is something, up to about a MiB; `None` as [`Chunks::next`].
+    ///
+    /// Cancel-safe. After an error it may be called again.
+    ///
+    /// # Errors
+    /// As [`Chunks::next`].
+    pub async fn next_some(&mut self) -> Result<Option<Vec<Chunk>>> {
+        let Some(first) = self.next().await? else { return Ok(None) };
+        Ok(Some([first].into_iter().chain(self.read.drain(..)).collect()))
+    }
+
     /// The next chunk that is there already.
     ///
     /// # Errors

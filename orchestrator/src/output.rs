@@ -102,6 +102,17 @@ impl ChunkData {
         }
     }
 
+    /// Bytes that it takes, about.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn weight(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            // JSON in pieces takes many times its text.
+            Self::Value(_) => CHUNK_BYTES_MAX / 8,
+        }
+    }
+
     fn read(kind: u8, bytes: &[u8]) -> Self {
         match kind {
             b't' => Self::Text(String::from_utf8_lossy(bytes).into_owned()),
@@ -279,6 +290,29 @@ fn unpack(last: u64, packed: &[u8], seen: &mut u64, chunks: &mut Vec<Chunk>) {
         let (attempt, epoch, missed) = (number(0), number(4), at - *seen - 1);
         *seen = at;
         chunks.push(Chunk { number: at, attempt, epoch, missed, data: ChunkData::read(kind, bytes) });
+    }
+}
+
+/// As programs see it: what it holds is in `text`, in `base64` or in `value`.
+#[cfg(any(feature = "cli", feature = "gateway"))]
+impl Serialize for Chunk {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        use base64::Engine;
+        use serde::ser::SerializeStruct;
+
+        let mut told = serializer.serialize_struct("Chunk", 5)?;
+        told.serialize_field("number", &self.number)?;
+        told.serialize_field("attempt", &self.attempt)?;
+        told.serialize_field("epoch", &self.epoch)?;
+        told.serialize_field("missed", &self.missed)?;
+        match &self.data {
+            ChunkData::Text(text) => told.serialize_field("text", text)?,
+            ChunkData::Bytes(bytes) => {
+                told.serialize_field("base64", &base64::engine::general_purpose::STANDARD.encode(bytes))?;
+            }
+            ChunkData::Value(value) => told.serialize_field("value", value)?,
+        }
+        told.end()
     }
 }
 

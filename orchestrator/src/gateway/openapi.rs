@@ -71,8 +71,9 @@ const HEADERS: [(&str, &str, bool); 6] = [
 ];
 
 /// Members of answers that are left out when they would say nothing. All others are always there.
-const SOMETIMES: [(&str, &[&str]); 7] = [
+const SOMETIMES: [(&str, &[&str]); 8] = [
     ("Task", &["quiet"]),
+    ("OutputChunk", &["text", "base64", "value"]),
     ("Sla", &["pause_for_people", "on_violation", "hours"]),
     ("Event", &["key", "traceparent"]),
     ("TaskCreated", &["approval_id"]),

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, root, sla,
+    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, output, root, sla,
     task_details, tasks, timeline,
 };
 
@@ -123,6 +123,7 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(AGENT, routes!(moves::retry))
         .add(AGENT, routes!(leases::heartbeat))
         .add(AGENT, routes!(leases::progress))
+        .add(AGENT, routes!(output::put_out))
         .add(AGENT, routes!(leases::complete))
         .add(AGENT, routes!(leases::fail))
         .add(AGENT, routes!(leases::release))
@@ -130,6 +131,7 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(USER, routes!(task_details::sla))
         .add(USER, routes!(task_details::journal))
         .add(USER, routes!(timeline::events))
+        .add(USER, routes!(output::follow))
         .add(AGENT, routes!(events::publish))
         .add(USER, routes!(events::follow))
         .add(USER, routes!(sla::report))
