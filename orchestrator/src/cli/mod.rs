@@ -22,6 +22,8 @@ mod list;
 mod openapi;
 mod output;
 mod queue;
+mod read;
+mod result;
 mod retry;
 #[cfg(feature = "gateway")]
 mod serve;
@@ -139,8 +141,12 @@ enum Task {
     Cancel(cancel::Cancel),
     /// Give failed or cancelled tasks a new life
     Retry(retry::Retry),
-    /// Follow a task until it has ended, a line for each change
+    /// Follow a task until it has ended, a line for each change, and a bar on a terminal
     Watch(watch::Watch),
+    /// Print what a task puts out while it runs
+    Output(read::Read),
+    /// Print the result of a task
+    Result(result::Wanted),
     /// List what a task has done for good
     Journal(journal::Journal),
 }
@@ -195,6 +201,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Cancel(command)) => cancel::run(&orch, &command, &mut out).await,
         Command::Task(Task::Retry(command)) => retry::run(&orch, command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Output(command)) => read::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
