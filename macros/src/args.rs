@@ -41,6 +41,14 @@ impl Args {
         self.given.contains(&name)
     }
 
+    /// Whether this option is set to true; `None` when it is not well written.
+    pub(crate) fn is_true(&self, name: &str) -> Option<bool> {
+        match self.settings.iter().find(|(given, _)| *given == name) {
+            Some((_, value)) => Some(value.to_string() == "true"),
+            None => (!self.gives(name)).then_some(false),
+        }
+    }
+
     /// Takes out the value of an option.
     pub(crate) fn take(&mut self, name: &str) -> Option<TokenStream> {
         let found = self.settings.iter().position(|(given, _)| *given == name);

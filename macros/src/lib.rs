@@ -35,6 +35,9 @@ use proc_macro::TokenStream;
 /// | `retries`  | 0 to 255                                  | `retries = 3`              |
 /// | `backoff`  | `exp(BASE, MAX)` or `fixed(DELAY)`        | `backoff = "exp(2s, 10m)"` |
 /// | `timeout`  | how long one attempt may take, at most 7d | `timeout = "15m"`          |
+/// | `no_retry` | error types after which none is made      | `no_retry = [BadSha]`      |
+/// | `expires`  | how long after its start an attempt may still begin, at most 366d | `expires = "1h"` |
+/// | `unique`   | of which one at a time is wanted; a list  | `unique(by = "args.repo")` |
 /// | `approval` | who has to agree before it runs; a list   | `approval(by = "ann")`     |
 /// | `sla`      | when it is to be done; or a list          | `sla = "30m"`              |
 /// | `crate`    | the worker crate, where it is renamed     | `crate = "my::worker"`     |
@@ -50,6 +53,17 @@ use proc_macro::TokenStream;
 /// | `expires`     | how long it may take, at most 30d              | `expires = "4h"`             |
 /// | `remind`      | when to ask again, before it expires           | `remind = "30m"`             |
 /// | `escalate`    | when to ask whom else, before it expires       | `escalate = "1h, role:lead"` |
+///
+/// An error counts as one of `no_retry` when it, or one of its sources, is of such a type; the task then ends as failed, for the
+/// reason `no_retry`. What a task brings itself (retries, backoff, `expires`, a key) goes before what stands here.
+///
+/// | in `unique` | value                                                     | example                            |
+/// |-------------|-----------------------------------------------------------|------------------------------------|
+/// | `by`        | a path, or an array of up to 8: `args.NAME`, `metadata.NAME`, with more names behind dots, `priority`, `source` | `by = ["args.repo", "args.issue"]` |
+/// | `until`     | `done`, or `started`: its first attempt begins            | `until = "started"`                |
+///
+/// While a task with the same values at these paths is there, of the same type and tenant, no other is stored: who submits one
+/// gets the handle of the one that is there. A payload without such a field is refused.
 ///
 /// `sla = "30m"` is short for `sla(target = "30m")`. There, all but the target is optional.
 ///

@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use proc_macro2::{Ident, TokenStream};
-use quote::{ToTokens, quote};
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
 
+use crate::mistakes::Mistakes;
 use crate::subject::{self, Subject};
 use crate::{events, policies};
 
@@ -82,6 +84,10 @@ const TASK: &[Opt] = &[
     opt("backoff", "\"exp(2s, 10m)\"", backoff),
     opt("timeout", "\"15m\"", timeout),
     opt("cancel_grace", "\"30s\"", cancel_grace),
+    opt("no_retry", "[BadSha]", no_retry),
+    opt("expires", "\"1h\"", expires),
+    policy("unique", "by = \"args.repo\"", None, &policies::UNIQUE),
+    opt("blocking", "true", blocking),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
     CRATE,
@@ -215,6 +221,32 @@ fn cancel_grace(value: &Value<'_>) -> Result<TokenStream> {
         _ => value.duration(10 * 60_000)?,
     };
     Ok(value.millis(millis))
+}
+
+fn expires(value: &Value<'_>) -> Result<TokenStream> {
+    value.duration(366 * DAY).map(|millis| value.millis(millis))
+}
+
+fn no_retry(value: &Value<'_>) -> Result<TokenStream> {
+    let Expr::Array(array) = value.expr else { return Err(value.wrong("takes an array of error types")) };
+    if array.elems.is_empty() {
+        return Err(value.wrong("names no error type"));
+    }
+    let mut mistakes = Mistakes::default();
+    let krate = value.krate;
+    let one = |expr| match bare(expr) {
+        Expr::Path(path) => Ok(quote_spanned!(path.span()=> #krate::__private::NoRetry::of::<#path>())),
+        other => Err(Error::new_spanned(other, "`no_retry` takes the names of error types: no_retry = [BadSha]")),
+    };
+    let types: Vec<_> = array.elems.iter().filter_map(|expr| mistakes.check(one(expr))).collect();
+    mistakes.or(quote!(::std::vec![#(#types),*]))
+}
+
+fn blocking(value: &Value<'_>) -> Result<TokenStream> {
+    match value.expr {
+        Expr::Lit(ExprLit { lit: Lit::Bool(yes), .. }) => Ok(yes.to_token_stream()),
+        _ => Err(value.wrong("takes true or false")),
+    }
 }
 
 fn krate(value: &Value<'_>) -> Result<TokenStream> {

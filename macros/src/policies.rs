@@ -1,4 +1,4 @@
-//! The options of `#[task_handler]` which are lists: `approval` and `sla`.
+//! The options of `#[task_handler]` which are lists: `approval`, `sla` and `unique`.
 
 use proc_macro2::{Span, TokenStream};
 use quote::quote;
@@ -29,6 +29,14 @@ const SLA_OPTIONS: &[Opt] = &[
 
 pub(crate) const SLA: List = List { options: SLA_OPTIONS, join: sla };
 
+const UNIQUE_OPTIONS: &[Opt] = &[
+    // First, because the rest is called on it.
+    opt("by", "[\"args.repo\", \"args.issue\"]", unique_by),
+    opt("until", "\"started\"", until),
+];
+
+pub(crate) const UNIQUE: List = List { options: UNIQUE_OPTIONS, join: unique };
+
 /// The longest time to wait for an approval.
 const LONGEST_WAIT: u64 = 30 * DAY;
 
@@ -53,12 +61,17 @@ fn unless(value: &Value<'_>) -> Result<TokenStream> {
     Ok(quote!(.unless(#condition)))
 }
 
+/// The entries of an array, or a single one.
+fn strings<'a>(value: &'a Value<'_>) -> Result<Vec<&'a Expr>> {
+    match value.expr {
+        Expr::Array(array) => Ok(array.elems.iter().collect()),
+        Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) => Ok(vec![value.expr]),
+        _ => Err(value.wrong("takes a string or an array of strings")),
+    }
+}
+
 fn by(value: &Value<'_>) -> Result<TokenStream> {
-    let array = match value.expr {
-        Expr::Array(array) => array.elems.iter().collect(),
-        Expr::Lit(ExprLit { lit: Lit::Str(_), .. }) => vec![value.expr],
-        _ => return Err(value.wrong("takes a string or an array of strings")),
-    };
+    let array = strings(value)?;
     if array.is_empty() {
         return Err(value.wrong("names nobody"));
     }
@@ -102,6 +115,58 @@ fn escalation(value: &Value<'_>) -> Result<(u64, LitStr)> {
     };
     let wait = duration(wait.trim(), LONGEST_WAIT).map_err(|why| Error::new_spanned(literal, why))?;
     Ok((wait, who(name.trim(), literal.span())?))
+}
+
+fn unique(list: &Entries<'_>) -> Result<TokenStream> {
+    match list.get("by") {
+        Some(_) => Ok(list.calls.clone()),
+        None => Err(Error::new(list.key.span(), "`unique` says not by what: unique(by = \"args.repo\")")),
+    }
+}
+
+fn unique_by(value: &Value<'_>) -> Result<TokenStream> {
+    let array = strings(value)?;
+    if array.is_empty() || array.len() > 8 {
+        return Err(value.wrong("takes 1 to 8 paths"));
+    }
+    let mut mistakes = Mistakes::default();
+    let paths = array.into_iter().filter_map(|expr| {
+        let one = Value { expr: bare(expr), ..*value };
+        mistakes.check(one.string().cloned().and_then(path))
+    });
+    let paths: Vec<_> = paths.collect();
+    let krate = value.krate;
+    mistakes.or(quote!(#krate::__private::Unique::by([#(#paths),*])))
+}
+
+/// Checks a path: where a value is found in a task.
+fn path(literal: LitStr) -> Result<LitStr> {
+    let text = literal.value();
+    let mut names = text.split('.');
+    let first = names.next().unwrap_or_default();
+    let rest: Vec<_> = names.collect();
+    let good =
+        |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    match first {
+        "args" | "payload" | "metadata" if !rest.is_empty() && rest.iter().all(good) => Ok(literal),
+        "type" | "priority" | "source" if rest.is_empty() => Ok(literal),
+        _ => Err(Error::new_spanned(
+            &literal,
+            format!(
+                "`{text}` is no path; write args.NAME or metadata.NAME, with more names behind dots, type, priority or source"
+            ),
+        )),
+    }
+}
+
+fn until(value: &Value<'_>) -> Result<TokenStream> {
+    let until = match value.string()?.value().as_str() {
+        "started" => quote!(Started),
+        "done" => quote!(Done),
+        other => return Err(value.choose(other, "an end of being unique", "\"started\" and \"done\"")),
+    };
+    let krate = value.krate;
+    Ok(quote!(.until(#krate::__private::UniqueUntil::#until)))
 }
 
 fn sla(list: &Entries<'_>) -> Result<TokenStream> {

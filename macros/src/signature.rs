@@ -11,7 +11,7 @@ mod event;
 mod task;
 
 pub(crate) use event::{EVENT, START};
-pub(crate) use task::TASK;
+pub(crate) use task::{BLOCKING, TASK};
 
 /// What the functions under one attribute have in common.
 pub(crate) struct Rules {
@@ -19,14 +19,22 @@ pub(crate) struct Rules {
     what: &'static str,
     /// The signature, for a function of this name.
     expected: fn(&str) -> String,
-    /// Whether it may be without `async`.
-    sync: bool,
+    /// What is wrong with its being `async`, or with its not being so, if anything.
+    asyncness: Asyncness,
     /// What is wrong with the type of the first parameter, if anything; it is an owned one.
     first: fn(&Type) -> Option<Error>,
     /// What is said if there is no parameter.
     none: &'static str,
     /// Reads the declared result.
     output: fn(&Signature) -> Result<Type>,
+}
+
+/// Whether a function is `async`, and what is said when it is and must not be, or is not and must be.
+#[derive(Clone, Copy)]
+enum Asyncness {
+    Must(&'static str),
+    MustNot(&'static str),
+    May,
 }
 
 /// What a handler takes and returns; `None` where the signature does not say.
@@ -64,8 +72,10 @@ impl Rules {
 
     fn modifiers(&self, sig: &Signature, wrong: &mut Vec<Error>) {
         let what = self.what;
-        if sig.asyncness.is_none() && !self.sync {
-            wrong.push(Error::new_spanned(sig.fn_token, "this function is not async: write `async fn`"));
+        match (self.asyncness, &sig.asyncness) {
+            (Asyncness::Must(text), None) => wrong.push(Error::new_spanned(sig.fn_token, text)),
+            (Asyncness::MustNot(text), Some(token)) => wrong.push(Error::new_spanned(token, text)),
+            _ => {}
         }
         let extra = [
             sig.constness.as_ref().map(|token| (token.to_token_stream(), "const")),

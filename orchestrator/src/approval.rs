@@ -257,7 +257,7 @@ pub fn payload_hash(value: &Value) -> String {
 }
 
 /// JSON with sorted keys and without blanks.
-fn canonical(value: &Value) -> String {
+pub(crate) fn canonical(value: &Value) -> String {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<(&String, &Value)> = map.iter().collect();

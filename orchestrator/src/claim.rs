@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::record::{Body, Ending, Header, flag, letter};
 use crate::telling::Telling;
-use crate::{Error, Priority, Result, Source, TaskId};
+use crate::{Backoff, Error, Priority, Result, Source, TaskId};
 
 /// Longest error text that is kept with a task, in bytes.
 pub const ERROR_BYTES_MAX: usize = 4096;
@@ -144,6 +144,12 @@ impl Assignment {
     #[must_use]
     pub fn max_retries(&self) -> u8 {
         self.header.max_retries
+    }
+
+    /// The wait between its attempts, if the task has its own.
+    #[must_use]
+    pub fn backoff(&self) -> Option<Backoff> {
+        self.body.backoff
     }
 
     /// The payload as stored: one MessagePack value, checked for depth and size.

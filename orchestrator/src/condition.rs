@@ -29,9 +29,13 @@ pub struct Condition {
     any: Vec<Vec<Atom>>,
 }
 
+/// Where a value is found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Path(Vec<String>);
+
 #[derive(Clone, Debug, PartialEq)]
 struct Atom {
-    path: Vec<String>,
+    path: Path,
     /// Any of these.
     values: Vec<Value>,
 }
@@ -61,24 +65,42 @@ impl Condition {
     /// Whether it asks for the payload.
     #[must_use]
     pub fn asks_for_args(&self) -> bool {
-        self.any.iter().flatten().any(|atom| atom.path[0] == "args")
+        self.any.iter().flatten().any(|atom| atom.path.0[0] == "args")
     }
 }
 
 impl Atom {
     fn holds(&self, facts: &Facts<'_>) -> bool {
-        let value = match self.path[0].as_str() {
+        self.path.find(facts).is_some_and(|value| self.values.iter().any(|wanted| same(wanted, &value)))
+    }
+}
+
+impl Path {
+    /// The value there, if there is one.
+    pub(crate) fn find(&self, facts: &Facts<'_>) -> Option<Value> {
+        match self.0[0].as_str() {
             "type" => Some(Value::from(facts.task_type)),
             "priority" => Some(Value::from(facts.priority.to_string())),
             "source" => serde_json::to_value(facts.source).ok(),
-            "metadata" => match self.path.get(1) {
-                Some(name) => facts.metadata.get(name).and_then(|value| descend(value, &self.path[2..])).cloned(),
+            "metadata" => match self.0.get(1) {
+                Some(name) => facts.metadata.get(name).and_then(|value| descend(value, &self.0[2..])).cloned(),
                 None => None,
             },
-            _ => descend(facts.args, &self.path[1..]).cloned(),
-        };
-        value.is_some_and(|value| self.values.iter().any(|wanted| same(wanted, &value)))
+            _ => descend(facts.args, &self.0[1..]).cloned(),
+        }
     }
+}
+
+/// Reads a path alone.
+pub(crate) fn path(text: &str) -> Result<Path> {
+    let mut parser = Parser { text, at: 0 };
+    let path = parser.path().and_then(|path| match parser.rest() {
+        "" => Ok(path),
+        rest => Err(format!("has something left over at `{}`", crate::error::excerpt(rest))),
+    });
+    path.map_err(|what| {
+        Error::invalid(format!("the path `{}` {what}. Write it like: args.repo", crate::error::excerpt(text)))
+    })
 }
 
 fn descend<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
@@ -171,7 +193,7 @@ impl Parser<'_> {
         Ok(all)
     }
 
-    fn atom(&mut self) -> Result<Atom, String> {
+    fn path(&mut self) -> Result<Path, String> {
         let mut path = vec![self.name()?];
         while self.eat(".") {
             path.push(self.name()?);
@@ -187,6 +209,11 @@ impl Parser<'_> {
                 ));
             }
         }
+        Ok(Path(path))
+    }
+
+    fn atom(&mut self) -> Result<Atom, String> {
+        let path = self.path()?;
         if self.eat("==") {
             return Ok(Atom { path, values: vec![self.literal()?] });
         }
@@ -194,7 +221,7 @@ impl Parser<'_> {
             return Err("has `!=`, which would mean whatever nobody thought of; list what is meant".into());
         }
         if !self.eat("in") || !self.eat("[") {
-            return Err(format!("has no `==` and no `in [..]` behind `{}`", path.join(".")));
+            return Err(format!("has no `==` and no `in [..]` behind `{}`", path.0.join(".")));
         }
         let mut values = vec![self.literal()?];
         while self.eat(",") {

@@ -4,16 +4,18 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::router::{Router, check_name};
-use crate::{ApprovalPolicy, Error, RedisTls, Result, SlaRule};
+use crate::{Aging, ApprovalPolicy, Error, RedisTls, Result, SlaRule};
 
 /// Environment names that are understood (by this library or by the gateway). Others that begin with
 /// `ORCHESTRATOR_` are refused, because a setting that is misspelt is a setting that is not made.
 pub const ENVIRONMENT: &[&str] = &[
+    "ORCHESTRATOR_AGING",
     "ORCHESTRATOR_APPROVAL_HISTORY_TTL",
     "ORCHESTRATOR_APPROVAL_RULES",
     "ORCHESTRATOR_APPROVAL_TIMEOUT",
     "ORCHESTRATOR_APPROVER_ROLE",
     "ORCHESTRATOR_CORS_ORIGINS",
+    "ORCHESTRATOR_DEAD_LETTER_TTL",
     "ORCHESTRATOR_IDEMPOTENCY_TTL",
     "ORCHESTRATOR_JWT_AUDIENCE",
     "ORCHESTRATOR_JWT_ISSUER",
@@ -21,6 +23,7 @@ pub const ENVIRONMENT: &[&str] = &[
     "ORCHESTRATOR_JWT_SECRET",
     "ORCHESTRATOR_JWT_SECRET_PREVIOUS",
     "ORCHESTRATOR_MAX_APPROVAL_HISTORY",
+    "ORCHESTRATOR_MAX_DEAD_LETTERS",
     "ORCHESTRATOR_METRICS_ACCESS",
     "ORCHESTRATOR_METRICS_ADDRESS",
     "ORCHESTRATOR_PORT",
@@ -67,6 +70,8 @@ pub struct Config {
     pub dead_max: u32,
     /// Tasks that may wait in one queue; more are refused.
     pub queue_max: u64,
+    /// Whether tasks of low priority get on in a queue that never empties, and how soon.
+    pub aging: Aging,
     /// Entries of the event stream that are kept, roughly; one entry holds all events of one script call.
     pub events_max: u32,
     /// How long events are kept, 1 minute to 366 days; less when `events_max` is reached before.
@@ -100,6 +105,7 @@ impl Config {
             dead_retention: Duration::from_secs(30 * 24 * 3600),
             dead_max: 100_000,
             queue_max: 10_000_000,
+            aging: Aging::Stored,
             events_max: 100_000,
             events_age: Duration::from_secs(30 * 24 * 3600),
             idempotency: Duration::from_secs(24 * 3600),
@@ -135,6 +141,16 @@ impl Config {
                 "ORCHESTRATOR_REDIS_KEY" if !value.is_empty() => config.redis_tls.key = Some(file(&name, &value)?),
                 "ORCHESTRATOR_QUEUE_PREFIX" => config.namespace = value,
                 "ORCHESTRATOR_TASK_TTL" => config.retention = seconds(&name, &value)?,
+                "ORCHESTRATOR_AGING" if !value.is_empty() => {
+                    config.aging =
+                        value.parse().map_err(|error| Error::invalid(format!("{name} is wrong: {error}")))?;
+                }
+                "ORCHESTRATOR_DEAD_LETTER_TTL" => config.dead_retention = seconds(&name, &value)?,
+                "ORCHESTRATOR_MAX_DEAD_LETTERS" => {
+                    config.dead_max = value
+                        .parse()
+                        .map_err(|_| Error::invalid(format!("{name} is `{value}`; write a number: 100000")))?;
+                }
                 "ORCHESTRATOR_IDEMPOTENCY_TTL" => config.idempotency = seconds(&name, &value)?,
                 "ORCHESTRATOR_APPROVAL_TIMEOUT" => config.approvals.timeout = seconds(&name, &value)?,
                 "ORCHESTRATOR_APPROVAL_HISTORY_TTL" => config.approvals.history_ttl = seconds(&name, &value)?,
@@ -185,6 +201,7 @@ impl Config {
         check_name("namespace", &self.namespace)?;
         self.redis_tls.check()?;
         self.approvals.check()?;
+        self.aging.check()?;
         self.sla.iter().try_for_each(|rule| rule.sla.check())?;
         #[cfg(feature = "gateway")]
         self.webhooks.check()?;
@@ -268,8 +285,19 @@ mod tests {
             vars(&[("REDIS_URL", "redis://h"), ("ORCHESTRATOR_TASK_TTL", "3600"), ("HOME", "/root")]).expect("fair");
         assert_eq!((url.as_deref(), config.retention.as_secs()), (Some("redis://h"), 3600));
         assert!(vars(&[("ORCHESTRATOR_API_KEY_DEV", "k:agent")]).is_ok());
+        let (_, config) = vars(&[
+            ("ORCHESTRATOR_AGING", "10m"),
+            ("ORCHESTRATOR_DEAD_LETTER_TTL", "86400"),
+            ("ORCHESTRATOR_MAX_DEAD_LETTERS", "7"),
+        ])
+        .expect("fair");
+        assert_eq!(config.aging, Aging::By(Duration::from_secs(600)));
+        assert_eq!((config.dead_retention.as_secs(), config.dead_max), (86_400, 7));
         let fault = |k, v| vars(&[(k, v)]).expect_err("a fault").to_string();
         assert!(fault("ORCHESTRATOR_TASK_TL", "1").contains("did you mean ORCHESTRATOR_TASK_TTL?"));
+        assert!(fault("ORCHESTRATOR_AGING", "5 minuets").contains("ORCHESTRATOR_AGING is wrong"));
+        assert!(fault("ORCHESTRATOR_AGING", "31d").contains("1 second to 30 days"));
+        assert!(fault("ORCHESTRATOR_MAX_DEAD_LETTERS", "0").contains("at least 1"));
         assert!(fault("ORCHESTRATOR_TASK_TTL", "a day").contains("number of seconds"));
         assert!(fault("ORCHESTRATOR_TASK_TTL", "5").contains("between 1 minute and 30 days"));
         assert!(fault("ORCHESTRATOR_QUEUE_PREFIX", "{x}").contains("namespace"));

@@ -19,12 +19,25 @@ pub const WAIT_DEFAULT: Duration = Duration::from_secs(60);
 pub struct TaskHandle<T = Value> {
     orch: Orchestrator,
     id: TaskId,
+    existing: bool,
     result: PhantomData<fn() -> T>,
 }
 
 impl<T> TaskHandle<T> {
     pub(crate) fn new(orch: Orchestrator, id: TaskId) -> Self {
-        Self { orch, id, result: PhantomData }
+        Self { orch, id, existing: false, result: PhantomData }
+    }
+
+    pub(crate) fn found(mut self, existing: bool) -> Self {
+        self.existing = existing;
+        self
+    }
+
+    /// Whether nothing was stored, because this task was there and no other of its kind is wanted meanwhile; see
+    /// [`Unique`](crate::Unique).
+    #[must_use]
+    pub fn existing(&self) -> bool {
+        self.existing
     }
 
     /// The task's id.
@@ -71,7 +84,7 @@ impl<T> TaskHandle<T> {
 
 impl<T> Clone for TaskHandle<T> {
     fn clone(&self) -> Self {
-        Self::new(self.orch.clone(), self.id)
+        Self::new(self.orch.clone(), self.id).found(self.existing)
     }
 }
 

@@ -15,8 +15,8 @@ use crate::progress::Progress;
 use crate::record::{Finished, Header};
 use crate::task::instant;
 use crate::{
-    ApprovalId, ApprovalStatus, Backoff, Error, Finish, Incarnation, LetGo, Orchestrator, RESULT_BYTES_MAX, Result,
-    Status, Task, TaskId, Terms, codec,
+    ApprovalId, ApprovalStatus, Error, Finish, Incarnation, LetGo, Orchestrator, RESULT_BYTES_MAX, Result, Status,
+    Task, TaskId, Terms, codec,
 };
 
 /// How often an end is sent when no answer comes.
@@ -139,7 +139,7 @@ impl Holder {
         self.end(&life, ticket, claim.complete(&result), Status::Completed).await
     }
 
-    /// Ends the task as failed; or has it tried again, after `retry_in` or as its retries are spread by default, when it is
+    /// Ends the task as failed; or has it tried again, after `retry_in`, its own backoff or the default one, when it is
     /// `retryable` and has retries left. Returns its status then. Without a token, a runnable task is taken and ended.
     ///
     /// # Errors
@@ -158,7 +158,8 @@ impl Holder {
         };
         let (failures, ticket) = (claim.failures() + 1, claim.ticket());
         if retryable && failures <= u32::from(claim.max_retries()) {
-            let delay = retry_in.unwrap_or_else(|| Backoff::default().draw(failures)).min(HOLD_LEASE_MAX);
+            let delay =
+                retry_in.unwrap_or_else(|| claim.backoff().unwrap_or_default().draw(failures)).min(HOLD_LEASE_MAX);
             let outcome = self.heard(life.retry(&claim, delay, error).await).await?;
             return self.let_go(&life, outcome, Status::Pending).await;
         }

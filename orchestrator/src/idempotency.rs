@@ -67,7 +67,7 @@ impl Seen {
 }
 
 /// The first half of the SHA-256 of parts, each after its length, so that no two lists of parts hash alike.
-fn hash(parts: &[&[u8]]) -> [u8; 16] {
+pub(crate) fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut hasher = Sha256::new();
     for part in parts {
         hasher.update((part.len() as u64).to_be_bytes());

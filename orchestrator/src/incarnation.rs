@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 
 use crate::claim::{Claim, Finish, Ticket, cancelled_tail};
 use crate::policy::Gate;
+use crate::retry::SNOOZE_MIN;
 use crate::silence::LeaseWatch;
 use crate::sla::SlaTerms;
 use crate::store::{Fault, Items, Store, read};
-use crate::{Error, Orchestrator, Result, TaskId};
+use crate::{Error, Orchestrator, Result, TaskId, Unique};
 
 /// How long a worker's tasks stay its own without a heartbeat.
 pub const LEASE: Duration = Duration::from_secs(6);
@@ -52,6 +53,12 @@ pub struct Offer {
     /// What is promised for the total time of its tasks.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub sla: Option<SlaTerms>,
+    /// Milliseconds after which no attempt of its tasks is begun.
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// What makes its tasks the only ones.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<Unique>,
 }
 
 /// What one step brought.
@@ -65,7 +72,7 @@ pub struct Stepped {
     pub unreadable: Vec<Finish>,
     /// When nothing was claimed: time until the next timer, if one is set.
     pub due: Option<Duration>,
-    /// Nothing was claimed, but something unsound was cleared away: look again at once.
+    /// Less was claimed than there may be, because something unsound was cleared away or something expired: look again at once.
     pub again: bool,
 }
 
@@ -239,7 +246,7 @@ impl Incarnation {
                 Err(error) => stepped.unreadable.push(Finish::unreadable(ticket, &error)),
             }
         }
-        stepped.again = due_ms == -3 && tickets.is_empty();
+        stepped.again = due_ms == -3;
         stepped.due = u64::try_from(due_ms).ok().map(Duration::from_millis);
         Ok(stepped)
     }
@@ -315,10 +322,22 @@ impl Incarnation {
     /// # Errors
     /// As [`Incarnation::step`].
     pub async fn retry(&self, claim: &Claim, delay: Duration, error: &str) -> Result<LetGo> {
+        self.try_again(claim, delay, error, 1).await
+    }
+
+    /// The task comes again after `delay`, at least [`SNOOZE_MIN`]; no attempt is counted.
+    ///
+    /// # Errors
+    /// As [`Incarnation::step`].
+    pub async fn snooze(&self, claim: &Claim, delay: Duration, message: &str) -> Result<LetGo> {
+        self.try_again(claim, delay.max(SNOOZE_MIN), message, 0).await
+    }
+
+    async fn try_again(&self, claim: &Claim, delay: Duration, error: &str, attempts: u8) -> Result<LetGo> {
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         let call = self.store.call(&self.store.scripts().retry).arg(&self.life.name).arg(self.generation());
         let call = call.arg(&claim.ticket().to_bytes()).arg(delay_ms).arg(claim.body_with_error(error)?);
-        self.let_go(call.arg(cancelled_tail())).await
+        self.let_go(call.arg(cancelled_tail()).arg(attempts)).await
     }
 
     /// The server's clock, as this process knows it, in Unix milliseconds.

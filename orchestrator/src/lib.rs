@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod admission;
+mod aging;
 #[cfg(feature = "test-clock")]
 mod alone;
 #[cfg(feature = "gateway")]
@@ -20,6 +21,8 @@ mod dead_event;
 mod embedded;
 mod error;
 pub mod event;
+mod expiry;
+mod fingerprint;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -55,7 +58,9 @@ mod quiet;
 mod record;
 mod redis_tls;
 mod relay;
+mod reorder;
 mod report;
+mod reprioritise;
 mod retry;
 mod router;
 mod silence;
@@ -68,6 +73,7 @@ mod submit;
 mod task;
 mod telling;
 mod timekeeper;
+mod unique;
 mod untold;
 mod waiters;
 mod watch;
@@ -78,6 +84,7 @@ mod webhooks;
 mod window;
 
 pub use admission::Admission;
+pub use aging::Aging;
 #[cfg(feature = "test-clock")]
 #[doc(hidden)]
 pub use alone::Alone;
@@ -100,6 +107,7 @@ pub use config::{Config, ENVIRONMENT, nearest};
 pub use dead_event::{DEAD_EVENTS_PAGE_MAX, DeadEvent, GroupStatus};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
+pub use fingerprint::{FINGERPRINT_LEN, alike, fingerprint};
 pub use forecast::AtRisk;
 pub use group::{Delivery, EVENT_RETRIES_DEFAULT, EVENTS_AT_ONCE_DEFAULT, EVENTS_AT_ONCE_MAX, Group, Unhandled};
 pub use handle::{ResultWait, TaskHandle, WAIT_DEFAULT};
@@ -124,8 +132,9 @@ pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, 
 pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
 pub use progress::PROGRESS_NOTE_MAX;
 pub use redis_tls::RedisTls;
+pub use reorder::Reordered;
 pub use report::{Percentiles, SlaReport, SlaRow};
-pub use retry::{Backoff, MAX_RETRIES_DEFAULT};
+pub use retry::{Backoff, MAX_RETRIES_DEFAULT, SNOOZE_MIN};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
@@ -133,6 +142,7 @@ pub use stats::{QueueStats, Stats};
 pub use status::{BlockedOn, Cause, Status, TRANSITIONS, next};
 pub use submit::{BATCH_MAX, Submitted};
 pub use task::{Priority, Source, Task};
+pub use unique::{UNIQUE_KEY_MAX, Unique, UniqueUntil};
 pub use watch::TaskWatch;
 #[cfg(feature = "gateway")]
 pub use webhook::{

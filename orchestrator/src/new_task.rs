@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::asking::{Asking, Request};
 use crate::codec::{self, PAYLOAD_BYTES_MAX};
 use crate::condition::Facts;
+use crate::expiry::expires_ms;
 use crate::id::ID_BYTES;
 use crate::idempotency::Key;
 use crate::policy::Gate;
@@ -21,7 +22,8 @@ use crate::retry::MAX_RETRIES_DEFAULT;
 use crate::router::check_name;
 use crate::sla::{SlaRule, SlaTerms};
 use crate::task::to_json;
-use crate::{Config, Error, Event, Offer, Priority, Result, Sla, Source, Span, Task, TaskId};
+use crate::unique::{Lock, Unique};
+use crate::{Backoff, Config, Error, Event, Offer, Priority, Result, Sla, Source, Span, Task, TaskId};
 
 /// Largest metadata of a task, in bytes of MessagePack.
 pub const METADATA_BYTES_MAX: usize = 16 * 1024;
@@ -31,6 +33,17 @@ pub const METADATA_BYTES_MAX: usize = 16 * 1024;
 struct Policies {
     gate: Option<Gate>,
     sla: Option<SlaTerms>,
+    expires: Option<Duration>,
+    unique: Option<Unique>,
+}
+
+/// What its submitter lays down for its attempts, and for others like it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) expires: Option<Span>,
+    pub(crate) expires_at: Option<DateTime<Utc>>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) unique: Option<Unique>,
 }
 
 /// A task to be submitted. `T` is what its result will be read as; [`Value`] when nobody said.
@@ -61,6 +74,7 @@ pub struct NewTask<T = Value> {
     delay: Option<Span>,
     run_at: Option<DateTime<Utc>>,
     idempotency_key: Option<String>,
+    pub(crate) rules: Rules,
     result: PhantomData<fn() -> T>,
 }
 
@@ -91,6 +105,7 @@ impl<T> NewTask<T> {
             delay: None,
             run_at: None,
             idempotency_key: None,
+            rules: Rules::default(),
             result: PhantomData,
         }
     }
@@ -202,7 +217,14 @@ impl<T> NewTask<T> {
     /// The gate and the promise of its handler.
     #[doc(hidden)]
     pub fn policies(mut self, gate: Option<Gate>, sla: Option<SlaTerms>) -> Self {
-        self.handler = Policies { gate, sla };
+        self.handler = Policies { gate, sla, ..self.handler };
+        self
+    }
+
+    /// When the tasks of its handler expire, and what makes them unique.
+    #[doc(hidden)]
+    pub fn handler_rules(mut self, expires: Option<Duration>, unique: Option<Unique>) -> Self {
+        self.handler = Policies { expires, unique, ..self.handler };
         self
     }
 
@@ -269,6 +291,7 @@ impl<T> NewTask<T> {
             delay: self.delay,
             run_at: self.run_at,
             idempotency_key: self.idempotency_key,
+            rules: self.rules,
             result: PhantomData,
         }
     }
@@ -338,6 +361,16 @@ impl<T> NewTask<T> {
             })
             .transpose()?;
         let sla = self.promise(published, config, id.created_at_ms(), || facts(args()))?;
+        let Rules { expires, expires_at, backoff, unique } = self.rules.clone();
+        backoff.map_or(Ok(()), |backoff| backoff.check())?;
+        let own = expires.is_some() || expires_at.is_some();
+        let laid_down =
+            published.and_then(|offer| offer.expires_ms).map(Duration::from_millis).or(self.handler.expires);
+        let span = expires.clone().or_else(|| laid_down.filter(|_| !own).map(Span::from));
+        let expires_at_ms = expires_ms(span, expires_at, due_ms.max(now_ms))?;
+        let laid_down = published.and_then(|offer| offer.unique.as_ref()).or(self.handler.unique.as_ref());
+        let unique = unique.as_ref().or(laid_down);
+        let lock = unique.map(|unique| unique.lock(self.tenant.as_deref(), &facts(args()))).transpose()?;
         let body = Body {
             task_type: self.task_type,
             source: self.source,
@@ -348,17 +381,23 @@ impl<T> NewTask<T> {
             requested_by: self.requested_by,
             tenant: self.tenant,
             run_at_ms: due_ms,
+            expires_at_ms,
+            backoff,
+            lock,
             error: None,
         };
         let mut record = Vec::with_capacity(96 + payload.len());
         let key = match &self.idempotency_key {
             None => None,
             Some(key) => {
-                let asked = Body { trace_id: None, run_at_ms: 0, ..body.clone() };
+                let asked = Body { trace_id: None, run_at_ms: 0, expires_at_ms: 0, ..body.clone() };
                 asked.write(&payload, &mut record)?;
                 let whose = body.requested_by.as_deref().unwrap_or_default();
                 let header = format!("{queue} {} {}", self.priority, self.max_retries);
-                let when = format!("{:?} {:?}", self.delay.as_ref().map(Span::duration), self.run_at);
+                let mut when = format!("{:?} {:?}", self.delay.as_ref().map(Span::duration), self.run_at);
+                if own {
+                    when += &format!(" {:?} {expires_at:?}", expires.as_ref().map(Span::duration));
+                }
                 let key = Key::new(body.tenant.as_deref(), whose, key, &[header.as_bytes(), when.as_bytes(), &record])?;
                 record.clear();
                 Some(key)
@@ -366,14 +405,31 @@ impl<T> NewTask<T> {
         };
         let mut header = Header::fresh(&queue, self.priority, self.max_retries);
         header.flags = if asking.is_some() { flag::ON_APPROVAL | flag::GATED } else { 0 }
-            | if body.sla.is_some() { flag::CLOCKED } else { 0 };
+            | if body.sla.is_some() { flag::CLOCKED } else { 0 }
+            | if expires_at_ms > 0 { flag::EXPIRES } else { 0 }
+            | if lock.is_some() { flag::UNIQUE } else { 0 };
         header.write(&mut record);
         body.write(&payload, &mut record)?;
         let Body { task_type, sla, .. } = body;
         let parent = self.parent;
         let sent_ms = if self.derived_id { now_ms } else { id.created_at_ms() };
         let chosen_id = self.id.is_some();
-        Ok(Draft { id, sent_ms, chosen_id, queue, record, due_ms, parent, task_type, sla, asking, key })
+        Ok(Draft {
+            id,
+            sent_ms,
+            chosen_id,
+            queue,
+            record,
+            due_ms,
+            parent,
+            task_type,
+            sla,
+            asking,
+            key,
+            expires_at_ms,
+            lock,
+            existing: false,
+        })
     }
 
     /// What is promised: on the task, by its handler, by a rule.
@@ -453,12 +509,19 @@ pub(crate) struct Draft {
     sla: Option<Sla>,
     pub(crate) asking: Option<Asking>,
     pub(crate) key: Option<Key>,
+    /// Unix milliseconds after which no attempt is begun; 0 = never.
+    expires_at_ms: u64,
+    /// The key that it is to hold alone.
+    lock: Option<Lock>,
+    /// Whether another task holds that: the id is that one's, and nothing was stored.
+    pub(crate) existing: bool,
 }
 
 impl Draft {
     /// Whether it takes ADMIT instead of ENQ.
     pub(crate) fn is_special(&self) -> bool {
-        self.sla.is_some() || self.asking.is_some() || self.key.is_some()
+        let asks = self.sla.is_some() || self.asking.is_some() || self.key.is_some();
+        asks || self.expires_at_ms > 0 || self.lock.is_some()
     }
 
     /// The state of its clock, empty for none.
@@ -467,12 +530,20 @@ impl Draft {
         self.sla.as_ref().map(begin).transpose().map(Option::unwrap_or_default)
     }
 
-    /// `id [‖ 'k' idempotency key] [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.
+    /// `id [‖ 'k' idempotency key] [‖ 'l' lock] [‖ 'x' expires] [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.
     pub(crate) fn address(&self) -> Vec<u8> {
         let mut address = self.id.as_bytes().to_vec();
         if let Some(key) = self.key {
             address.push(b'k');
             address.extend(key.to_bytes());
+        }
+        if let Some(lock) = self.lock {
+            address.push(b'l');
+            address.extend(lock.to_bytes());
+        }
+        if self.expires_at_ms > 0 {
+            address.push(b'x');
+            address.extend(&self.expires_at_ms.to_be_bytes()[2..]);
         }
         if let Some(parent) = self.parent {
             address.push(b'p');

@@ -9,6 +9,7 @@ use crate::gather::Gatherer;
 use crate::handle::TaskHandle;
 use crate::newest::Newest;
 use crate::progress::Progress;
+use crate::record::{Body, Finished, Header};
 use crate::stats::Stats;
 use crate::store::{Call, Fault, Items, Store, URGENT_MS, read};
 use crate::task::Task;
@@ -213,10 +214,11 @@ impl Orchestrator {
     }
 
     /// Gives a failed or cancelled task a new life under its id, with all its retries. Durable steps that were done stay
-    /// done; what a person refused is asked again.
+    /// done; what a person refused is asked again. The new life does not expire; a unique task takes its key again.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it has not ended, has completed, or never passed its gate; [`Error::NotFound`].
+    /// [`Error::Conflict`] when it has not ended, has completed, never passed its gate, or is unique and another task has its
+    /// key; [`Error::NotFound`].
     pub async fn retry(&self, id: TaskId) -> Result {
         self.retry_by(id, "").await
     }
@@ -226,16 +228,39 @@ impl Orchestrator {
     /// # Errors
     /// As [`Orchestrator::retry`].
     pub async fn retry_by(&self, id: TaskId, by: &str) -> Result {
+        match self.revive(id, by, &[]).await?.as_str() {
+            "unique" => {
+                // What it is to hold alone stands where no script reads.
+                let task = self.parts(id).await?;
+                let finished = Finished::read(task.get(1).map(Vec::as_slice).unwrap_or_default())?;
+                let lock = Body::read(Header::read(finished.record)?.1)?.0.lock;
+                let lock = lock.ok_or_else(|| Error::corrupt("a unique task without its key"))?;
+                self.revive(id, by, &lock.to_bytes()).await.map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the script; what it refuses is an error.
+    async fn revive(&self, id: TaskId, by: &str, lock: &[u8]) -> Result<String> {
         let script = &self.store.scripts().revive;
         let mut sent_before = false;
         let call = |before| {
             sent_before = before;
-            self.store.call(script).arg(id.as_bytes()).arg(by)
+            self.store.call(script).arg(id.as_bytes()).arg(by).arg(lock)
         };
-        let reply = read::<String>(self.store.repeat(call).await?)?;
+        let reply = read::<Vec<u8>>(self.store.repeat(call).await?)?;
+        if let Some(holder) = reply.strip_prefix(b"=").and_then(TaskId::from_slice) {
+            return Err(Error::Conflict {
+                what: format!(
+                    "task {id} is to be the only one of its key, and task {holder} has it now; retry it when that one has ended"
+                ),
+            });
+        }
+        let reply = String::from_utf8_lossy(&reply).into_owned();
         match reply.as_str() {
-            "revived" => Ok(()),
-            "live" if sent_before => Ok(()),
+            "revived" | "unique" => Ok(reply),
+            "live" if sent_before => Ok(reply),
             "live" => Err(Error::Conflict {
                 what: format!("task {id} has not ended; only a failed or cancelled one can be retried"),
             }),

@@ -14,7 +14,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::codec;
-use crate::{Error, Priority, Result, Sla, Source};
+use crate::unique::Lock;
+use crate::{Backoff, Error, Priority, Result, Sla, Source};
 
 /// Version of the record's layout.
 pub(crate) const VERSION: u8 = 1;
@@ -43,6 +44,10 @@ pub(crate) mod flag {
     pub(crate) const PASSED: u16 = 1 << 9;
     /// Its changes of state are not told.
     pub(crate) const QUIET: u16 = 1 << 10;
+    /// Begins no attempt after an instant.
+    pub(crate) const EXPIRES: u16 = 1 << 11;
+    /// Holds a key alone.
+    pub(crate) const UNIQUE: u16 = 1 << 12;
 }
 
 /// Has a task tell none of its changes of state.
@@ -137,6 +142,15 @@ pub(crate) struct Body {
     /// Unix milliseconds before which it does not start.
     #[serde(rename = "at", default, skip_serializing_if = "is_default")]
     pub(crate) run_at_ms: u64,
+    /// Unix milliseconds after which no attempt of it is begun.
+    #[serde(rename = "xp", default, skip_serializing_if = "is_default")]
+    pub(crate) expires_at_ms: u64,
+    /// The wait between its attempts, instead of its handler's.
+    #[serde(rename = "bo", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backoff: Option<Backoff>,
+    /// The key that it holds alone.
+    #[serde(rename = "lk", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lock: Option<Lock>,
     /// Error of the last attempt.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<String>,

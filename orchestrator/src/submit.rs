@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::handle::TaskHandle;
+use crate::id::ID_BYTES;
 use crate::idempotency::Seen;
 use crate::new_task::Draft;
 use crate::router::{BUILT_IN, QUEUE_DEFAULT, built_in};
@@ -14,7 +15,7 @@ use crate::{Error, NewTask, Offer, Orchestrator, Result, Status, Task, TaskId};
 
 /// Tasks in one call of the script at most.
 pub const BATCH_MAX: usize = 1000;
-/// Tasks with a gate or a clock in one call at most: the script does more for each.
+/// Tasks with a gate, a clock or the like in one call at most: the script does more for each.
 const SPECIAL_MAX: usize = 100;
 /// Bytes of records in one call at most; a larger batch is cut.
 const BATCH_BYTES_MAX: usize = 8 << 20;
@@ -73,6 +74,8 @@ pub struct Submitted {
     pub id: TaskId,
     /// The task as it was stored; `None` when it could not be read back.
     pub task: Option<Task>,
+    /// Whether it was there before, because another of its kind is unwanted: nothing was stored. See [`Unique`](crate::Unique).
+    pub existing: bool,
 }
 
 /// Stores one task, and tells what it has become.
@@ -88,16 +91,16 @@ pub(crate) async fn submit_one<T>(orch: &Orchestrator, task: NewTask<T>) -> Resu
         let id = crate::gather::store_one(orch, draft).await?;
         let status = if due_ms > 0 { Status::Pending } else { Status::Assigned };
         let at = Whereabouts { status: Some(status), due_ms: (due_ms > 0).then_some(due_ms), ..Whereabouts::default() };
-        return Ok(Submitted { id, task: Some(Task::live(id, &record, at)?) });
+        return Ok(Submitted { id, task: Some(Task::live(id, &record, at)?), existing: false });
     }
     let queue = draft.queue.clone();
     let mut batch = [(0, draft)];
     store(orch, &queue, &mut batch, !is_chosen).await?;
-    let id = batch[0].1.id;
+    let (id, existing) = (batch[0].1.id, batch[0].1.existing);
     let task = orch.get(id).await.inspect_err(|error| {
         tracing::warn!(%error, task_id = %id, "a task was stored and could not be read back");
     });
-    Ok(Submitted { id, task: task.ok() })
+    Ok(Submitted { id, task: task.ok(), existing })
 }
 
 /// A checked task for its queue.
@@ -156,7 +159,7 @@ pub(crate) async fn submit<T>(
                     batch.split_off(batch_length(batch.iter().map(|(_, draft)| draft)).min(most).min(batch.len()));
                 store(orch, &queue, &mut batch, own_ids).await?;
                 for (slot, draft) in batch {
-                    handles[slot] = TaskHandle::new(orch.clone(), draft.id);
+                    handles[slot] = TaskHandle::new(orch.clone(), draft.id).found(draft.existing);
                 }
                 batch = rest;
             }
@@ -300,7 +303,7 @@ async fn send(orch: &Orchestrator, queue: &str, batch: &mut [(usize, Draft)]) ->
     }
 }
 
-/// The road of tasks with a gate or a clock.
+/// The road of tasks with a gate, a clock, an end of their time or a key that they hold alone.
 async fn send_special(
     orch: &Orchestrator,
     queue: &str,
@@ -326,8 +329,19 @@ async fn send_special(
     };
     match orch.store.repeat(call).await {
         Ok(reply) => {
-            let (_, due_ms, seen): (u64, i64, Vec<u8>) = read(reply)?;
+            let (_, due_ms, seen, others): (u64, i64, Vec<u8>, Vec<u8>) = read(reply)?;
             orch.store.tick_in(due_ms);
+            for pair in others.chunks(2 * ID_BYTES) {
+                let id_of = |bytes: &[u8]| TaskId::from_slice(bytes);
+                let (Some(asked), Some(holder)) =
+                    pair.split_at_checked(ID_BYTES).map_or((None, None), |(a, b)| (id_of(a), id_of(b)))
+                else {
+                    return Err(Error::corrupt("the holder of a unique task's key"));
+                };
+                for (_, draft) in batch.iter_mut().filter(|(_, draft)| draft.id == asked) {
+                    (draft.id, draft.existing) = (holder, true);
+                }
+            }
             match (Seen::read(&seen), batch) {
                 (Seen::Same(before), [(_, draft)]) => draft.id = before,
                 (Seen::Other, _) => return Err(Seen::conflict()),

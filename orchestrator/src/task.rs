@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::record::{Body, Finished, Header, flag};
-use crate::{ApprovalId, BlockedOn, Error, Result, Sla, SlaClock, Status, TaskId};
+use crate::unique::{Lock, UniqueUntil};
+use crate::{ApprovalId, Backoff, BlockedOn, Error, Result, Sla, SlaClock, Status, TaskId};
 
 /// Order within a queue: all of P0 before any of P1, and so on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,6 +128,16 @@ pub struct Task {
     pub crashes: u32,
     /// The instant before which it does not start.
     pub run_at: Option<DateTime<Utc>>,
+    /// The instant after which no attempt of it is begun.
+    #[serde(default)]
+    pub expires_at: Option<DateTime<Utc>>,
+    /// The wait between its attempts, if it has its own: `exp(2s, 10m)`, `fixed(30s)`.
+    #[serde(default)]
+    #[cfg_attr(feature = "gateway", schema(value_type = Option<String>, example = "exp(2s, 10m)"))]
+    pub backoff: Option<Backoff>,
+    /// Until when it keeps others of its key out, if it is unique.
+    #[serde(default)]
+    pub unique: Option<UniqueUntil>,
     /// When its wait is over at the latest, while blocked.
     pub blocked_until: Option<DateTime<Utc>>,
     /// What it waits for while blocked.
@@ -226,6 +237,10 @@ impl Task {
                 .filter(|_| status != Status::Blocked)
                 .or((body.run_at_ms > 0).then_some(body.run_at_ms))
                 .map(instant),
+            // A manual retry does not expire.
+            expires_at: (header.flags & flag::EXPIRES != 0).then(|| instant(body.expires_at_ms)),
+            backoff: body.backoff,
+            unique: body.lock.map(Lock::until),
             blocked_until: at.due_ms.filter(|_| status == Status::Blocked).map(instant),
             blocked_on: match header.flags {
                 flags if status != Status::Blocked || flags & (flag::ON_APPROVAL | flag::ON_TIMER) == 0 => None,

@@ -46,7 +46,7 @@ impl TaskHandler for Patient {
         spec
     }
 
-    async fn call(&self, _: TaskContext) -> Result<Vec<u8>, TaskError> {
+    async fn call(&self, _: TaskContext) -> Result<orchestrator_worker::Output, TaskError> {
         std::future::pending().await
     }
 }

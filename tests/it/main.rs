@@ -1,7 +1,9 @@
 //! What the project promises, tried on a real Redis.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod aging;
 mod approvals;
+mod blocking;
 mod cancelling;
 mod chunks;
 mod consumers;
@@ -15,9 +17,13 @@ mod listing;
 mod logs;
 mod members;
 mod metrics;
+mod middleware;
 mod model;
+mod priorities;
 mod progress;
+mod punctual;
 mod races;
+mod results;
 mod sla;
 mod submitting;
 mod telling;

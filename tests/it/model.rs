@@ -3,7 +3,7 @@
 //! `MODEL_SEED` runs one seed again; `MODEL_SEEDS` and `MODEL_STEPS` say how many seeds and how many steps each.
 
 mod awaited;
-mod bytes;
+pub(crate) mod bytes;
 mod clock;
 mod hands;
 mod misbehave;

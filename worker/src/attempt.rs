@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, Telling, Wait};
+use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, SNOOZE_MIN, Telling, Wait};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::Blocking;
 use crate::cancelling::{CANCEL_GRACE_DEFAULT, Cancelling};
 use crate::durable::{Durable, Leaving, Ledger};
-use crate::error::Kind;
+use crate::error::{Kind, NoRetry};
 use crate::extract::State;
 use crate::handler::TIMEOUT_DEFAULT;
 use crate::metrics::Ended;
@@ -26,6 +27,8 @@ pub(crate) enum Outcome {
     Completed(Vec<u8>),
     /// Another attempt may follow after `delay`.
     Failed { error: String, delay: Duration },
+    /// It was too early: another attempt follows after `delay`, and this one counts for nothing.
+    Snoozed { message: String, delay: Duration },
     /// None may follow; the word says why.
     Fatal { error: String, reason: &'static str },
     /// People do not want it; the word says how.
@@ -44,6 +47,7 @@ impl Outcome {
         match self {
             Self::Completed(_) => Ended::Completed,
             Self::Failed { .. } if !is_last => Ended::Retried,
+            Self::Snoozed { .. } => Ended::Snoozed,
             Self::Failed { .. } | Self::Fatal { .. } => Ended::Failed,
             Self::Rejected { .. } => Ended::Rejected,
             Self::Parked(_) => Ended::Parked,
@@ -63,14 +67,22 @@ pub(crate) async fn run(
     cancelling: Cancelling,
     halt: CancellationToken,
 ) -> (Outcome, Vec<Telling>) {
+    let cancel = cancelling.token().clone();
+    // A blocking handler waits for its place outside of its time.
+    let blocking = match Blocking::begin(&registered.spec, &state, &cancel, &halt).await {
+        Ok(blocking) => blocking,
+        Err(outcome) => return (outcome, Vec::new()),
+    };
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
-    let failures = task.failures() + 1;
-    let backoff = registered.spec.backoff.unwrap_or_default();
+    let after = After {
+        backoff: task.backoff().or(registered.spec.backoff).unwrap_or_default(),
+        failures: task.failures() + 1,
+        no_retry: registered.spec.no_retry.clone().unwrap_or_default(),
+    };
     let is_last_try = task.failures() >= task.max_retries().into();
     let voice = Voice::new(ledger.mouth(), Arc::clone(&task));
     let durable = Durable::new(ledger, &task, registered.spec.code);
-    let cancel = cancelling.token().clone();
-    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable, voice);
+    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable, (voice, blocking));
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let spec = Arc::clone(&registered.spec);
@@ -90,6 +102,7 @@ pub(crate) async fn run(
     };
     let grace = registered.spec.cancel_grace.unwrap_or(CANCEL_GRACE_DEFAULT);
     let stopped = cancelling.overdue(grace);
+    let _until_dropped = own.voice().until_dropped();
     let outcome = tokio::select! {
         // A handler that is done is done, even when its time ended in the same instant.
         biased;
@@ -101,22 +114,25 @@ pub(crate) async fn run(
                 if !left_out.is_empty() {
                     tracing::warn!(left_out = left_out.join(", "), "completed without durable calls that it had made before");
                 }
-                Outcome::Completed(output)
+                Outcome::Completed(output.into_bytes())
             }
             _ if cancel.is_cancelled() => Outcome::Cancelled,
-            (None, Ok(Err(error))) => failed(&error, &backoff, failures),
-            (None, Err(panic)) => failed(&TaskError::from(format!("the handler panicked: {}", panic_text(&*panic))), &backoff, failures),
+            (None, Ok(Err(error))) => after.failed(&error),
+            (None, Err(panic)) => after.failed(&TaskError::from(format!("the handler panicked: {}", panic_text(&*panic)))),
         },
         leaving = own.durable().left() => leave(leaving),
         () = tokio::time::sleep(timeout) => {
-            failed(&TaskError::from(format!("the attempt took longer than its timeout of {timeout:?}")), &backoff, failures)
+            after.failed(&TaskError::from(format!("the attempt took longer than its timeout of {timeout:?}")))
         }
         () = stopped => Outcome::Cancelled,
         () = halt.cancelled() => Outcome::Halted,
         () = own.voice().speak() => Outcome::Halted,
     };
-    let is_tried_again = matches!(outcome, Outcome::Failed { .. }) && !is_last_try;
-    let is_end = !is_tried_again && !matches!(outcome, Outcome::Parked(_));
+    let is_end = match &outcome {
+        Outcome::Failed { .. } => is_last_try,
+        Outcome::Snoozed { .. } | Outcome::Parked(_) => false,
+        _ => true,
+    };
     if !matches!(outcome, Outcome::Halted) {
         // What was told of the work comes before its end.
         tokio::select! {
@@ -142,12 +158,27 @@ async fn pass(gate: &Gate, ctx: &TaskContext) {
     }
 }
 
-fn failed(error: &TaskError, backoff: &Backoff, failures: u32) -> Outcome {
-    match error.kind {
-        Kind::Retry => Outcome::Failed { error: error.to_string(), delay: backoff.draw(failures) },
-        Kind::RetryIn(delay) => Outcome::Failed { error: error.to_string(), delay },
-        Kind::Rejected(reason) => Outcome::Rejected { error: error.to_string(), reason },
-        Kind::Fatal(reason) => Outcome::Fatal { error: error.to_string(), reason },
+/// What follows an attempt that failed.
+struct After {
+    backoff: Backoff,
+    /// This one included.
+    failures: u32,
+    no_retry: Vec<NoRetry>,
+}
+
+impl After {
+    fn failed(&self, error: &TaskError) -> Outcome {
+        let text = error.to_string();
+        match error.kind {
+            _ if self.no_retry.iter().any(|never| never.means(error)) => {
+                Outcome::Fatal { error: text, reason: "no_retry" }
+            }
+            Kind::Retry => Outcome::Failed { error: text, delay: self.backoff.draw(self.failures) },
+            Kind::RetryIn(delay) => Outcome::Failed { error: text, delay },
+            Kind::Snooze(delay) => Outcome::Snoozed { message: text, delay: delay.max(SNOOZE_MIN) },
+            Kind::Rejected(reason) => Outcome::Rejected { error: text, reason },
+            Kind::Fatal(reason) => Outcome::Fatal { error: text, reason },
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::TaskResult;
+use crate::blocking::Blocking;
 use crate::durable::Durable;
 use crate::extract::State;
 use crate::voice::Voice;
@@ -29,6 +30,8 @@ struct Inner {
     deadline: Instant,
     durable: Durable,
     voice: Voice,
+    /// Of a blocking handler alone.
+    blocking: Option<Blocking>,
 }
 
 impl TaskContext {
@@ -39,9 +42,9 @@ impl TaskContext {
         cancel: CancellationToken,
         deadline: Instant,
         durable: Durable,
-        voice: Voice,
+        (voice, blocking): (Voice, Option<Blocking>),
     ) -> Self {
-        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable, voice }))
+        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable, voice, blocking }))
     }
 
     /// The task's id. Together with a step's name it makes an idempotency key for effects outside.
@@ -105,10 +108,11 @@ impl TaskContext {
     }
 
     /// Whether cancelling was asked for. A handler that sees it should stop; when its `cancel_grace` is over (5 s unless told),
-    /// or what whoever asked has set, it is dropped where it waits.
+    /// or what whoever asked has set, it is dropped where it waits. In a blocking handler, whose thread goes on when its attempt
+    /// was ended, it is true from then on, too.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.0.cancel.is_cancelled()
+        self.0.cancel.is_cancelled() || self.0.blocking.as_ref().is_some_and(|blocking| blocking.over().is_cancelled())
     }
 
     /// Resolves when cancelling is asked for; see [`TaskContext::is_cancelled`].
@@ -169,6 +173,10 @@ impl TaskContext {
 
     pub(crate) fn voice(&self) -> &Voice {
         &self.0.voice
+    }
+
+    pub(crate) fn blocking(&self) -> Option<&Blocking> {
+        self.0.blocking.as_ref()
     }
 
     pub(crate) fn assignment(&self) -> &Assignment {

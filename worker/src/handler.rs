@@ -4,11 +4,13 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, RESULT_BYTES_MAX, SlaTerms, built_in};
+use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, SlaTerms, Unique, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::error::NoRetry;
 use crate::extract::Needs;
+use crate::output::Output;
 use crate::{TaskContext, TaskError};
 
 /// Longest attempt unless the handler says otherwise.
@@ -20,11 +22,11 @@ pub trait TaskHandler: Send + Sync + 'static {
     /// What it handles, and how.
     fn spec(&self) -> HandlerSpec;
 
-    /// One attempt; returns the output as one MessagePack value.
+    /// One attempt.
     ///
     /// # Errors
     /// What the handler returned, or that the payload does not fit.
-    async fn call(&self, ctx: TaskContext) -> Result<Vec<u8>, TaskError>;
+    async fn call(&self, ctx: TaskContext) -> Result<Output, TaskError>;
 }
 
 /// What can travel as a payload or an output: everything that serde can write and read back.
@@ -62,14 +64,22 @@ pub struct HandlerSpec {
     pub retries: Option<u8>,
     /// The wait between attempts.
     pub backoff: Option<Backoff>,
+    /// The errors after which no other attempt follows, whatever retries are left.
+    pub no_retry: Option<Vec<NoRetry>>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
     /// How long it may go on when cancelling was asked for, at most [`CANCEL_GRACE_MAX`](orchestrator::CANCEL_GRACE_MAX).
     pub cancel_grace: Option<Duration>,
+    /// Whether it blocks its thread, and so has one of its own; for what `#[task_handler(.., blocking = true)]` makes.
+    pub blocking: Option<bool>,
     /// The approval that its tasks need before their first attempt.
     pub approval: Option<Gate>,
     /// What is promised for the total time of its tasks.
     pub sla: Option<SlaTerms>,
+    /// How long after its start an attempt of a task may still begin; see [`NewTask::expires`].
+    pub expires: Option<Duration>,
+    /// What makes its tasks the only ones; see [`NewTask::unique`].
+    pub unique: Option<Unique>,
     /// What it does, in its author's words.
     pub doc: &'static str,
     /// Tells its code from another's, for parked tasks to notice that it has changed; 0 when nobody can say.
@@ -90,10 +100,14 @@ impl HandlerSpec {
             priority: None,
             retries: None,
             backoff: None,
+            no_retry: None,
             timeout: None,
             cancel_grace: None,
+            blocking: None,
             approval: None,
             sla: None,
+            expires: None,
+            unique: None,
             doc: "",
             code: 0,
             needs: Needs::default(),
@@ -106,12 +120,18 @@ impl HandlerSpec {
     pub fn home(&self) -> &'static str {
         self.queue.or_else(|| built_in(self.task_type)).unwrap_or(QUEUE_DEFAULT)
     }
+
+    /// As it is published.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        self.expires.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    }
 }
 
 /// A task for handler `H`.
 pub fn new_task<H: TypedHandler<Args: Payload>>(args: &H::Args) -> NewTask<H::Output> {
     let spec = H::default().spec();
     let mut task = NewTask::new(spec.task_type, args).home(spec.home()).policies(spec.approval, spec.sla);
+    task = task.handler_rules(spec.expires, spec.unique);
     if let Some(priority) = spec.priority {
         task = task.priority(priority);
     }
@@ -126,7 +146,7 @@ pub fn payload<P: Payload>(ctx: &TaskContext) -> Result<P, TaskError> {
     ctx.assignment().payload_as().map_err(TaskError::payload)
 }
 
-/// The output as one MessagePack value within its bounds; one that does not fit ends the task for good.
-pub fn output<T: Payload>(value: &T) -> Result<Vec<u8>, TaskError> {
-    orchestrator::encode_value("result", value, RESULT_BYTES_MAX).map_err(TaskError::fatal)
+/// The output within its bounds; one that does not fit ends the task for good.
+pub fn output<T: Payload>(value: &T) -> Result<Output, TaskError> {
+    Output::new(value)
 }

@@ -221,7 +221,7 @@ async fn attempt(handler: Arc<dyn EventHandler>, ctx: EventContext, timeout: Dur
     let text = error.to_string();
     Err(match error.kind {
         Kind::Retry => Unhandled::Retry { error: text, delay: None },
-        Kind::RetryIn(delay) => Unhandled::Retry { error: text, delay: Some(delay) },
+        Kind::RetryIn(delay) | Kind::Snooze(delay) => Unhandled::Retry { error: text, delay: Some(delay) },
         Kind::Rejected(_) | Kind::Fatal(_) => Unhandled::Never { error: text },
     })
 }

@@ -54,6 +54,7 @@ pub(crate) enum Ended {
     Completed,
     Failed,
     Retried,
+    Snoozed,
     Rejected,
     Cancelled,
     Parked,
@@ -61,7 +62,8 @@ pub(crate) enum Ended {
 }
 
 impl Ended {
-    const NAMES: [&str; 7] = ["completed", "failed", "retried", "rejected", "cancelled", "parked", "stopped"];
+    const NAMES: [&str; 8] =
+        ["completed", "failed", "retried", "snoozed", "rejected", "cancelled", "parked", "stopped"];
 }
 
 /// What rarely happens, as it is counted.

@@ -1,53 +1,48 @@
-//! What a handler puts out bit by bit, for whoever reads it live.
+//! What a handler has returned, with its type put away.
 
-use orchestrator::{ChunkData, PackedChunk};
+use std::fmt;
+
+use orchestrator::RESULT_BYTES_MAX;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::{TaskContext, TaskError, TaskResult};
+use crate::TaskError;
 
-impl TaskContext {
-    /// Puts out a piece of text or bytes, for those who read the task's output while it runs: [`Orchestrator::chunks`],
-    /// `GET /tasks/{id}/output`, `orchestrator task output`. The task's result stays what the handler returns.
-    ///
-    /// Small pieces are gathered for some 30 ms, so the words of a language model may be put out one by one. It waits when
-    /// Redis is slower than the handler. What was put out is there before the attempt's end is told; what an earlier attempt has
-    /// put out stays, and readers see where the next one begins. When Redis has no memory left, output is lost and the task
-    /// goes on. The newest MiB and 10,000 pieces are kept, until an hour behind the task's end.
-    ///
-    /// A handler that waits is entered anew: put out within a [step](TaskContext::step) what is not to be put out again.
-    ///
-    /// ```
-    /// # use orchestrator_worker::{TaskContext, TaskResult, task_handler};
-    /// #[task_handler("summarize")]
-    /// async fn summarize(text: String, ctx: TaskContext) -> TaskResult<usize> {
-    ///     let mut words = 0;
-    ///     for word in text.split_inclusive(' ').take(100) {
-    ///         ctx.emit_chunk(word).await?;
-    ///         words += 1;
-    ///     }
-    ///     Ok(words)
-    /// }
-    /// # fn main() {}
-    /// ```
-    ///
-    /// [`Orchestrator::chunks`]: orchestrator::Orchestrator::chunks
+/// The output of a task: one value of at most 1 MiB, as it is stored.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Output(Vec<u8>);
+
+impl Output {
+    /// Puts the type of a value away.
     ///
     /// # Errors
-    /// A fatal one for a piece of more than [`CHUNK_BYTES_MAX`](orchestrator::CHUNK_BYTES_MAX) bytes. An empty one is none.
-    pub async fn emit_chunk(&self, chunk: impl Into<ChunkData>) -> TaskResult<()> {
-        if let Some(chunk) = PackedChunk::new(chunk.into()).map_err(TaskError::fatal)? {
-            self.voice().put_out(chunk).await;
-        }
-        Ok(())
+    /// A fatal one when it does not fit: no attempt will change that.
+    pub fn new<T: Serialize + ?Sized>(value: &T) -> Result<Self, TaskError> {
+        orchestrator::encode_value("result", value, RESULT_BYTES_MAX).map(Self).map_err(TaskError::fatal)
     }
 
-    /// Puts out a value, for readers to take as one: see [`TaskContext::emit_chunk`].
+    /// Reads it as a `T`.
     ///
     /// # Errors
-    /// As [`TaskContext::emit_chunk`]; and for what cannot be written as MessagePack.
-    pub async fn emit_value<T: Serialize + ?Sized>(&self, value: &T) -> TaskResult<()> {
-        let chunk = PackedChunk::value(value).map_err(TaskError::fatal)?;
-        self.voice().put_out(chunk).await;
-        Ok(())
+    /// When it is none.
+    pub fn read<T: DeserializeOwned>(&self) -> orchestrator::Result<T> {
+        orchestrator::decode_value(&self.0)
+    }
+
+    /// The value as MessagePack.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Output {
+    /// What it holds belongs to the task, not into logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Output({} bytes)", self.0.len())
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use orchestrator::{CANCEL_GRACE_MAX, Error, Gate, Result, SlaTerms, check_name};
+use orchestrator::{Backoff, CANCEL_GRACE_MAX, Error, Gate, Result, SlaTerms, Unique, check_name};
 
 use crate::extract::State;
 use crate::handler::{HandlerSpec, TaskHandler};
+use crate::middleware::Around;
 
 /// One handler known at link time.
 #[derive(Debug)]
@@ -60,7 +61,9 @@ impl Registry {
             return Err(Error::Invalid { what });
         }
         let policies = spec.approval.as_ref().map(Gate::check).transpose();
-        policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose()).map_err(|error| Error::Invalid {
+        let policies = policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose());
+        let policies = policies.and(spec.unique.as_ref().map(Unique::check).transpose());
+        policies.and(spec.backoff.as_ref().map(Backoff::check).transpose()).map_err(|error| Error::Invalid {
             what: format!("the handler of `{}` at {place}: {error}", spec.task_type),
         })?;
         if let Some(other) = self.0.get(spec.task_type) {
@@ -76,6 +79,13 @@ impl Registry {
         }
         self.0.insert(spec.task_type, Registered { spec: Arc::new(spec), handler: handler.into(), place });
         Ok(())
+    }
+
+    /// Puts this around all handlers.
+    pub(crate) fn wrap(&mut self, around: &Around) {
+        for registered in self.0.values_mut() {
+            registered.handler = around.wrap(Arc::clone(&registered.handler));
+        }
     }
 
     pub(crate) fn get(&self, task_type: &str) -> Option<&Registered> {

@@ -3,6 +3,8 @@
 //! **Invariant:** one step is in flight at a time, and after any call whose answer was lost nothing is sent before
 //! [`Incarnation::reconcile`] has told what this worker holds.
 
+mod wanting;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +12,12 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, OptionFuture, join_all};
 use orchestrator::{
     Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TELLS_MAX, TaskId, Telling, Ticket,
-    Wake,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
+use self::wanting::Listening;
 use crate::attempt::{self, Outcome};
 use crate::cancelling::Cancelling;
 use crate::heart::{Heart, Roster};
@@ -23,8 +25,6 @@ use crate::metrics::{Begun, Rare};
 use crate::park::Park;
 use crate::{Stop, Worker};
 
-/// Longest blocking wait before it is sent anew.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before trying again what Redis did not take.
 const BREATH: Duration = Duration::from_millis(100);
 /// Longest time for leaving in order.
@@ -32,17 +32,12 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long handlers are given to notice that they were aborted.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
-/// A blocking wait under way, and whether it listens to the queues or to the inbox alone.
-struct Listening {
-    wait: BoxFuture<'static, Result<Option<Wake>>>,
-    queues: bool,
-    nudged: bool,
-}
-
 /// A task in a slot.
 struct Running {
     claim: Claim,
     cancel: Cancelling,
+    /// Its handler has, or waits for, a thread of its own.
+    blocking: bool,
     abort: AbortHandle,
     begun: Begun,
     /// What is said about the attempt is said in here.
@@ -57,6 +52,17 @@ struct Retry {
     claim: Claim,
     delay: Duration,
     error: String,
+    /// Whether it counts for nothing.
+    snoozes: bool,
+}
+
+impl Retry {
+    async fn send(&self, life: &Incarnation) -> Result<LetGo> {
+        match self.snoozes {
+            true => life.snooze(&self.claim, self.delay, &self.error).await,
+            false => life.retry(&self.claim, self.delay, &self.error).await,
+        }
+    }
 }
 
 /// One life of the worker in Redis.
@@ -99,6 +105,8 @@ pub(crate) struct Run {
     listening: Option<Listening>,
     /// The queues may hold more than was claimed.
     hungry: bool,
+    /// The threads for blocking handlers are taken, so that some queues were left out.
+    narrowed: bool,
     /// The queue whose token we took and owe a claim for.
     woken: Option<String>,
     /// An answer was lost: reconcile first.
@@ -124,6 +132,7 @@ impl Run {
             parks: Vec::new(),
             listening: None,
             hungry: true,
+            narrowed: false,
             woken: None,
             unsure: false,
             give_back: false,
@@ -192,6 +201,7 @@ impl Run {
                         self.note(ended);
                     }
                 }
+                () = self.worker.pool.eased() => self.widen(),
                 rung = listening => self.hear(rung).await,
             }
         }
@@ -202,11 +212,8 @@ impl Run {
     fn drain(&mut self) -> OptionFuture<BoxFuture<'static, ()>> {
         self.worker.metrics.meter.draining();
         self.draining = true;
+        self.worker.pool.close();
         Some(tokio::time::sleep(self.worker.grace).boxed()).into()
-    }
-
-    fn free(&self) -> usize {
-        if self.draining { 0 } else { self.worker.slots.saturating_sub(self.running.len()) }
     }
 
     fn nothing_to_send(&self) -> bool {
@@ -215,7 +222,7 @@ impl Run {
     }
 
     fn wants_to_send(&self) -> bool {
-        !self.nothing_to_send() || (self.hungry && self.free() > 0)
+        !self.nothing_to_send() || (self.hungry && self.wants().0 > 0)
     }
 
     /// Sends what waits: retries, shelved tasks, and a step with the finishes and for the free slots.
@@ -224,15 +231,20 @@ impl Run {
             self.reconcile().await?;
         }
         self.let_go().await?;
-        let want = if self.hungry || !self.finishes.is_empty() { self.free() } else { 0 };
+        let (want, queues) = if self.hungry || !self.finishes.is_empty() { self.wants() } else { (0, &[][..]) };
+        let narrowed = queues.len() < self.worker.queues.len();
         if want == 0 && self.finishes.is_empty() {
             return Ok(());
         }
         let sent = self.fits_one_step();
         let woken = self.woken.clone();
         // Until an answer came, the outcome is unknown; this holds also when this future is dropped here.
-        (self.unsure, self.hungry) = (true, true);
-        let step = self.life.incarnation.step(&self.finishes[..sent], want, &self.worker.queues, woken.as_deref());
+        (self.unsure, self.hungry, self.narrowed) = (true, true, narrowed);
+        let mut queues = self.wants().1;
+        if woken.as_ref().is_some_and(|woken| !queues.contains(woken)) {
+            queues = &self.worker.queues;
+        }
+        let step = self.life.incarnation.step(&self.finishes[..sent], want, queues, woken.as_deref());
         let stepped = step.await?;
         self.unsure = false;
         self.woken = None;
@@ -271,7 +283,7 @@ impl Run {
             return Ok(());
         }
         let life = &self.life.incarnation;
-        let retries = join_all(self.retries.iter().map(|retry| life.retry(&retry.claim, retry.delay, &retry.error)));
+        let retries = join_all(self.retries.iter().map(|retry| retry.send(life)));
         let shelved = join_all(self.shelving.iter().map(|claim| life.shelve(claim)));
         let parked = join_all(self.parks.iter().map(|park| life.park(&park.claim, &park.wait, &park.tellings)));
         self.unsure = true;
@@ -320,6 +332,7 @@ impl Run {
         };
         let ticket = claim.ticket();
         let cancel = Cancelling::new();
+        let blocking = registered.spec.blocking == Some(true);
         let attempt = attempt::run(
             registered,
             claim.assignment(),
@@ -337,7 +350,7 @@ impl Run {
         self.slots.insert(abort.id(), ticket.id);
         self.roster(|roster| roster.insert(ticket.id, claim.claimed_at_ms()));
         let begun = self.worker.metrics.meter.begin(&claim);
-        self.running.insert(ticket.id, Running { claim, cancel, abort, begun, span });
+        self.running.insert(ticket.id, Running { claim, cancel, blocking, abort, begun, span });
     }
 
     fn roster<T>(&self, change: impl FnOnce(&mut HashMap<TaskId, u64>) -> T) -> T {
@@ -366,6 +379,7 @@ impl Run {
         let Some(Running { claim, begun, span, .. }) = self.running.remove(&id) else { return };
         let _within = span.entered();
         self.roster(|roster| roster.remove(&id));
+        self.widen();
         let is_last = claim.failures() >= claim.max_retries().into();
         begun.end(outcome.counted(is_last));
         // What was told goes with the end, whatever it is; what is tried again is told again.
@@ -394,54 +408,11 @@ impl Run {
             }
             Outcome::Failed { error, delay } => {
                 tracing::info!(task_type = claim.task_type(), error, ?delay, "failed; another attempt follows");
-                self.retries.push(Retry { claim, delay, error });
+                self.retries.push(Retry { claim, delay, error, snoozes: false });
             }
-        }
-    }
-
-    /// Sees to it that a blocking wait is under way that listens to what this worker can use now.
-    fn listen(&mut self) {
-        let queues = !self.hungry && self.free() > 0;
-        match &mut self.listening {
-            None => {
-                let names = if queues { self.worker.queues.clone() } else { Vec::new() };
-                let doorbell = self.life.doorbell.clone();
-                let wait = async move { doorbell.wait(&names, PATIENCE).await }.boxed();
-                self.listening = Some(Listening { wait, queues, nudged: false });
-            }
-            Some(listening) if queues && !listening.queues && !listening.nudged => {
-                listening.nudged = true;
-                let doorbell = self.life.doorbell.clone();
-                tokio::spawn(async move { doorbell.nudge().await });
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// The blocking wait has ended.
-    async fn hear(&mut self, rung: Result<Option<Wake>>) {
-        self.listening = None;
-        match rung {
-            Ok(Some(Wake::Work(queue))) if self.free() > 0 => {
-                self.hungry = true;
-                self.woken = Some(queue);
-            }
-            Ok(Some(Wake::Work(queue))) => {
-                // No slot for it: somebody else may have one. Until one is free here, only the inbox is listened to.
-                self.hungry = true;
-                if self.life.doorbell.put_back(&queue).await.is_err() {
-                    self.unsure = true;
-                }
-            }
-            Ok(Some(Wake::Cancel(id))) => self.cancel(id, None),
-            Ok(Some(Wake::CancelWithin(id, span))) => self.cancel(id, Some(span)),
-            Ok(None) => {}
-            Err(error) => {
-                self.worker.metrics.meter.rare(Rare::RedisError);
-                // A token may have been popped for us and lost with the connection: look for ourselves.
-                tracing::debug!(%error, "the blocking wait broke");
-                self.hungry = true;
-                tokio::time::sleep(BREATH).await;
+            Outcome::Snoozed { message, delay } => {
+                tracing::info!(task_type = claim.task_type(), message, ?delay, "put off; another attempt follows");
+                self.retries.push(Retry { claim, delay, error: message, snoozes: true });
             }
         }
     }
@@ -569,18 +540,6 @@ impl Run {
                 }
                 Err(error) => return Err(error),
             }
-        }
-    }
-
-    /// Ends the blocking wait without losing a wake token that it may just have taken.
-    async fn silence(&mut self) {
-        let Some(listening) = self.listening.take() else { return };
-        let nudge = async {
-            self.life.doorbell.nudge().await?;
-            listening.wait.await
-        };
-        if let Ok(Ok(Some(Wake::Work(queue)))) = tokio::time::timeout(ABORT_GRACE, nudge).await {
-            let _ = self.life.doorbell.put_back(&queue).await;
         }
     }
 }

@@ -124,6 +124,11 @@ impl Voice {
         Self { task, mouth, said: Mutex::default(), news: Notify::new(), room: Notify::new() }
     }
 
+    /// Nobody takes anything any more once this is dropped; who waits to put out more goes on in vain.
+    pub(crate) fn until_dropped(&self) -> impl Drop {
+        Speaking(self)
+    }
+
     fn said(&self) -> MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -283,6 +288,16 @@ impl Voice {
             }
             sleep(BREATH).await;
         }
+    }
+}
+
+/// An attempt that may tell something.
+struct Speaking<'v>(&'v Voice);
+
+impl Drop for Speaking<'_> {
+    fn drop(&mut self) {
+        self.0.said().stop();
+        self.0.room.notify_waiters();
     }
 }
 

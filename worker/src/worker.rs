@@ -6,10 +6,13 @@ use std::time::Duration;
 use orchestrator::{Error, LEASE, Offer, Orchestrator, QUEUES_MAX, Result, Span, check_name};
 
 use crate::Stop;
+use crate::blocking::Pool;
 use crate::extract::State;
 use crate::handler::TaskHandler;
+use crate::layers::TaskLayer;
 use crate::listener::{EventHandler, Listeners};
 use crate::metrics::Metrics;
+use crate::middleware::{Around, Middleware};
 use crate::registry::Registry;
 use crate::run::Run;
 
@@ -26,8 +29,10 @@ pub struct WorkerBuilder {
     orch: Orchestrator,
     registry: Registry,
     listeners: Listeners,
+    around: Around,
     state: State,
     slots: usize,
+    blocking_slots: usize,
     queues: Option<Vec<String>>,
     expected: Vec<String>,
     discover: bool,
@@ -41,6 +46,15 @@ impl WorkerBuilder {
     /// Runs at most this many tasks at once, 1 to [`SLOTS_MAX`]; [`SLOTS_DEFAULT`] unless called.
     pub fn slots(mut self, slots: usize) -> Self {
         self.slots = slots;
+        self
+    }
+
+    /// Runs at most this many handlers with `blocking = true` at once, 1 to [`SLOTS_MAX`], each on a thread of its own; as many as
+    /// there are cores unless called. What waits for a thread holds a slot, and its timeout has not begun; as many wait at
+    /// most as run, then this worker claims nothing more from the queues that such handlers name as theirs. Tasks that are not to
+    /// stand behind them belong into other queues.
+    pub fn blocking_slots(mut self, slots: usize) -> Self {
+        self.blocking_slots = slots;
         self
     }
 
@@ -74,6 +88,24 @@ impl WorkerBuilder {
         if let Err(error) = self.listeners.add(Box::new(handler), "a call of `event_handler`".into()) {
             self.fail(error);
         }
+        self
+    }
+
+    /// Puts this around every task handler of the worker, also around those that are added later. What was added first is
+    /// outermost, `.middleware` and `.layer` in one order.
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.around.add_middleware(middleware);
+        self
+    }
+
+    /// Puts a layer of tower around every task handler, as [`WorkerBuilder::middleware`] does. Each handler gets a service of
+    /// its own: a `ConcurrencyLimitLayer` counts each by itself, a `GlobalConcurrencyLimitLayer` all together. Until the
+    /// service is ready the task waits in its slot, and the attempt's timeout runs.
+    ///
+    /// A handler that waits for people or time is left by dropping its future with all layers; an error that a layer makes
+    /// means *try again*, and one of the handler what it meant, whatever layers have put around it.
+    pub fn layer(mut self, layer: impl TaskLayer) -> Self {
+        self.around.add(move |inner| layer.around(inner));
         self
     }
 
@@ -146,6 +178,9 @@ impl WorkerBuilder {
         if !(1..=SLOTS_MAX).contains(&self.slots) {
             return invalid(format!("a worker has 1 to {SLOTS_MAX} slots, not {}", self.slots));
         }
+        if !(1..=SLOTS_MAX).contains(&self.blocking_slots) {
+            return invalid(format!("a worker has 1 to {SLOTS_MAX} slots for blocking, not {}", self.blocking_slots));
+        }
         if self.lease < Duration::from_secs(3) {
             return invalid("a lease lasts at least 3 seconds".into());
         }
@@ -168,6 +203,12 @@ impl WorkerBuilder {
                 queues.join(", ")
             ));
         }
+        let blocking: Vec<&str> =
+            self.registry.specs().iter().filter(|spec| spec.blocking == Some(true)).map(|spec| spec.home()).collect();
+        let unblocked = queues.iter().filter(|queue| !blocking.contains(&queue.as_str())).cloned().collect();
+        let pool = Pool::new(self.blocking_slots);
+        self.state.put(Arc::clone(&pool));
+        self.registry.wrap(&self.around);
         let task_types: Vec<&str> = self.registry.specs().iter().map(|spec| spec.task_type).collect();
         Ok(Worker {
             metrics: Metrics::at(self.metrics_at.as_deref(), self.slots, &task_types)?,
@@ -176,6 +217,8 @@ impl WorkerBuilder {
             listeners: self.listeners,
             state: Arc::new(self.state),
             slots: self.slots,
+            pool,
+            unblocked,
             queues,
             grace: self.grace.duration()?,
             lease: self.lease,
@@ -219,7 +262,10 @@ pub struct Worker {
     pub(crate) listeners: Listeners,
     pub(crate) state: Arc<State>,
     pub(crate) slots: usize,
+    pub(crate) pool: Arc<Pool>,
     pub(crate) queues: Vec<String>,
+    /// Those of the queues that no blocking handler names as its own.
+    pub(crate) unblocked: Vec<String>,
     pub(crate) grace: Duration,
     pub(crate) lease: Duration,
     pub(crate) metrics: Metrics,
@@ -232,8 +278,10 @@ impl Worker {
             orch,
             registry: Registry::default(),
             listeners: Listeners::default(),
+            around: Around::default(),
             state: State::default(),
             slots: SLOTS_DEFAULT,
+            blocking_slots: Pool::size_default(),
             queues: None,
             expected: Vec::new(),
             discover: true,
@@ -302,6 +350,8 @@ impl Worker {
             doc: spec.doc.into(),
             gate: spec.approval.clone(),
             sla: spec.sla.clone(),
+            expires_ms: spec.expires_ms(),
+            unique: spec.unique.clone(),
         };
         self.registry.specs().iter().map(offer).collect()
     }

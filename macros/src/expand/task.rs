@@ -13,7 +13,9 @@ use crate::signature::{self, Shape};
 pub(crate) fn task_handler(args: TokenStream, item: &TokenStream) -> TokenStream {
     expand(item, &signature::TASK, |function, mistakes| {
         let args = args::task_handler(args, &function.sig.ident.to_string(), mistakes);
-        let shape = signature::TASK.check(&function.sig, mistakes);
+        let blocking = args.is_true("blocking").unwrap_or(function.sig.asyncness.is_none());
+        let rules = if blocking { &signature::BLOCKING } else { &signature::TASK };
+        let shape = rules.check(&function.sig, mistakes);
         match (&args.subject, &shape.first, &shape.output) {
             (Some(kind), Some(payload), Some(output)) if mistakes.none() => {
                 let extractors =
@@ -104,21 +106,25 @@ impl Parts<'_> {
             let #args: #payload = #private::payload(&#ctx)?;
         };
         let (extract, values) = (extractors.extract(), extractors.values());
+        let blocking = self.function.sig.asyncness.is_none();
+        let wait = (!blocking).then(|| quote!(.await));
         let run = quote_spanned! {Span::call_site().located_at(self.function.failure())=>
-            let #out: #output = #name(#args #(, #values)*).await?;
+            let #out: #output = #name(#args #(, #values)*)#wait?;
         };
         let private = self.args.private(here(output));
         let write = quote_spanned!(here(output)=> #private::output(&#out));
         let private = self.args.private(here(name));
+        let steps = quote!(#read #extract #run #write);
+        let body = match blocking {
+            true => quote_spanned!(here(name)=> #private::blocking(#ctx, |#ctx| { #steps }).await),
+            false => steps,
+        };
         quote_spanned! {here(name)=>
             async fn call(
                 &self,
                 #ctx: #private::TaskContext,
-            ) -> ::core::result::Result<::std::vec::Vec<u8>, #private::TaskError> {
-                #read
-                #extract
-                #run
-                #write
+            ) -> ::core::result::Result<#private::Output, #private::TaskError> {
+                #body
             }
         }
     }

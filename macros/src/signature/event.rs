@@ -2,17 +2,25 @@
 
 use syn::{Error, Result, ReturnType, Signature, Type};
 
-use super::Rules;
+use super::{Asyncness, Rules};
 use crate::function::{last_segment, type_arguments};
 
 const NONE: &str = "the event is missing; take one whose payload does not matter as `_: Event`";
 
 /// It acts on the event itself.
-pub(crate) const EVENT: Rules =
-    Rules { what: "an event handler", expected, sync: false, first: not_an_event, none: NONE, output: nothing };
+pub(crate) const EVENT: Rules = Rules {
+    what: "an event handler",
+    expected,
+    asyncness: NOT_ASYNC,
+    first: not_an_event,
+    none: NONE,
+    output: nothing,
+};
+const NOT_ASYNC: Asyncness = Asyncness::Must("this function is not async: write `async fn`");
 
 /// It says whether a task is to be started, and with which payload.
-pub(crate) const START: Rules = Rules { expected: expected_to_start, sync: true, output: decision, ..EVENT };
+pub(crate) const START: Rules =
+    Rules { expected: expected_to_start, asyncness: Asyncness::May, output: decision, ..EVENT };
 
 fn expected(name: &str) -> String {
     format!(

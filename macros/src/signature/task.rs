@@ -2,22 +2,42 @@
 
 use syn::{Error, Result, ReturnType, Signature, Type};
 
-use super::{Rules, borrowed};
+use super::{Asyncness, Rules, borrowed};
 use crate::function::{last_segment, type_arguments};
 
 pub(crate) const TASK: Rules = Rules {
     what: "a task handler",
     expected,
-    sync: false,
+    asyncness: Asyncness::Must(
+        "this function is not async: write `async fn`; or `blocking = true` into the attribute, and it gets a thread of its own",
+    ),
     first: not_a_payload,
     none: "the payload is missing; a task which carries nothing takes `_: ()`",
     output,
 };
 
+/// With `blocking = true`.
+pub(crate) const BLOCKING: Rules = Rules {
+    what: "a blocking task handler",
+    expected: expected_to_block,
+    asyncness: Asyncness::MustNot(
+        "a blocking handler has a thread of its own: remove `async`, and await by `ctx.block_on(..)`; or remove `blocking`",
+    ),
+    ..TASK
+};
+
 fn expected(name: &str) -> String {
+    signature("a task handler", &format!("async fn {name}"))
+}
+
+fn expected_to_block(name: &str) -> String {
+    signature("a blocking task handler", &format!("fn {name}"))
+}
+
+fn signature(what: &str, name: &str) -> String {
     format!(
-        "a task handler must have the signature:\n\n    \
-         async fn {name}(args: Payload, [Data<T>, TaskContext, …]) -> TaskResult<Output>\n\n\
+        "{what} must have the signature:\n\n    \
+         {name}(args: Payload, [Data<T>, TaskContext, …]) -> TaskResult<Output>\n\n\
          Payload       what the task carries: any owned type with #[payload]\n\
          Data<T>, …    what else the handler needs, if anything, in any order\n\
          Output        what the task results in: any owned type with #[payload], or nothing"

@@ -1,5 +1,6 @@
 //! What may be written on the command line, and how a command ends. Each command is a file.
 
+mod aging;
 mod approval;
 mod approve;
 mod audit;
@@ -21,6 +22,7 @@ mod list;
 #[cfg(feature = "gateway")]
 mod openapi;
 mod output;
+mod priority;
 mod queue;
 mod read;
 mod result;
@@ -39,7 +41,7 @@ mod webhook;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use orchestrator::{Config, Orchestrator};
+use orchestrator::{Aging, Config, Orchestrator};
 
 use self::failure::Failure;
 use self::output::Output;
@@ -92,7 +94,7 @@ enum Command {
     /// Show who handles events, what they gave up on, and have it handled anew
     #[command(subcommand)]
     Group(group::Command),
-    /// Show, pause and resume queues
+    /// Show, pause and resume queues, and change their order
     #[command(subcommand)]
     Queue(queue::Queue),
     /// Count everything
@@ -141,6 +143,8 @@ enum Task {
     Cancel(cancel::Cancel),
     /// Give failed or cancelled tasks a new life
     Retry(retry::Retry),
+    /// Give waiting tasks another priority; of running ones it counts from their next attempt
+    Priority(priority::Reprioritise),
     /// Follow a task until it has ended, a line for each change, and a bar on a terminal
     Watch(watch::Watch),
     /// Print what a task puts out while it runs
@@ -193,13 +197,15 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Dev(command) => return dev::run(command, cli.global.namespace, &mut out).await,
         _ => {}
     }
-    let orch = connect(&cli.global).await?;
+    let changes_order = matches!(&cli.command, Command::Queue(queue::Queue::Aging(_)));
+    let orch = connect(&cli.global, changes_order).await?;
     match cli.command {
         Command::Task(Task::Submit(command)) => submit::run(&orch, command, &mut out).await,
         Command::Task(Task::Get(command)) => get::run(&orch, &command, &mut out).await,
         Command::Task(Task::List(command)) => list::run(&orch, command, &mut out).await,
         Command::Task(Task::Cancel(command)) => cancel::run(&orch, &command, &mut out).await,
         Command::Task(Task::Retry(command)) => retry::run(&orch, command, &mut out).await,
+        Command::Task(Task::Priority(command)) => priority::run(&orch, &command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
         Command::Task(Task::Output(command)) => read::run(&orch, &command, &mut out).await,
         Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
@@ -224,14 +230,18 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Connects to the server named by the option or the environment; never starts one.
-async fn connect(global: &Global) -> Result<Orchestrator, Failure> {
+/// Connects to the server named by the option or the environment; never starts one. Whoever `changes_order` takes whatever
+/// order there is.
+async fn connect(global: &Global, changes_order: bool) -> Result<Orchestrator, Failure> {
     let (url, mut config) = Config::from_env()?;
     config.url = global.redis.clone().or(url).ok_or_else(|| {
         Failure::usage("no Redis is named: set REDIS_URL, or write --redis redis://host:6379 or --redis unix:///path")
     })?;
     if let Some(namespace) = &global.namespace {
         config.namespace.clone_from(namespace);
+    }
+    if changes_order {
+        config.aging = Aging::Stored;
     }
     Ok(Orchestrator::with_config(config).await?)
 }

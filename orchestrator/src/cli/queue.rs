@@ -1,4 +1,4 @@
-//! `queue list`, `queue pause` and `queue resume`.
+//! `queue list`, `queue pause`, `queue resume`, `queue events` and `queue aging`.
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -18,6 +18,12 @@ pub(crate) enum Queue {
     Resume(Name),
     /// Have a queue's tasks tell events of their changes of state, or none: that costs Redis less
     Events(Switch),
+    /// Show or change the order within the queues: strictly by priority, or so that low priorities get on too
+    ///
+    /// `off`: all of P0 before any of P1, and so on; while P0 comes in faster than it is worked off, nothing else runs.
+    /// A span such as 10m: each step of priority is worth that head start, so a P3 waits for no P0 that came more than 30
+    /// minutes after it. It holds for all queues of the namespace. Stop workers and gateways, change it, start them again.
+    Aging(super::aging::Change),
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +70,7 @@ pub(super) async fn run(orch: &Orchestrator, command: &Queue, out: &mut Output) 
                 false => table(&queues, out),
             };
         }
+        Queue::Aging(change) => return super::aging::run(orch, change, out).await,
         Queue::Pause(Name { queue }) => (queue, true, orch.pause(queue).await?),
         Queue::Resume(Name { queue }) => (queue, false, orch.resume(queue).await?),
     };

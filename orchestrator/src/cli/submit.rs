@@ -4,7 +4,9 @@ use std::io::Read;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use orchestrator::{BlockedOn, Error, NewTask, Orchestrator, Priority, Source, Span, TaskHandle};
+use orchestrator::{
+    Backoff, BlockedOn, Error, NewTask, Orchestrator, Priority, Source, Span, TaskHandle, Unique, UniqueUntil,
+};
 use serde_json::{Value, json};
 
 use super::approve::user;
@@ -43,6 +45,18 @@ pub(crate) struct Submit {
     /// Total time that it may take: 30m
     #[arg(long, value_name = "SPAN", value_parser = span)]
     sla: Option<Span>,
+    /// Begin no attempt later than this after its start; it then ends as failed, for the reason expired
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    expires: Option<Span>,
+    /// Wait between its attempts: "fixed(30s)", or "exp(2s, 10m)" for one that doubles [default: its handler's]
+    #[arg(long, value_name = "BACKOFF")]
+    backoff: Option<Backoff>,
+    /// Store it only when no task of this type and key is there; else that one is printed
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
+    /// Until when it is the only one of its key: until its first attempt begins, or until it ends [default: done]
+    #[arg(long, value_name = "WHEN", requires = "unique", value_parser = PossibleValuesParser::new(["started", "done"]).try_map(|u| u.parse::<UniqueUntil>()))]
+    unique_until: Option<UniqueUntil>,
     /// Name of whoever asks for it; they may not approve it [default: $USER]
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
@@ -82,6 +96,15 @@ pub(super) async fn run(orch: &Orchestrator, command: Submit, out: &mut Output) 
     if let Some(sla) = command.sla {
         task = task.sla_target(sla);
     }
+    if let Some(expires) = command.expires {
+        task = task.expires(expires);
+    }
+    if let Some(backoff) = command.backoff {
+        task = task.backoff(backoff);
+    }
+    if let Some(key) = &command.unique {
+        task = task.unique(Unique::until_done(key).until(command.unique_until.unwrap_or_default()));
+    }
     if let Some(name) = command.name.or_else(user) {
         task = task.requested_by(&name);
     }
@@ -98,9 +121,20 @@ async fn tell(handle: &TaskHandle<Value>, out: &mut Output) -> Result<(), Failur
     let task = handle.task().await.ok();
     let waits = task.filter(|task| task.blocked_on == Some(BlockedOn::Approval)).and_then(|task| task.approval_id);
     match waits {
-        Some(approval) if out.is_json() => out.object(&json!({ "task_id": handle.id(), "approval_id": approval })),
-        None if out.is_json() => out.object(&json!({ "task_id": handle.id() })),
+        waits if out.is_json() => {
+            let mut told = json!({ "task_id": handle.id() });
+            if let Some(approval) = waits {
+                told["approval_id"] = json!(approval);
+            }
+            if handle.existing() {
+                told["existing"] = true.into();
+            }
+            out.object(&told)
+        }
         waits => {
+            if handle.existing() {
+                note("nothing was stored: this task is there, and is to be the only one of its key");
+            }
             if let Some(approval) = waits {
                 note(&format!("it waits for a person: orchestrator approval show {approval}"));
             }

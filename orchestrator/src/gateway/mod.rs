@@ -92,6 +92,7 @@ mod output;
 mod output_feed;
 mod page;
 mod patience;
+mod priority;
 mod problem;
 mod query;
 mod rate_limits;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::schemas::Name;
-use crate::{Error, NewTask, Priority, Source, Span, Task, TaskId};
+use super::schemas::{BackoffText, Name};
+use crate::{Backoff, Error, NewTask, Priority, Source, Span, Task, TaskId, Unique, UniqueUntil};
 
 /// A task as a client asks for it. What is left out or null takes its default; a field that is not known is refused,
 /// because it was meant to say something.
@@ -66,6 +66,34 @@ pub(super) struct NewTaskBody {
     #[serde(default, deserialize_with = "span")]
     #[schema(value_type = Option<Span>)]
     delay: Option<Span>,
+    /// How long after its start, that is its creation, `run_at` or `delay`, an attempt may still begin; it then ends as
+    /// `failed`, for the reason `expired`. Not together with `expires_at`.
+    #[serde(default, deserialize_with = "span")]
+    #[schema(value_type = Option<Span>)]
+    expires: Option<Span>,
+    /// The instant after which no attempt begins; not together with `expires`.
+    #[serde(default, deserialize_with = "instant")]
+    expires_at: Option<DateTime<Utc>>,
+    /// The wait between its attempts: `fixed(DELAY)`, or `exp(FIRST, LONGEST)`, which doubles and is drawn by chance below that.
+    #[serde(default, deserialize_with = "word")]
+    #[schema(value_type = Option<BackoffText>)]
+    backoff: Option<Backoff>,
+    /// Of several tasks of this type with the same key one is stored at a time: another is answered with the one that is there,
+    /// and `existing` is true.
+    unique: Option<UniqueBody>,
+}
+
+/// A key that one task holds at a time.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with key and until")]
+#[schema(as = Unique)]
+pub(super) struct UniqueBody {
+    /// 1 to 255 bytes without control characters.
+    #[schema(min_length = 1, max_length = 255, pattern = "^[ -~]*$")]
+    key: String,
+    /// `done` unless told.
+    #[serde(default, deserialize_with = "word")]
+    until: Option<UniqueUntil>,
 }
 
 impl NewTaskBody {
@@ -100,6 +128,18 @@ impl NewTaskBody {
         }
         if let Some(delay) = self.delay {
             task = task.delay(delay);
+        }
+        if let Some(expires) = self.expires {
+            task = task.expires(expires);
+        }
+        if let Some(instant) = self.expires_at {
+            task = task.expires_at(instant);
+        }
+        if let Some(backoff) = self.backoff {
+            task = task.backoff(backoff);
+        }
+        if let Some(UniqueBody { key, until }) = self.unique {
+            task = task.unique(Unique::until_done(&key).until(until.unwrap_or_default()));
         }
         task
     }

@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, output, root, sla,
-    task_details, tasks, timeline,
+    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, output, priority,
+    root, sla, task_details, tasks, timeline,
 };
 
 /// Who may call a route.
@@ -121,6 +121,7 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(AGENT, routes!(moves::report))
         .add(AGENT, routes!(moves::cancel))
         .add(AGENT, routes!(moves::retry))
+        .add(AGENT, routes!(priority::change))
         .add(AGENT, routes!(leases::heartbeat))
         .add(AGENT, routes!(leases::progress))
         .add(AGENT, routes!(output::put_out))

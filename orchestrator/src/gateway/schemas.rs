@@ -88,6 +88,20 @@ impl PartialSchema for SpanText {
 
 impl ToSchema for SpanText {}
 
+/// A backoff as a text.
+pub(super) struct BackoffText;
+
+impl PartialSchema for BackoffText {
+    fn schema() -> RefOr<Schema> {
+        let delay = r"[0-9]+(ms|s|m|h|d)";
+        text(&format!("^(fixed\\({delay}\\)|exp\\({delay}, ?{delay}\\))$"), "exp(2s, 10m)")
+            .description(Some("The wait between attempts: `fixed(DELAY)` or `exp(FIRST, LONGEST)`, 1ms to 30d."))
+            .into()
+    }
+}
+
+impl ToSchema for BackoffText {}
+
 impl PartialSchema for Span {
     fn schema() -> RefOr<Schema> {
         let seconds = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(SPAN_MAX.as_secs()));

@@ -33,6 +33,10 @@ pub(super) struct TaskCreated {
     /// The approval that it waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     approval_id: Option<ApprovalId>,
+    /// True when nothing was stored, because this task was there and is to be the only one of its key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    existing: bool,
 }
 
 /// One task.
@@ -46,7 +50,8 @@ pub(super) struct TaskTold {
 /// Create a task
 ///
 /// It is stored for good before the answer comes, and goes to the queue of its type. A task that the approval policy holds
-/// back is created too: it is `blocked`, in no queue, and the answer has its `approval_id`.
+/// back is created too: it is `blocked`, in no queue, and the answer has its `approval_id`. Of a unique one that is there already
+/// nothing is stored; the answer has that task, and `existing` is true.
 #[utoipa::path(
     post, path = "/tasks", tag = "tasks", operation_id = "create_task",
     params(
@@ -93,16 +98,22 @@ pub(super) async fn create(
         Some(key) => task.idempotency_key(key),
         None => task,
     };
-    let Submitted { id, task, .. } =
+    let Submitted { id, task, existing } =
         gateway.change(gateway.orch.submit(task)).await.map_err(|error| refused(&error))?;
-    gateway.metrics.counts.created(&task_type);
-    let told = task.map(created).unwrap_or_else(|| TaskCreated {
-        success: true,
-        task_id: id,
-        message: "Task created".into(),
-        task: None,
-        approval_id: None,
-    });
+    let told = match existing {
+        true => existed(id, task),
+        false => {
+            gateway.metrics.counts.created(&task_type);
+            task.map(created).unwrap_or_else(|| TaskCreated {
+                success: true,
+                task_id: id,
+                message: "Task created".into(),
+                task: None,
+                approval_id: None,
+                existing,
+            })
+        }
+    };
     // As `Json` would write it, but at once into enough room.
     let mut text = Vec::with_capacity(TOLD_BYTES);
     serde_json::to_writer(&mut text, &told)
@@ -138,7 +149,16 @@ fn created(task: Task) -> TaskCreated {
         }
         None => format!("Task created and assigned to {}", task.assigned_to),
     };
-    TaskCreated { success: true, task_id: task.task_id, message, task: Some(task), approval_id }
+    TaskCreated { success: true, task_id: task.task_id, message, task: Some(task), approval_id, existing: false }
+}
+
+/// The task that another one was not stored for.
+fn existed(id: TaskId, task: Option<Task>) -> TaskCreated {
+    let stands = task.as_ref().map(|task| format!("; it is {}", task.status)).unwrap_or_default();
+    let message = format!("No task created: {id} is to be the only one of its key{stands}");
+    let approval_id =
+        task.as_ref().filter(|task| task.blocked_on == Some(BlockedOn::Approval)).and_then(|task| task.approval_id);
+    TaskCreated { success: true, task_id: id, message, task, approval_id, existing: true }
 }
 
 /// Read a task

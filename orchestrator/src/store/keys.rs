@@ -73,6 +73,21 @@ impl Keys {
         format!("{}u:{task_type}", self.base)
     }
 
+    /// SET of the queues that are known.
+    pub(crate) fn queues(&self) -> String {
+        format!("{}q", self.base)
+    }
+
+    /// SET of the types with a shelf.
+    pub(crate) fn shelves(&self) -> String {
+        format!("{}U", self.base)
+    }
+
+    /// The key of this name.
+    pub(crate) fn named(&self, name: &[u8]) -> Vec<u8> {
+        [self.base.as_bytes(), name].concat()
+    }
+
     /// There while one process sees to the forecast.
     pub(crate) fn forecast(&self) -> String {
         format!("{}f", self.base)
@@ -103,7 +118,7 @@ impl Keys {
         format!("{}R{hour}", self.base)
     }
 
-    /// HASH of the generations of workers and of the queues that are paused.
+    /// HASH of the generations of workers, of the queues that are paused, and of the aging.
     pub(crate) fn generations(&self) -> String {
         format!("{}g", self.base)
     }

@@ -1,5 +1,6 @@
 //! The only room that knows Redis: connections, scripts, keys, and what its errors mean.
 
+mod aging;
 #[cfg(feature = "gateway")]
 mod api_keys;
 mod bell;
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 
+pub(crate) use self::aging::{Order, Place as Reordering};
 #[cfg(feature = "gateway")]
 pub(crate) use self::api_keys::{KeyAdded, StoredKey};
 pub(crate) use self::bell::{Bell, Rung, URGENT_MS};
@@ -176,8 +178,9 @@ impl Store {
             started: Instant::now(),
             heard_ms: AtomicI64::new(0),
         };
-        let store = Self { link, shared: Arc::new(shared) };
+        let mut store = Self { link, shared: Arc::new(shared) };
         store.load_scripts().await.map_err(Fault::into_error)?;
+        store.settle_aging().await?;
         store.learn_time().await?;
         Ok(store)
     }

@@ -9,6 +9,8 @@ const RECORD: &str = include_str!("lua/record.lua");
 const CLOCK: &str = include_str!("lua/clock.lua");
 const PARKED: &str = include_str!("lua/parked.lua");
 const TELL: &str = include_str!("lua/tell.lua");
+const LOCK: &str = include_str!("lua/lock.lua");
+const LOCKING: &str = include_str!("lua/locking.lua");
 
 macro_rules! scripts {
     ($($name:ident),+ $(,)?) => {
@@ -45,9 +47,47 @@ macro_rules! scripts {
 }
 
 scripts!(
-    admit, approvals, at_risk, await_end, beat, cancel, chunk, consume, decide, disband, enqueue, gauge, get, hold, hush,
-    join, journal, leave, limit, list, mend, output, park, pause, publish, reconcile, release, renew, replay, rescue,
-    retry, revive, ring, shelve, stats, step, tick, unshelve,
+    admit,
+    agree,
+    approvals,
+    at_risk,
+    await_end,
+    beat,
+    cancel,
+    chunk,
+    consume,
+    decide,
+    disband,
+    enqueue,
+    gauge,
+    get,
+    hold,
+    hush,
+    join,
+    journal,
+    leave,
+    limit,
+    list,
+    mend,
+    output,
+    park,
+    pause,
+    publish,
+    reconcile,
+    release,
+    renew,
+    reorder,
+    replay,
+    reprioritise,
+    rescue,
+    retry,
+    revive,
+    ring,
+    shelve,
+    stats,
+    step,
+    tick,
+    unshelve,
 );
 
 /// Scripts that every task or request goes through: making the shared functions would cost them more than their work.
@@ -56,33 +96,40 @@ const LEAN: &[&str] = &["enqueue", "limit", "step"];
 /// Scripts about approvals.
 const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
 
+/// Scripts that give a task what only one may hold.
+const TAKING: &[&str] = &["admit", "revive"];
+
 /// The shared functions that a script gets.
 fn parts(name: &str) -> Vec<&'static str> {
     match name {
         name if LEAN.contains(&name) => vec![],
+        name if TAKING.contains(&name) => vec![RECORD, PARKED, LOCKING],
         name if ASKING.contains(&name) => vec![RECORD, PARKED],
         _ => vec![RECORD],
     }
 }
 
-/// `#!lua …` first, then the shared parts with their bounds filled in, then the script. Lines `--{{clock}}` and
-/// `--{{tell}}` stand for the functions of the service-level clock, and for those that tell events.
+/// `#!lua …` first, then the shared parts with their bounds filled in, then the script. Lines `--{{clock}}`,
+/// `--{{tell}}` and `--{{lock}}` stand for the functions of the service-level clock, for those that tell events, and for the one
+/// that frees what a task holds alone.
 fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
     let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
     let body = match shared {
         // Without the shared functions there is none that heals.
         [] => body
             .replace("--{{clock}}", &CLOCK.replace("go(", "call("))
-            .replace("--{{tell}}", &TELL.replace("go(", "call(")),
+            .replace("--{{tell}}", &TELL.replace("go(", "call("))
+            .replace("--{{lock}}", &LOCK.replace("go(", "call(")),
         _ => body.replace("--{{tell}}", TELL),
     };
-    let shared = shared.join("\n").replace("--{{clock}}", CLOCK);
+    let shared = shared.join("\n").replace("--{{clock}}", CLOCK).replace("--{{lock}}", LOCK);
     let dead_retention = config.dead_retention.max(config.retention);
     let whole = [shebang, &strip(HEAD), &strip(&shared), &strip(&body)]
         .join("\n")
         .replace("{{retention_ms}}", &config.retention.as_millis().to_string())
         .replace("{{dead_retention_ms}}", &dead_retention.as_millis().to_string())
         .replace("{{dead_max}}", &config.dead_max.to_string())
+        .replace("{{class}}", &config.aging.class().to_string())
         .replace("{{queue_max}}", &config.queue_max.to_string())
         .replace("{{events_max}}", &config.events_max.to_string())
         .replace("{{events_age_ms}}", &config.events_age.as_millis().to_string())

@@ -47,7 +47,7 @@ pub(crate) enum Hash {
 }
 
 impl Store {
-    async fn glance<T: redis::FromRedisValue + Default>(&self, command: &Cmd) -> Result<T> {
+    pub(super) async fn glance<T: redis::FromRedisValue + Default>(&self, command: &Cmd) -> Result<T> {
         match self.repeat(|_| Call { command: command.clone(), mend: None }).await {
             Ok(reply) => read(reply),
             Err(Error::Corrupt { what }) => {

@@ -79,6 +79,7 @@ const SAMPLES: &[Sample] = &[
     Sample { method: "PATCH", query: "?status=in_progress", ..post("/tasks/{id}/status", Named::Task, "{}") },
     act("/tasks/{id}/cancel", Named::Task),
     Sample { well: 409, own: 409, ..act("/tasks/{id}/retry", Named::Task) },
+    Sample { method: "PATCH", ..post("/tasks/{id}/priority", Named::Task, r#"{"priority": "P3"}"#) },
     lease("/tasks/{id}/lease/heartbeat", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
     lease("/tasks/{id}/lease/progress", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "progress": 0.5}"#),
     lease("/tasks/{id}/lease/output", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "text": "Once"}"#),

@@ -150,6 +150,10 @@ pub(crate) async fn actual(
         } else {
             let mut content = content.into_iter();
             while let (Some(member), Some(value)) = (content.next(), content.next()) {
+                if name == b"g" && member == b"a" {
+                    // The order that was agreed upon.
+                    continue;
+                }
                 if name[0] == b'D' && member.is_empty() {
                     // It is there for the encoding only.
                     continue;

@@ -7,6 +7,7 @@ pub(crate) enum Ended {
     Completed,
     Failed,
     Retried,
+    Snoozed,
     Rejected,
     Cancelled,
     Parked,

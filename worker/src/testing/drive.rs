@@ -209,6 +209,8 @@ fn offer(spec: &HandlerSpec) -> Offer {
         doc: spec.doc.into(),
         gate: spec.approval.clone(),
         sla: spec.sla.clone(),
+        expires_ms: spec.expires_ms(),
+        unique: spec.unique.clone(),
     }
 }
 
@@ -246,6 +248,10 @@ impl Life {
             }
             Outcome::Failed { error, delay } => {
                 sure(BROKEN, self.incarnation.retry(&claim, delay, &error).await);
+                return;
+            }
+            Outcome::Snoozed { message, delay } => {
+                sure(BROKEN, self.incarnation.snooze(&claim, delay, &message).await);
                 return;
             }
             Outcome::Parked(wait) => match self.incarnation.park(&claim, &wait, &tellings).await {

@@ -232,8 +232,8 @@ impl Solo {
             let assignment = claim.assignment();
             let attempt = attempt::run(handler, assignment, None, ledger, self.setup.state(), cancel, halt);
             let (outcome, tellings) = attempt.await;
-            let tried_again =
-                matches!(outcome, Outcome::Failed { .. }) && claim.failures() < claim.max_retries().into();
+            let tried_again = matches!(outcome, Outcome::Snoozed { .. })
+                || matches!(outcome, Outcome::Failed { .. }) && claim.failures() < claim.max_retries().into();
             if !tried_again {
                 journal.tell(&tellings);
             }
@@ -242,6 +242,9 @@ impl Solo {
                 Outcome::Completed(output) => return Ok(sure("the output", orchestrator::decode_value(&output))),
                 Outcome::Failed { delay, .. } if claim.failures() < claim.max_retries().into() => {
                     failures = failures.saturating_add(1);
+                    self.wait_until(self.now_ms() + u64::try_from(delay.as_millis()).unwrap_or(u64::MAX >> 1));
+                }
+                Outcome::Snoozed { delay, .. } => {
                     self.wait_until(self.now_ms() + u64::try_from(delay.as_millis()).unwrap_or(u64::MAX >> 1));
                 }
                 Outcome::Failed { error, .. } => return Err(Ended::failed("retries", error)),

@@ -2,7 +2,7 @@
 -- DECIDE: one person's word on an approval. The first decision wins; whoever comes later is told who won.
 -- Who may decide by role or name is judged before, from what APPROVALS tells; what must hold at the same instant is
 -- judged here: still pending and in time, not the submitter, one vote each, and what was shown is what is decided.
--- KEYS[1] {ns.p}:e      keys built inside: a:<id><n> A H j:<id> audit t<slice> T z P y r:<q> q k:<q> D<n> B n i:<inbox> C C<n> Q
+-- KEYS[1] {ns.p}:e      keys built inside: a:<id><n> A H j:<id> audit t<slice> T z P y r:<q> q k:<q> D<n> B n i:<inbox> C C<n> l Q
 -- ARGV: 1 id · 2 number · 3 op: 'approve', 'reject', 'delegate' · 4 who · 5 note, or whom it is delegated to
 --       6 hash of what was shown, or '' · 7 decision's form, MessagePack, or '' · 8 '1' = the submitter may decide
 --       9 letter ‖ ending of a gated task, should it be rejected · 10 the same, should it have expired

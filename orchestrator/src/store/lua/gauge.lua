@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- GAUGE: how long the oldest of each queue has been runnable, and the decisions since an instant.
--- KEYS[1] {ns.p}:e      keys built inside: q r:<q> A H a:<id><n>
+-- With aging the oldest is looked for among the first 50 of a queue: one behind them is less than 3 steps older than the first.
+-- KEYS[1] {ns.p}:e      keys built inside: q r:<q> t<slice> A H a:<id><n>
 -- ARGV: 1 the instant (Unix milliseconds)
 -- Reply: {instant for the next look, approvals pending, ms since the oldest of them was asked for,
 --        {queue, ms, ...}, {outcome, ms from the question to it, ...}}
@@ -9,7 +10,15 @@ local function since(score) return format('%.0f', math.max(0, now - score)) end
 local ages = {}
 for _, queue in ipairs(go('SMEMBERS', base .. 'q')) do
   local oldest
-  for class = 0, 3 do
+  local first = CLASS < STRICT and go('ZRANGE', base .. 'r:' .. queue, 0, 49, 'WITHSCORES') or {}
+  local bytes = 0
+  for i = 1, #first, 2 do
+    local record = bytes < 1048576 and records({first[i]})[1]
+    bytes = bytes + (record and #record or 0)
+    local at = sound(first[i], record) and time_part(tonumber(first[i + 1]), byte(record, 13))
+    if at and (not oldest or at < oldest) then oldest = at end
+  end
+  for class = 0, CLASS < STRICT and -1 or 3 do
     local front = go('ZRANGEBYSCORE', base .. 'r:' .. queue, format('%.0f', class * CLASS),
       format('(%.0f', (class + 1) * CLASS), 'WITHSCORES', 'LIMIT', 0, 1)
     local at = front[2] and tonumber(front[2]) - class * CLASS

@@ -6,7 +6,7 @@ local pack, unpack_bytes = struct.pack, struct.unpack
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local CLASS = 4398046511104           -- 2^42: distance between two priorities in a score
+local CLASS = {{class}}               -- distance between two priorities in a score: 2^42, more than any time, or with aging the head start in ms
 local BUCKET = 14400000               -- 4 hours: width of a bucket of finished tasks
 local RETENTION = {{retention_ms}}    -- how long finished tasks are kept
 local DEAD_RETENTION = {{dead_retention_ms}}
@@ -20,6 +20,10 @@ local HISTORY_TTL, HISTORY_MAX = {{history_ttl_ms}}, {{history_max}}   -- of dec
 local AUDIT_MAX = {{audit_max}}
 local IDEMPOTENCY_TTL = {{idempotency_ms}}   -- how long a key stands for what was made under it
 -- Flags: asked to stop · waits for a person, for an instant · has not passed its gate · has a journal, a clock · the instant
--- is the end of a wait for an event · on the shelf · somebody waits for its end · has passed its gate · tells no events.
+-- is the end of a wait for an event · on the shelf · somebody waits for its end · has passed its gate · tells no events · begins
+-- no attempt after an instant · holds a key alone.
 local CANCEL, ON_APPROVAL, ON_TIMER, GATED, JOURNAL, CLOCKED, ON_EVENT, SHELVED = 1, 2, 4, 8, 16, 32, 64, 128
-local AWAITED, PASSED, QUIET = 256, 512, 1024
+local AWAITED, PASSED, QUIET, EXPIRES, UNIQUE = 256, 512, 1024, 2048, 4096
+-- How a task ends of which no attempt was begun in time: letter ‖ ending, {r = 'expired'}. Its timer `x` lies so far ahead
+-- while the task goes on with what it had begun in time.
+local EXPIRED, FAR = 'f\129\161r\167expired', 1125899906842624

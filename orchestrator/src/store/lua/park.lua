@@ -2,7 +2,7 @@
 -- PARK: a running task waits for a person, for an instant or for an event, and holds nothing meanwhile. Counts no attempt.
 -- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T P y D<n> B n i:<inbox> C C<n> A H a:<id><n> j:<id> audit
---                       x v<hour> O Q
+--                       x v<hour> O l Q
 -- ARGV: 1 worker · 2 generation · 3 id ‖ epoch · 4 letter ‖ ending, should it be cancelled · 5 name in the journal
 --       6 entry of the journal; for a gate '' · 7 what is asked, or '' for a sleep · 8 of a sleep: '+' ms or instant ms
 --       9 most entries of a journal · 10 most bytes · 11 name of the event that ends the wait before its instant, or ''

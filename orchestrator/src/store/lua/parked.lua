@@ -166,6 +166,8 @@ local function go_on(id, record, due, event)
   flags = bit.band(flags, 65535 - ON_APPROVAL - ON_TIMER - ON_EVENT - GATED)
   record = with_flags(raise(record, 0, 1, 0, 0), gated and bit.bor(flags, PASSED) or flags)
   give_back(id, record, 'q')
+  -- What its handler has begun goes on, whenever the wait is over.
+  if not gated then may_expire(id, record, false) end
   if due > now then
     go('ZADD', base .. 'z', format('%.0f', due), 'd' .. id)
     token(queue_of(record))
@@ -209,9 +211,9 @@ local function announce_all(event)
   announce(fields)
 end
 
--- Ends a task that nobody runs, or asks the worker of a running one to stop; the score of the note tells within what time.
--- Returns 'cancelled' or 'requested'.
-local function call_off(id, record, tail, event, urgency)
+-- Ends a task that nobody runs, or asks the worker of a running one to stop; `why` is for the approval that it waits for, the
+-- score of the note, `urgency`, tells within what time. Returns 'cancelled' or 'requested'.
+local function call_off(id, record, tail, event, why, urgency)
   local flags = flags_of(record)
   local waiting = go('ZREM', base .. 'r:' .. queue_of(record), id) + go('ZREM', base .. 'z', 'd' .. id)
   if bit.band(flags, SHELVED) ~= 0 then
@@ -222,7 +224,7 @@ local function call_off(id, record, tail, event, urgency)
     end
   end
   if bit.band(flags, ON_APPROVAL) ~= 0 then
-    event.A = (event.A or '') .. settle(id, asked(id, record), 'cancelled', '', 'the task was cancelled', '')
+    event.A = (event.A or '') .. settle(id, asked(id, record), 'cancelled', '', why or 'the task was cancelled', '')
     waiting = 1
   elseif bit.band(flags, ON_TIMER) ~= 0 then
     go('ZREM', base .. 'P', 'p' .. id)

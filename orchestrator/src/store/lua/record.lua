@@ -1,6 +1,6 @@
 -- For all scripts but the two that every task goes through: healing, reading, splicing, ending and readying.
 -- Those two, enqueue and step, do without, because making these functions costs them more than their work.
--- Keys built inside: r:<q> t<slice> T q k:<q> z P y D<n> C C<n> R<n> B X n i:<inbox> s j:<id> Q bad:<key>
+-- Keys built inside: r:<q> t<slice> T q k:<q> z P y D<n> C C<n> R<n> B X n i:<inbox> s j:<id> l Q bad:<key>
 
 -- Sets a key aside, as bad:<key>, and notes it in Q.
 local function set_aside(key)
@@ -29,6 +29,7 @@ local function go(command, key, ...)
 end
 
 --{{clock}}
+--{{lock}}
 
 -- Runs fn(slice's key, i, j) for each run ids[i..j] of one slice.
 local function by_slice(ids, fn)
@@ -74,7 +75,7 @@ local function next_due()
   local due
   for _, key in ipairs({'z', 'P', 'y', 'B'}) do
     local head = go('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
-    if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
+    if head[2] and tonumber(head[2]) < (due or FAR) then due = tonumber(head[2]) end
   end
   return due and math.max(0, due - now) or -1
 end
@@ -106,6 +107,15 @@ local function store(id, record)
 end
 
 local function token(queue) go('ZADD', base .. 'k:' .. queue, 0, 'x') end
+
+-- The distance between two priorities without aging.
+local STRICT = 4398046511104
+
+-- The time part of the score of a task of that priority; also of one that was placed before the distance was changed.
+local function time_part(score, priority)
+  if score >= STRICT then return score % STRICT end
+  return CLASS < STRICT and score - priority * CLASS or score
+end
 
 -- Makes a stored task runnable, as if it had come at `at` (milliseconds).
 local function ready(id, record, at)
@@ -156,6 +166,18 @@ local function give_back(id, record, phase)
   if bit.band(flags_of(record), CLOCKED) ~= 0 then turn(id, phase) end
 end
 
+-- Whether no attempt of a task is to begin any more.
+local function has_expired(id, record)
+  local at = bit.band(flags_of(record), EXPIRES) ~= 0 and tonumber(go('ZSCORE', base .. 'y', 'x' .. id))
+  return at and at <= now
+end
+
+-- Whether a task waits to begin, and may expire, or goes on with what it has begun, and may not.
+local function may_expire(id, record, may)
+  local at = bit.band(flags_of(record), EXPIRES) ~= 0 and tonumber(go('ZSCORE', base .. 'y', 'x' .. id))
+  if at and (at < FAR) ~= may then go('ZADD', base .. 'y', format('%.0f', may and at - FAR or at + FAR), 'x' .. id) end
+end
+
 -- Ends a task whose record says so already: `record` holds the raised counters, `tail` the letter and the ending.
 -- The task must be in no index but the slice. Returns the element of the event `e`, and that of `V` when it ended late.
 local function finish(id, record, tail)
@@ -167,6 +189,8 @@ local function finish(id, record, tail)
   if letter == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)
   if bit.band(flags, AWAITED) ~= 0 then tell(id) end
+  if bit.band(flags, EXPIRES) ~= 0 then go('ZREM', base .. 'y', 'x' .. id) end
+  if bit.band(flags, UNIQUE) ~= 0 then unlock(id, 'd') end
   local ended = element(id, record)
   return #ended > 0 and ended .. letter or '', late
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- RELEASE: gives tasks back unharmed, in their old place. Counts no attempt.
 -- Guarantee: as STEP's finish. A task whose cancelling was asked for meanwhile ends as cancelled instead.
--- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T r:<q> q k:<q> z D<n> B n i:<inbox> C C<n> Q
+-- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> t<slice> T r:<q> q k:<q> z D<n> B n i:<inbox> C C<n> y l Q
 -- ARGV: 1 worker · 2 generation · 3 letter ‖ ending, should one be cancelled · ids ‖ epochs (1..1000)
 -- Reply: ids ‖ epochs that were stale; error LOST.
 local worker = ARGV[1]
@@ -21,6 +21,7 @@ for i = 4, #ARGV do
       violated = violated .. late
     else
       give_back(id, record, 'q')
+      may_expire(id, record, true)
       ready(id, record, created_at(id))
       released[#released + 1] = element(id, record)
     end

@@ -3,7 +3,7 @@
 -- Guarantee: acts only while Redis's clock says the lease is over and the lease is still the one the caller watched for
 -- a whole lease on its own monotonic clock. The worker's generation goes first, so nothing of it is accepted afterwards.
 -- KEYS[1] {ns.p}:e      keys built inside: W g w:<worker> i:<worker> s t<slice> T r:<q> q k:<q> z D<n> B X n
---                       i:<inbox> C C<n> Q
+--                       i:<inbox> C C<n> y l Q
 -- ARGV: 1 worker · 2 lease seen · 3 most tasks to move (1..100) · 4 crashes that make poison
 --       5 letter ‖ ending of poison · 6 letter ‖ ending of a cancelled one
 -- Reply: {tasks moved, tasks left}; {-1, 0} when there is nothing to rescue.
@@ -30,6 +30,7 @@ for _, member in ipairs(members) do
       ended[#ended + 1], late = finish(id, record, ARGV[5])
     else
       give_back(id, record, 'q')
+      may_expire(id, record, true)
       ready(id, record, created_at(id))
       back[#back + 1] = element(id, record)
     end

@@ -1,17 +1,18 @@
 #!lua flags=allow-oom
 -- STEP: ends n tasks that this worker holds and claims up to m others, in one round trip.
 -- Guarantee: a finish counts only while the worker's generation is the present one and it holds the task at that
--- epoch; else nothing of that task is touched and the reply names it stale. Claimed ids leave their queue for the
+-- epoch; else nothing of that task is touched and the reply names it stale. What has expired is ended instead of claimed.
+-- Claimed ids leave their queue for the
 -- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
 -- and what may fail on a key of the wrong type before the writes that count.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id>
---                       x v<hour> O Q
+--                       x v<hour> O l Q
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
 --       was taken (from 1, 0 = none), or six: k (u16) too · queues in order of preference
 --       n × (id ‖ epoch, letter ‖ ending), no id twice · k × (id ‖ epoch, event's id, event, its names) told by them
 -- Reply: {now, d, stale ids ‖ epochs, claimed ids ‖ epochs, record of each claimed}; error LOST. When nothing was
 --         claimed, or something with a clock, or an event was waited for, d is the ms until the next timer, -1 for none; -3 when unsound things were
---         cleared away: look again.
+--         cleared away, or expired ones ended: look again.
 local worker = ARGV[1]
 local high, low, queues, token_of, told, few = byte(ARGV[3], 1, 6)
 told = told and told * 256 + few
@@ -29,7 +30,7 @@ if seat[1] ~= ARGV[2] then return redis.error_reply('LOST generation ' .. ARGV[2
 -- What ends: held, at this epoch, by this worker.
 local held, stale = base .. 'w:' .. worker, nil
 local members, ids, tails, n = {}, {}, {}, 0
-local values, dead, waiters, unsound, ended, special, clocked, late = {}, nil, nil, nil, {}, nil, nil, nil
+local values, dead, waiters, unsound, ended, special, clocked, late, marks = {}, nil, nil, nil, {}, nil, nil, nil, nil
 local first, last = 4 + queues, #ARGV - 4 * (told or 0)
 local counts = told and {}
 if last < first then
@@ -81,6 +82,11 @@ else
           special = special or {}
           special[#special + 1] = {id, flags, letter, byte(record, 13)}
         end
+        -- Above QUIET: EXPIRES and UNIQUE.
+        if more > 7 then
+          marks = marks or {}
+          marks[#marks + 1] = {id, more}
+        end
         -- The lowest bit of the flags' first byte: AWAITED.
         if more % 2 == 1 then
           waiters = waiters or {}
@@ -127,6 +133,10 @@ for q = 1, queues do
             clocked = clocked or {}
             clocked[#clocked + 1] = id
           end
+          if more > 7 then
+            marks = marks or {}
+            marks[#marks + 1] = {id, more, record}
+          end
           reply[#reply + 1] = record
           room = room - 1
         else
@@ -135,6 +145,54 @@ for q = 1, queues do
         end
       end
       i = j + 1
+    end
+  end
+end
+
+-- Rare: among what was to be claimed are tasks of which no attempt may begin any more.
+local lapsed, told_lapsed = nil, {}
+if marks then
+  call('HLEN', base .. 'l')
+  call('ZCARD', base .. 'y')
+  for _, mark in ipairs(marks) do
+    local id, more, record = unpack(mark)
+    local at = record and more % 16 > 7 and tonumber(call('ZSCORE', base .. 'y', 'x' .. id))
+    if at and at <= now then
+      lapsed = lapsed or {}
+      lapsed[id], mark[3] = true, nil
+      local epoch, changes = unpack_bytes('>I4I4', record, 2)
+      local tag, flags = pack('>I4I4', epoch + 1, changes + 1), byte(record, 15)
+      dead = dead or {}
+      dead[#dead + 1] = id
+      dead[#dead + 1] = sub(record, 1, 1) .. tag .. sub(record, 10) .. pack('>I6', now) .. EXPIRED .. pack('>I4', #record)
+      if more % 8 < 4 then told_lapsed[#told_lapsed + 1] = id .. tag .. 'f' end
+      if flags > 15 then
+        special = special or {}
+        special[#special + 1] = {id, flags, 'f', byte(record, 13)}
+      end
+      if more % 2 == 1 then
+        waiters = waiters or {}
+        waiters[#waiters + 1] = id
+      end
+    end
+  end
+end
+if lapsed then
+  local all, told_all, records, clocks = taken, started, reply, clocked
+  taken, started, reply, clocked = {}, {}, {now, -2, '', ''}, nil
+  for i, member in ipairs(all) do
+    if not lapsed[sub(member, 1, 14)] then
+      taken[#taken + 1] = member
+      reply[#reply + 1] = records[4 + i]
+    end
+  end
+  for _, element in ipairs(told_all) do
+    if not lapsed[sub(element, 1, 14)] then started[#started + 1] = element end
+  end
+  for _, id in ipairs(clocks or {}) do
+    if not lapsed[id] then
+      clocked = clocked or {}
+      clocked[#clocked + 1] = id
     end
   end
 end
@@ -174,7 +232,7 @@ if dead then
     end
   end
 end
-if #taken > 0 and room == 0 and token_of > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + token_of], 0, 'x') end
+if (#taken > 0 and room == 0 or lapsed) and token_of > 0 then call('ZADD', base .. 'k:' .. ARGV[3 + token_of], 0, 'x') end
 -- Rare: what handlers told before their tasks ended.
 local wakes = 0
 if told then
@@ -203,6 +261,16 @@ if #ended > 0 or #started > 0 then
     call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
   end
 end
+if #told_lapsed > 0 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(told_lapsed)) end
+if marks then
+  --{{lock}}
+  for _, mark in ipairs(marks) do
+    local id, more, record = unpack(mark)
+    if not record and more % 16 > 7 then call('ZREM', base .. 'y', 'x' .. id) end
+    if more % 32 > 15 then unlock(id, record and 's' or 'd') end
+  end
+  for id in pairs(lapsed or {}) do call('HDEL', base .. 't' .. sub(id, 1, 4), id) end
+end
 if #members > 0 then call('SREM', held, unpack(members)) end
 do
   local i = 1
@@ -229,7 +297,7 @@ for i = 1, unsound and #unsound or 0, 2 do
   redis.pcall('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
   redis.pcall('LTRIM', base .. 'Q', 0, 999)
 end
-if #taken == 0 and unsound then
+if #taken == 0 and unsound or lapsed then
   reply[2] = -3
 elseif wakes > 0 then
   reply[2] = 0
@@ -238,7 +306,7 @@ elseif clocked or #taken == 0 and want > 0 then
   local due
   for _, key in ipairs({'z', 'P', 'y', 'B'}) do
     local head = redis.pcall('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
-    if head[2] and (not due or tonumber(head[2]) < due) then due = tonumber(head[2]) end
+    if head[2] and tonumber(head[2]) < (due or FAR) then due = tonumber(head[2]) end
   end
   reply[2] = due and math.max(0, due - now) or -1
 end

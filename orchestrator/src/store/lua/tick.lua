@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- TICK: does what is due. Any process may call it at any time: moving and removing are one, so nothing fires twice.
 -- Timers are one letter ‖ id. In z: d to start. In P: p the wait is over (an approval expires, a sleep ends). In y: m
--- remind · e escalate · s the service-level clock warns · v it is violated.
+-- remind · e escalate · s the service-level clock warns · v it is violated · x no attempt may begin any more.
 -- Drops the events that are too old, at most one bucket of finished tasks a call, and forgets up to 8 slices that have emptied.
 -- KEYS[1] {ns.p}:e      keys built inside: z P y t<slice> T r:<q> q k:<q> B D<n> C C<n> X A H a:<id><n> j:<id> audit U u:<type>
---                       W w:<worker> i:<worker> v<hour> O Q
+--                       W w:<worker> i:<worker> n i:<inbox> v<hour> O l Q
 -- ARGV: 1 most timers of each kind to fire (1..100) · 2 letter ‖ ending of a task whose approval expired
 --       3 letter ‖ ending of one that is cancelled because its clock ran out
 -- Reply: {timers fired, ms until the next or -1}; call again while the first is that many.
@@ -82,6 +82,21 @@ local function warn_or_violate(id, record, letter)
   end
 end
 
+-- Ends a task that waits to begin; what has begun goes on, and the timer waits for the task to wait again.
+local function expire(id, record, at)
+  local flags = flags_of(record)
+  if bit.band(flags, EXPIRES) == 0 then return end
+  local waits = bit.band(flags, SHELVED + GATED) ~= 0
+  if bit.band(flags, SHELVED + GATED + ON_APPROVAL + ON_TIMER) == 0 then
+    waits = go('ZSCORE', base .. 'r:' .. queue_of(record), id) or go('ZSCORE', base .. 'z', 'd' .. id)
+  end
+  if waits then
+    call_off(id, record, EXPIRED, event, 'the task has expired')
+  else
+    go('ZADD', base .. 'y', format('%.0f', at + FAR), 'x' .. id)
+  end
+end
+
 local function fire(key, timer, at)
   local letter, id = sub(timer, 1, 1), sub(timer, 2)
   -- One that an earlier one of this call has removed is not there any more.
@@ -89,7 +104,7 @@ local function fire(key, timer, at)
     local record = #id == 14 and records({id})[1]
     if record and not sound(id, record) then
       quarantine(id, record)
-    elseif not record or not string.find('dpmesv', letter, 1, true) then
+    elseif not record or not string.find('dpmesvx', letter, 1, true) then
       go('LPUSH', base .. 'Q', 'timer ' .. timer)
       go('LTRIM', base .. 'Q', 0, 999)
     elseif letter == 'd' then
@@ -101,6 +116,8 @@ local function fire(key, timer, at)
       wait_is_over(id, record)
     elseif letter == 's' or letter == 'v' then
       warn_or_violate(id, record, letter)
+    elseif letter == 'x' then
+      expire(id, record, at)
     elseif bit.band(flags_of(record), ON_APPROVAL) ~= 0 then
       if letter == 'm' then
         remind(id, record, at)

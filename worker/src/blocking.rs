@@ -1,0 +1,227 @@
+//! Handlers that block: each on a thread of its own, so many at once as there are places, apart from everything that is async.
+//!
+//! **Invariant:** a place is taken until its thread has returned, whatever has become of the attempt. A thread cannot be
+//! ended; it is told by [`TaskContext::is_cancelled`], and [`TaskContext::block_on`] unwinds it.
+
+use std::any::Any;
+use std::future::IntoFuture;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::Span;
+
+use crate::attempt::{Outcome, panic_text};
+use crate::extract::State;
+use crate::handler::HandlerSpec;
+use crate::output::Output;
+use crate::{TaskContext, TaskError};
+
+/// The places of a worker's blocking handlers.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    places: Arc<Semaphore>,
+    size: usize,
+    /// Threads whose attempts are over.
+    lingering: AtomicUsize,
+    eased: Notify,
+}
+
+impl Pool {
+    pub(crate) fn new(size: usize) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(size));
+        Arc::new(Self { places, size, lingering: AtomicUsize::new(0), eased: Notify::new() })
+    }
+
+    /// Handlers that block at once unless a worker is told otherwise: one a core.
+    pub(crate) fn size_default() -> usize {
+        std::thread::available_parallelism().map_or(1, Into::into)
+    }
+
+    /// That of handlers which run without a worker.
+    fn of_tests() -> Arc<Self> {
+        static ALONE: OnceLock<Arc<Pool>> = OnceLock::new();
+        Arc::clone(ALONE.get_or_init(|| Self::new(Self::size_default())))
+    }
+
+    /// How many more tasks may be claimed when so many have been: as many wait at most as there are places.
+    pub(crate) fn room(&self, claimed: usize) -> usize {
+        (2 * self.size).saturating_sub(claimed + self.lingering.load(Ordering::Relaxed))
+    }
+
+    /// A thread has returned whose attempt was over.
+    pub(crate) async fn eased(&self) {
+        self.eased.notified().await;
+    }
+
+    /// Nobody gets a place any more, not even those that wait for one.
+    pub(crate) fn close(&self) {
+        self.places.close();
+    }
+
+    async fn enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.places).acquire_owned().await.ok()
+    }
+}
+
+/// What the context of a blocking handler has beside the others.
+pub(crate) struct Blocking {
+    pool: Arc<Pool>,
+    /// Until the handler is called.
+    place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The attempt is over, or was left.
+    over: CancellationToken,
+    runtime: Handle,
+}
+
+impl Blocking {
+    /// Waits for a place before the attempt of a blocking handler begins. While the worker drains there is none: the task goes
+    /// back.
+    pub(crate) async fn begin(
+        spec: &HandlerSpec,
+        state: &State,
+        cancel: &CancellationToken,
+        halt: &CancellationToken,
+    ) -> Result<Option<Self>, Outcome> {
+        if spec.blocking != Some(true) {
+            return Ok(None);
+        }
+        let pool = state.get::<Arc<Pool>>().map_or_else(Pool::of_tests, |pool| Arc::clone(&pool));
+        let place = tokio::select! {
+            biased;
+            () = halt.cancelled() => return Err(Outcome::Halted),
+            () = cancel.cancelled() => return Err(Outcome::Cancelled),
+            place = pool.enter() => Some(place.ok_or(Outcome::Halted)?),
+        };
+        let (place, over, runtime) = (Mutex::new(place), CancellationToken::new(), Handle::current());
+        Ok(Some(Self { pool, place, over, runtime }))
+    }
+
+    pub(crate) fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    fn take_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.place.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
+    }
+}
+
+/// What a thread is unwound with when its attempt was left.
+struct Left;
+
+/// Notes which of the attempt and its thread came to an end first.
+struct Race {
+    pool: Arc<Pool>,
+    one_has_ended: AtomicBool,
+}
+
+impl Race {
+    fn attempt_ends(&self) {
+        if !self.one_has_ended.swap(true, Ordering::AcqRel) {
+            self.pool.lingering.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn thread_ends(&self) {
+        if self.one_has_ended.swap(true, Ordering::AcqRel) {
+            self.pool.lingering.fetch_sub(1, Ordering::Relaxed);
+            self.pool.eased.notify_one();
+        }
+    }
+}
+
+/// The attempt's side of a thread: tells it when the attempt is over.
+struct Attempt {
+    over: CancellationToken,
+    race: Arc<Race>,
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.race.attempt_ends();
+        self.over.cancel();
+    }
+}
+
+/// The thread's side. Its place is free when it has returned.
+struct Thread {
+    race: Arc<Race>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.place = None;
+        self.race.thread_ends();
+    }
+}
+
+/// Runs a handler on a thread of its own.
+pub async fn blocking<F>(ctx: TaskContext, work: F) -> Result<Output, TaskError>
+where
+    F: FnOnce(TaskContext) -> Result<Output, TaskError> + Send + 'static,
+{
+    let Some(own) = ctx.blocking() else {
+        let what = "a blocking handler was called for a task whose handler does not say `blocking`: what is put around it by \
+                    hand has to return its `spec`";
+        return Err(TaskError::fatal(what));
+    };
+    let place = match own.take_place() {
+        Some(place) => place,
+        // A layer calls it once more.
+        None => own.pool.enter().await.ok_or("this worker is stopping")?,
+    };
+    let race = Arc::new(Race { pool: Arc::clone(&own.pool), one_has_ended: AtomicBool::new(false) });
+    let thread = Thread { race: Arc::clone(&race), place: Some(place) };
+    let _attempt = Attempt { over: own.over.clone(), race };
+    let (tell, told) = oneshot::channel();
+    let (runtime, span) = (own.runtime.clone(), Span::current());
+    // Not one of the runtime's threads: for those a program waits before it ends, however long.
+    std::thread::Builder::new().name("orchestrator-blocking".into()).spawn(move || {
+        let thread = thread;
+        let _runtime = runtime.enter();
+        let _within = span.entered();
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(ctx)));
+        drop(thread);
+        if let Err(Err(panic)) = tell.send(outcome) {
+            late(&*panic);
+        }
+    })?;
+    match told.await {
+        Ok(Ok(returned)) => returned,
+        Ok(Err(panic)) => resume_unwind(panic),
+        Err(_) => Err("the thread of the handler was lost".into()),
+    }
+}
+
+/// A handler has panicked after its attempt was over.
+fn late(panic: &(dyn Any + Send)) {
+    if !panic.is::<Left>() {
+        tracing::warn!(panic = panic_text(panic), "a blocking handler panicked after its attempt was over");
+    }
+}
+
+impl TaskContext {
+    /// Awaits in a handler with `blocking = true`: `ctx.block_on(ctx.step("fetch", || fetch(url)))?`. When the attempt is left
+    /// meanwhile, for a wait, at its timeout or because it was cancelled, this does not return: the thread is unwound, as
+    /// by a panic that nobody hears of.
+    ///
+    /// # Panics
+    /// In a handler that is async: write `.await` there.
+    pub fn block_on<F: IntoFuture>(&self, future: F) -> F::Output {
+        let Some(own) = self.blocking() else {
+            panic!("`ctx.block_on` is for handlers with `blocking = true`; write `.await` in one that is async");
+        };
+        let over = own.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = own.over.cancelled() => None,
+                value = future.into_future() => Some(value),
+            }
+        });
+        over.unwrap_or_else(|| resume_unwind(Box::new(Left)))
+    }
+}
