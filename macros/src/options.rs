@@ -83,6 +83,7 @@ const TASK: &[Opt] = &[
     opt("retries", "3", retries),
     opt("backoff", "\"exp(2s, 10m)\"", backoff),
     opt("timeout", "\"15m\"", timeout),
+    opt("cancel_grace", "\"30s\"", cancel_grace),
     opt("no_retry", "[BadSha]", no_retry),
     opt("expires", "\"1h\"", expires),
     policy("unique", "by = \"args.repo\"", None, &policies::UNIQUE),
@@ -217,6 +218,15 @@ fn timeout(value: &Value<'_>) -> Result<TokenStream> {
     value.duration(7 * DAY).map(|millis| value.millis(millis))
 }
 
+fn cancel_grace(value: &Value<'_>) -> Result<TokenStream> {
+    // None at all is a fair one here.
+    let millis = match value.string()?.value().as_str() {
+        "0s" | "0ms" => 0,
+        _ => value.duration(10 * 60_000)?,
+    };
+    Ok(value.millis(millis))
+}
+
 fn expires(value: &Value<'_>) -> Result<TokenStream> {
     value.duration(366 * DAY).map(|millis| value.millis(millis))
 }
@@ -290,6 +300,7 @@ pub(crate) fn duration(text: &str, longest: u64) -> std::result::Result<u64, Str
     match number.parse().ok().and_then(|number: u64| number.checked_mul(*unit)) {
         Some(0) => Err(format!("`{text}` is no time at all; at least 1ms")),
         Some(millis) if millis <= longest => Ok(millis),
+        _ if longest < DAY => Err(format!("`{text}` is too long; at most {}m", longest / 60_000)),
         _ => Err(format!("`{text}` is too long; at most {}d", longest / DAY)),
     }
 }

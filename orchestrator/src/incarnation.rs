@@ -28,6 +28,8 @@ pub const FINISH_MAX: usize = 500;
 pub const TELLS_MAX: usize = 2000;
 /// Queues of one worker at most.
 pub const QUEUES_MAX: usize = 8;
+/// Longest time that a handler may take to stop when cancelling was asked for.
+pub const CANCEL_GRACE_MAX: Duration = Duration::from_secs(600);
 /// Crashes after which a task is poison.
 pub const CRASHES_MAX: u8 = 3;
 /// Tasks moved by one sweep at most.
@@ -449,6 +451,8 @@ pub enum Wake {
     Work(String),
     /// Cancelling of this task was asked for.
     Cancel(TaskId),
+    /// Cancelling of this task within a time was asked for.
+    CancelWithin(TaskId, Duration),
 }
 
 /// A worker's blocking wait, on a connection of its own.
@@ -468,6 +472,10 @@ impl Doorbell {
             Some(crate::store::Rung::Token(queue)) => Some(Wake::Work(queue)),
             Some(crate::store::Rung::Note(note)) => match note.split_first() {
                 Some((b'c', id)) => TaskId::from_slice(id).map(Wake::Cancel),
+                _ => None,
+            },
+            Some(crate::store::Rung::Urgent(note, span)) => match note.split_first() {
+                Some((b'c', id)) => TaskId::from_slice(id).map(|id| Wake::CancelWithin(id, span)),
                 _ => None,
             },
             None => None,

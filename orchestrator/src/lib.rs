@@ -11,6 +11,7 @@ mod approvals;
 mod asking;
 mod audit;
 mod bus;
+mod chunks;
 mod claim;
 mod codec;
 mod condition;
@@ -54,6 +55,7 @@ mod new_event;
 mod new_task;
 mod newest;
 mod orchestrator;
+mod output;
 mod parking;
 mod pattern;
 mod policy;
@@ -103,6 +105,7 @@ pub use approval::{
 pub use approvals::{APPROVALS_MAX, ApprovalPage, Ballot, Decided};
 pub use audit::{AuditEntry, AuditVerdict};
 pub use bus::{EVENTS_PUBLISHED_MAX, Event, EventCursor, Events, EventsFrom, Heard};
+pub use chunks::Chunks;
 pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 #[doc(hidden)]
 pub use codec::decode_value;
@@ -127,7 +130,7 @@ pub use hours::Hours;
 pub use id::TaskId;
 pub use idempotency::IDEMPOTENCY_KEY_MAX;
 pub use incarnation::{
-    BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
+    BEAT, Beaten, CANCEL_GRACE_MAX, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
     Stepped, TELLS_MAX, Wake,
 };
 pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
@@ -135,6 +138,9 @@ pub use listing::{LIST_MAX, TaskFilter, TaskPage};
 pub use new_event::{EVENT_BYTES_MAX, EventPriority, NewEvent, trace_of};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
+pub use output::{
+    CHUNK_BYTES_MAX, Chunk, ChunkData, OUTPUT_BYTES_MAX, OUTPUT_CHUNKS_MAX, OUTPUT_KEPT, OUTPUT_KEPT_MAX,
+};
 pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, patterns};
 pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
 pub use progress::PROGRESS_NOTE_MAX;
@@ -165,7 +171,9 @@ pub use webhook::{
 pub use {
     asking::Asking,
     journal::{Decision, Entry, Noted, check_entry_name, digest, hash_bytes},
+    output::{CHUNKS_SENT_MAX, ChunkBatch, PackedChunk},
     parking::{Until, Wait},
+    progress::Progress,
     telling::{TOLD_BYTES_MAX, Telling},
 };
 

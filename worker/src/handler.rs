@@ -69,6 +69,8 @@ pub struct HandlerSpec {
     pub no_retry: Option<Vec<NoRetry>>,
     /// The longest attempt.
     pub timeout: Option<Duration>,
+    /// How long it may go on when cancelling was asked for, at most [`CANCEL_GRACE_MAX`](orchestrator::CANCEL_GRACE_MAX).
+    pub cancel_grace: Option<Duration>,
     /// Whether it blocks its thread, and so has one of its own; for what `#[task_handler(.., blocking = true)]` makes.
     pub blocking: Option<bool>,
     /// The approval that its tasks need before their first attempt.
@@ -109,6 +111,7 @@ impl HandlerSpec {
             backoff: None,
             no_retry: None,
             timeout: None,
+            cancel_grace: None,
             blocking: None,
             approval: None,
             sla: None,

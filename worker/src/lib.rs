@@ -3,8 +3,10 @@
 mod approve;
 mod attempt;
 mod blocking;
+mod cancelling;
 mod context;
 mod durable;
+mod emit;
 mod error;
 mod event;
 #[cfg(feature = "exec")]
@@ -23,6 +25,7 @@ mod metrics;
 mod middleware;
 mod output;
 mod park;
+mod progress;
 mod registry;
 mod run;
 mod runtime;
@@ -31,6 +34,7 @@ mod shutdown;
 mod steps;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod voice;
 mod wait_event;
 mod worker;
 
@@ -45,10 +49,10 @@ pub use layers::{HandlerError, HandlerService, TaskLayer};
 pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use middleware::{Middleware, Next};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, CatchUp, Config, Embedded, Error,
-    Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator,
-    Overlap, Priority, Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span,
-    Stats, Status, Task, TaskHandle, TaskId, Unique, UniqueUntil, patterns,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, CatchUp, Chunk, ChunkData, Chunks,
+    Config, Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask,
+    Orchestrator, Overlap, Priority, Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState, SlaTerms, Source,
+    Span, Stats, Status, Task, TaskHandle, TaskId, Unique, UniqueUntil, patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;

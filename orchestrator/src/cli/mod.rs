@@ -25,6 +25,8 @@ mod openapi;
 mod output;
 mod priority;
 mod queue;
+mod read;
+mod result;
 mod retry;
 #[cfg(feature = "gateway")]
 mod serve;
@@ -151,8 +153,12 @@ enum Task {
     Retry(retry::Retry),
     /// Give waiting tasks another priority; of running ones it counts from their next attempt
     Priority(priority::Reprioritise),
-    /// Follow a task until it has ended, a line for each change
+    /// Follow a task until it has ended, a line for each change, and a bar on a terminal
     Watch(watch::Watch),
+    /// Print what a task puts out while it runs
+    Output(read::Read),
+    /// Print the result of a task
+    Result(result::Wanted),
     /// List what a task has done for good
     Journal(journal::Journal),
 }
@@ -212,6 +218,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Retry(command)) => retry::run(&orch, command, &mut out).await,
         Command::Task(Task::Priority(command)) => priority::run(&orch, &command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Output(command)) => read::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
         Command::Dead(command) => dead::run(&orch, command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,

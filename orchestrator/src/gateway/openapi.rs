@@ -74,6 +74,7 @@ const HEADERS: [(&str, &str, bool); 6] = [
 /// Members of answers that are left out when they would say nothing. All others are always there.
 const SOMETIMES: [(&str, &[&str]); 8] = [
     ("Task", &["quiet"]),
+    ("OutputChunk", &["text", "base64", "value"]),
     ("Sla", &["pause_for_people", "on_violation", "hours"]),
     ("DeadLetter", &["worker"]),
     ("Event", &["key", "traceparent"]),

@@ -26,7 +26,7 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 pub(crate) use self::aging::{Order, Place as Reordering};
 #[cfg(feature = "gateway")]
 pub(crate) use self::api_keys::{KeyAdded, StoredKey};
-pub(crate) use self::bell::{Bell, Rung};
+pub(crate) use self::bell::{Bell, Rung, URGENT_MS};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
 use self::reply::field;

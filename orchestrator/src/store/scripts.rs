@@ -55,6 +55,7 @@ scripts!(
     await_end,
     beat,
     cancel,
+    chunk,
     consume,
     decide,
     disband,
@@ -64,12 +65,14 @@ scripts!(
     gauge,
     get,
     hold,
+    hush,
     join,
     journal,
     leave,
     limit,
     list,
     mend,
+    output,
     park,
     pause,
     publish,
@@ -174,8 +177,8 @@ mod tests {
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
             assert_eq!(
                 shebang.contains("allow-oom"),
-                !["enqueue", "admit", "fire", "publish"].contains(name),
-                "{name}: only new tasks and events are refused when memory is full"
+                !["enqueue", "admit", "fire", "publish", "chunk"].contains(name),
+                "{name}: only new tasks, events and output are refused when memory is full"
             );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");
             assert!(header.contains("KEYS[1] {ns.p}:e"), "{name}: the header names no key");

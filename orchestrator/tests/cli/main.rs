@@ -16,6 +16,7 @@ mod health;
 mod keys;
 mod priorities;
 mod rules;
+mod output;
 #[cfg(feature = "gateway")]
 mod webhooks;
 mod worker;

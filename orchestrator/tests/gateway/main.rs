@@ -27,6 +27,7 @@ mod logs;
 mod matrix;
 mod metrics;
 mod outages;
+mod output;
 mod public_keys;
 mod redis_tls;
 mod repeats;

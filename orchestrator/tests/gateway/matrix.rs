@@ -82,6 +82,7 @@ const SAMPLES: &[Sample] = &[
     Sample { method: "PATCH", ..post("/tasks/{id}/priority", Named::Task, r#"{"priority": "P3"}"#) },
     lease("/tasks/{id}/lease/heartbeat", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
     lease("/tasks/{id}/lease/progress", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "progress": 0.5}"#),
+    lease("/tasks/{id}/lease/output", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "text": "Once"}"#),
     lease("/tasks/{id}/lease/complete", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
     lease("/tasks/{id}/lease/fail", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046", "error": "no luck"}"#),
     lease("/tasks/{id}/lease/release", r#"{"lease_token": "00000000-8f3a1c5e9b7d2046"}"#),
@@ -96,6 +97,8 @@ const SAMPLES: &[Sample] = &[
     // The tasks that are tried have not failed.
     Sample { well: 409, own: 409, ..get("/dead-letters/{id}", Named::Task) },
     Sample { method: "DELETE", well: 409, own: 409, ..get("/dead-letters/{id}", Named::Task) },
+    // As with events: one that is let through waits for the task's end.
+    Sample { query: "?after=x", well: 422, own: 422, ..get("/tasks/{id}/output", Named::Task) },
     post("/events/publish", Named::Nothing, r#"{"event_type": "deploy.started"}"#),
     // A stream that is let through has no end: it is asked to begin nowhere.
     Sample { query: "?from=x", well: 422, ..get("/events", Named::Nothing) },

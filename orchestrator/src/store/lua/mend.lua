@@ -20,6 +20,7 @@ for _, at in ipairs({now, now + DEAD_SHIFT}) do expect('D' .. math.floor(at / BU
 if ARGV[1] ~= '' then
   expect('w:' .. ARGV[1], 'set')
   expect('i:' .. ARGV[1], 'zset')
+  expect('i:' .. ARGV[1] .. '.o', 'zset')
 end
 local last = 2 + ARGV[2]
 for i = 3, last do
