@@ -98,6 +98,7 @@ mod roles;
 mod root;
 mod routes;
 mod schemas;
+mod schedules;
 mod sender;
 mod serve;
 mod sla;

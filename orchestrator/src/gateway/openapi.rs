@@ -37,8 +37,9 @@ needs.
 **When something is wrong**, the answer is a `Problem`: `detail` says what was wrong and what is right. Every answer has \
 `X-Request-Id`, under which the log knows it. All instants are UTC in RFC 3339.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("tasks", "Work for agents: from the request to the result"),
+    ("schedules", "Tasks that are made again and again, as a clock says"),
     ("approvals", "Tasks that wait for a person, and the decisions on them"),
     ("events", "What happened: telling it, and following it as it is told"),
     ("service levels", "Promises about time: how they were kept, and which are at risk"),
