@@ -13,5 +13,6 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
+mod schedules;
 #[cfg(feature = "gateway")]
 mod webhooks;
