@@ -22,8 +22,19 @@ const TROUBLE_PAUSE_MS: u64 = 60_000;
 
 impl Orchestrator {
     /// The task of one tick, as it is to be stored.
-    pub(crate) async fn run_of(&self, name: &str, definition: &Definition, tick_ms: u64, id: TaskId) -> Result<Draft> {
-        let mut draft = crate::submit::draft_of(self, definition.task(name, tick_ms), id).await?;
+    pub(crate) async fn run_of(
+        &self,
+        name: &str,
+        definition: &Definition,
+        (tick_ms, id): (u64, TaskId),
+        by: Option<&str>,
+    ) -> Result<Draft> {
+        let task = definition.task(name, tick_ms);
+        let task = match by {
+            Some(by) => task.requested_by(by),
+            None => task,
+        };
+        let mut draft = crate::submit::draft_of(self, task, id).await?;
         if definition.overlap == Overlap::Queue {
             crate::record::make_followed(&mut draft.record);
         }
@@ -85,7 +96,7 @@ impl Orchestrator {
         let mut drafts = Vec::with_capacity(runs.len());
         let mut fault = None;
         for tick_ms in runs {
-            match self.run_of(name, &definition, tick_ms, tick_id(name, tick_ms)).await {
+            match self.run_of(name, &definition, (tick_ms, tick_id(name, tick_ms)), None).await {
                 Ok(draft) => drafts.push((tick_ms, draft)),
                 Err(error @ Error::Unavailable { .. }) => return Err(error),
                 Err(error) => fault = Some(error),
@@ -127,11 +138,11 @@ impl Orchestrator {
     }
 
     /// Fires once by hand, as by a tick that comes now.
-    pub(crate) async fn fire_by_hand(&self, stored: &Stored) -> Result<(TaskId, Fired)> {
+    pub(crate) async fn fire_by_hand(&self, stored: &Stored, by: Option<&str>) -> Result<(TaskId, Fired)> {
         let (definition, _) = Definition::read(&stored.definition)?;
         let now_ms = self.store.now_ms();
         let id = self.store.new_id(now_ms);
-        let runs = [(now_ms, self.run_of(&stored.name, &definition, now_ms, id).await?)];
+        let runs = [(now_ms, self.run_of(&stored.name, &definition, (now_ms, id), by).await?)];
         let mut pause = Duration::from_millis(20);
         loop {
             match self.store.fire(stored, Ticks::ByHand, definition.overlap, &runs).await {

@@ -66,30 +66,55 @@ impl Schedules<'_> {
     /// # Errors
     /// [`Error::Invalid`] for what cannot be; [`Error::Conflict`] for more than [`SCHEDULES_MAX`]; [`Error::Unavailable`].
     pub async fn put(&self, schedule: &Schedule) -> Result<ScheduleChange> {
-        if schedule.name().starts_with(OF_HANDLERS) {
-            return Err(Error::invalid(format!(
-                "names that begin with `{OF_HANDLERS}` are of handlers with an attribute `cron`; choose another name"
-            )));
-        }
-        self.put_any(schedule).await
+        refuse_of_handlers(schedule.name())?;
+        self.put_any(schedule, Whose::Anybodys).await
     }
 
-    async fn put_any(&self, schedule: &Schedule) -> Result<ScheduleChange> {
+    /// Adds a schedule of a new name. Adding the same one again changes nothing.
+    ///
+    /// # Errors
+    /// As [`Schedules::put`]; [`Error::Conflict`] when another schedule has this name.
+    pub async fn add(&self, schedule: &Schedule) -> Result<ScheduleChange> {
+        self.put_by(schedule, Whose::Nobodys).await
+    }
+
+    /// [`Schedules::put`], as far as what is there may be replaced.
+    pub(crate) async fn put_by(&self, schedule: &Schedule, whose: Whose<'_>) -> Result<ScheduleChange> {
+        refuse_of_handlers(schedule.name())?;
+        self.put_any(schedule, whose).await
+    }
+
+    async fn put_any(&self, schedule: &Schedule, whose: Whose<'_>) -> Result<ScheduleChange> {
         let name = schedule.name();
         check_schedule_name(name)?;
-        let (definition, timing) = schedule.define()?;
-        let bytes = definition.write()?;
+        let (mut definition, timing) = schedule.define()?;
         loop {
             let (now_ms, found) = self.orch.store.schedules_named(&[name.to_owned()]).await?;
             let there = found.first();
+            // One that nobody can read belongs to nobody.
+            let before = there.and_then(|there| Definition::read(&there.definition).ok()).map(|(before, _)| before);
+            let owner = before.as_ref().and_then(|before| before.template.tenant.clone());
+            if matches!(whose, Whose::Tenants(None)) && definition.template.tenant.is_none() {
+                definition.template.tenant.clone_from(&owner);
+            }
+            let bytes = definition.write()?;
             if there.is_some_and(|there| there.definition == bytes) {
                 return Ok(ScheduleChange::Same);
             }
+            let is_taken = match whose {
+                Whose::Nobodys => there.is_some(),
+                Whose::Tenants(Some(tenant)) => there.is_some() && owner.as_deref() != Some(tenant),
+                Whose::Tenants(None) | Whose::Anybodys => false,
+            };
+            if is_taken {
+                return Err(Error::Conflict {
+                    what: format!("another schedule has the name `{name}`; choose another name, or put this one in its place"),
+                });
+            }
             // What would fail at every tick is refused now.
-            self.orch.run_of(name, &definition, now_ms, tick_id(name, now_ms)).await?;
+            self.orch.run_of(name, &definition, (now_ms, tick_id(name, now_ms)), None).await?;
             let state = there.map(|there| State::read(&there.state)).unwrap_or_default();
-            let kept = there.and_then(|there| {
-                let (before, _) = Definition::read(&there.definition).ok()?;
+            let kept = before.as_ref().and_then(|before| {
                 let next_ms = state.next_ms()?;
                 // A tick that is due and would come of the new one, too, is not lost.
                 let is_ours = || timing.next_after(next_ms.saturating_sub(1)) == Some(next_ms);
@@ -146,7 +171,7 @@ impl Schedules<'_> {
         Ok((now_ms, stored))
     }
 
-    /// One schedule, with its next ticks.
+    /// One schedule, with its next five ticks.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Unavailable`].
@@ -241,9 +266,17 @@ impl Schedules<'_> {
     /// [`Error::Conflict`] when the last run has not ended, and the schedule says that then none begins; what
     /// [`Orchestrator::enqueue`] fails with; [`Error::NotFound`].
     pub async fn trigger(&self, name: &str) -> Result<Triggered> {
+        self.trigger_by(name, None).await
+    }
+
+    /// [`Schedules::trigger`] in the name of `by`, who may not approve that run.
+    ///
+    /// # Errors
+    /// As [`Schedules::trigger`].
+    pub async fn trigger_by(&self, name: &str, by: Option<&str>) -> Result<Triggered> {
         loop {
             let (_, stored) = self.stored(name).await?;
-            match self.orch.fire_by_hand(&stored).await? {
+            match self.orch.fire_by_hand(&stored, by).await? {
                 (id, Fired::Done) => return Ok(Triggered::Started(id)),
                 (_, Fired::Waits) => return Ok(Triggered::Waits),
                 (_, Fired::Live(last)) => {
@@ -281,7 +314,9 @@ impl Schedules<'_> {
         let mut changed = Vec::new();
         for ((_, schedule), name) in handlers.iter().zip(names) {
             match schedule {
-                Some(schedule) if self.put_any(schedule).await? != ScheduleChange::Same => changed.push((name, true)),
+                Some(schedule) if self.put_any(schedule, Whose::Anybodys).await? != ScheduleChange::Same => {
+                    changed.push((name, true));
+                }
                 Some(_) => {}
                 None if there.contains(&name) => {
                     self.orch.store.change_schedule(&name, Change::Remove).await?;
@@ -298,6 +333,26 @@ impl Schedules<'_> {
     #[must_use]
     pub fn of_handler(task_type: &str) -> String {
         format!("{OF_HANDLERS}{task_type}")
+    }
+}
+
+/// Which schedules may be replaced by one that is put.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'w> {
+    /// None.
+    Nobodys,
+    /// Those of this tenant; for `None` those of all, which go on belonging to theirs.
+    Tenants(Option<&'w str>),
+    /// All.
+    Anybodys,
+}
+
+fn refuse_of_handlers(name: &str) -> Result {
+    match name.starts_with(OF_HANDLERS) {
+        true => Err(Error::invalid(format!(
+            "names that begin with `{OF_HANDLERS}` are of handlers with an attribute `cron`; choose another name"
+        ))),
+        false => Ok(()),
     }
 }
 

@@ -28,6 +28,7 @@ mod queue;
 mod read;
 mod result;
 mod retry;
+mod schedule;
 #[cfg(feature = "gateway")]
 mod serve;
 mod sla;
@@ -87,6 +88,9 @@ enum Command {
     /// Show what waits for a person, and decide
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Have tasks made again and again, as a clock says
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Show who decided what, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -198,6 +202,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Health(command) = cli.command {
         return health::run(command, &mut out).await;
     }
+    if let Command::Schedule(command) = &cli.command
+        && let Some(done) = command.alone(&mut out)
+    {
+        return done;
+    }
     #[cfg(feature = "gateway")]
     match cli.command {
         Command::Openapi => return openapi::run(&mut out),
@@ -222,6 +231,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
         Command::Dead(command) => dead::run(&orch, command, &mut out).await,
+        Command::Schedule(command) => schedule::run(&orch, command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,

@@ -102,6 +102,7 @@ mod roles;
 mod root;
 mod routes;
 mod schemas;
+mod schedules;
 mod sender;
 mod serve;
 mod sla;

@@ -40,6 +40,7 @@ needs.
 const TAGS: [(&str, &str); 7] = [
     ("tasks", "Work for agents: from the request to the result"),
     ("dead letters", "Tasks that have failed: what they have in common, and what is done with them"),
+    ("schedules", "Tasks that are made again and again, as a clock says"),
     ("approvals", "Tasks that wait for a person, and the decisions on them"),
     ("events", "What happened: telling it, and following it as it is told"),
     ("service levels", "Promises about time: how they were kept, and which are at risk"),

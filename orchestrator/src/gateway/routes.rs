@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::caller::{Judge, require};
 use super::{
     Gateway, Role, approvals, claim, dead_letters, docs, events, health, leases, link, list, metrics, moves, openapi,
-    output, priority, root, sla, task_details, tasks, timeline,
+    output, priority, root, schedules, sla, task_details, tasks, timeline,
 };
 
 /// Who may call a route.
@@ -140,6 +140,14 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(USER, routes!(dead_letters::read))
         .add(ADMIN, routes!(dead_letters::delete))
         .add(USER, routes!(output::follow))
+        .add(USER, routes!(schedules::list))
+        .add(AGENT, routes!(schedules::create))
+        .add(USER, routes!(schedules::read))
+        .add(AGENT, routes!(schedules::put))
+        .add(AGENT, routes!(schedules::remove))
+        .add(AGENT, routes!(schedules::pause))
+        .add(AGENT, routes!(schedules::resume))
+        .add(AGENT, routes!(schedules::trigger))
         .add(AGENT, routes!(events::publish))
         .add(USER, routes!(events::follow))
         .add(USER, routes!(sla::report))

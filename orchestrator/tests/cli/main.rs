@@ -17,6 +17,7 @@ mod keys;
 mod priorities;
 mod rules;
 mod output;
+mod schedules;
 #[cfg(feature = "gateway")]
 mod webhooks;
 mod worker;

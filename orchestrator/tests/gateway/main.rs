@@ -33,6 +33,7 @@ mod redis_tls;
 mod repeats;
 mod rotation;
 mod rules;
+mod schedules;
 mod shapes;
 mod stopping;
 mod stored_keys;
