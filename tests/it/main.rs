@@ -6,6 +6,7 @@ mod approvals;
 mod blocking;
 mod consumers;
 mod consumers_attacked;
+mod dead_letters;
 mod durable;
 mod events;
 mod expires;

@@ -253,7 +253,7 @@ macro_rules! sources {
 }
 
 sources!(
-    admit agree approvals at_risk await_end beat cancel consume decide disband enqueue gauge get hold join journal leave
+    admit agree approvals at_risk await_end beat cancel consume decide disband enqueue forget gauge get hold join journal leave
     limit list mend park pause publish reconcile release renew reorder replay reprioritise rescue retry revive ring shelve stats step
     tick unshelve
 );

@@ -5,6 +5,7 @@ mod approval;
 mod approve;
 mod audit;
 mod cancel;
+mod dead;
 #[cfg(feature = "gateway")]
 mod dev;
 mod events;
@@ -77,6 +78,9 @@ enum Command {
     /// Submit, show, cancel and retry tasks
     #[command(subcommand)]
     Task(Task),
+    /// Show tasks that have failed, by what they have in common; retry and delete them
+    #[command(subcommand)]
+    Dead(dead::Command),
     /// Show what waits for a person, and decide
     #[command(subcommand)]
     Approval(approval::Approval),
@@ -89,7 +93,7 @@ enum Command {
     /// Tell events, and read what was told
     #[command(subcommand)]
     Events(events::Events),
-    /// Show who handles events, what they gave up on, and have it handled anew
+    /// Show who handles events, which events they gave up on, and have those handled anew
     #[command(subcommand)]
     Group(group::Command),
     /// Show, pause and resume queues, and change their order
@@ -202,6 +206,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Priority(command)) => priority::run(&orch, &command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
+        Command::Dead(command) => dead::run(&orch, command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,

@@ -67,6 +67,7 @@ mod claims;
 mod cloud_event;
 mod config;
 mod cors;
+mod dead_letters;
 mod deliver;
 mod docs;
 mod edge;

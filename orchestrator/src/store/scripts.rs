@@ -58,6 +58,7 @@ scripts!(
     decide,
     disband,
     enqueue,
+    forget,
     gauge,
     get,
     hold,
@@ -91,7 +92,7 @@ scripts!(
 const LEAN: &[&str] = &["enqueue", "limit", "step"];
 
 /// Scripts about approvals.
-const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
+const ASKING: &[&str] = &["admit", "cancel", "decide", "forget", "park", "revive", "tick"];
 
 /// Scripts that give a task what only one may hold.
 const TAKING: &[&str] = &["admit", "revive"];

@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod bench;
 mod commands;
+mod dead;
 mod environment;
 mod events;
 mod failures;
@@ -13,5 +14,6 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
+mod priorities;
 #[cfg(feature = "gateway")]
 mod webhooks;

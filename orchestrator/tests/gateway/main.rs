@@ -10,6 +10,7 @@ mod binary;
 mod bodies;
 mod cloud_events;
 mod cors;
+mod dead_letters;
 mod deciders;
 #[cfg(feature = "cli")]
 mod documented;

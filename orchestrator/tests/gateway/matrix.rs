@@ -89,6 +89,13 @@ const SAMPLES: &[Sample] = &[
     get("/tasks/{id}/sla", Named::Task),
     get("/tasks/{id}/journal", Named::Task),
     get("/tasks/{id}/events", Named::Task),
+    get("/dead-letters", Named::Nothing),
+    get("/dead-letters/groups", Named::Nothing),
+    post("/dead-letters/retry", Named::Nothing, r#"{"filter": {}, "dry_run": false}"#),
+    post("/dead-letters/delete", Named::Nothing, r#"{"filter": {}}"#),
+    // The tasks that are tried have not failed.
+    Sample { well: 409, own: 409, ..get("/dead-letters/{id}", Named::Task) },
+    Sample { method: "DELETE", well: 409, own: 409, ..get("/dead-letters/{id}", Named::Task) },
     post("/events/publish", Named::Nothing, r#"{"event_type": "deploy.started"}"#),
     // A stream that is let through has no end: it is asked to begin nowhere.
     Sample { query: "?from=x", well: 422, ..get("/events", Named::Nothing) },

@@ -205,6 +205,11 @@ local function find_finished(id)
     local key = base .. 'D' .. math.floor((buried + DEAD_SHIFT) / BUCKET)
     local value = go('HGET', key, id)
     if value then return key, value end
+    -- It failed while another retention held.
+    for _, n in ipairs(go('ZRANGEBYSCORE', base .. 'B', buried, '+inf')) do
+      value = go('HGET', base .. 'D' .. n, id)
+      if value then return base .. 'D' .. n, value end
+    end
   end
   local oldest = math.floor(math.max(created_at(id) - CLOCK_SLACK, now - RETENTION - BUCKET) / BUCKET)
   for n = math.floor((now + CLOCK_SLACK) / BUCKET), oldest, -1 do
