@@ -9,7 +9,7 @@ use redis::Value;
 
 use super::awaited::Tell;
 use super::bytes::read_id;
-use super::reference::{Place, Reference};
+use super::reference::{Entry, Place, Reference};
 use super::state::Fields;
 use super::world::{World, kind};
 
@@ -25,11 +25,15 @@ impl Reference {
             return Ok(self.meet("a task had that priority already", (status, false)));
         }
         let entry = self.tasks.get_mut(&id).expect("a task");
-        entry.priority = priority;
+        let before = std::mem::replace(&mut entry.priority, priority);
         let what = match &mut entry.place {
             Place::Shelf { priority: place } => {
+                let raised = *place != before;
                 *place = priority;
-                "a task on the shelf took another priority"
+                match raised {
+                    true => "a task that was raised on the shelf took another priority",
+                    false => "a task on the shelf took another priority",
+                }
             }
             Place::Held { .. } => "a running task took another priority",
             Place::Parked { .. } => "a parked task took another priority",
@@ -53,7 +57,15 @@ impl World {
     /// Somebody gives a task another priority.
     pub(crate) async fn reprioritise(&mut self) {
         let mut id = self.any_task();
-        let live: Vec<TaskId> = self.model.live().map(|entry| entry.asked.id).collect();
+        // At times one on the shelf, at best one that was raised there.
+        let among = self.rng.random_range(0..10);
+        let raised = |entry: &Entry| matches!(entry.place, Place::Shelf { priority } if priority != entry.priority);
+        let wanted = |entry: &&Entry| match among {
+            0..4 if self.model.live().any(raised) => raised(entry),
+            0..2 => matches!(entry.place, Place::Shelf { .. }),
+            _ => true,
+        };
+        let live: Vec<TaskId> = self.model.live().filter(wanted).map(|entry| entry.asked.id).collect();
         if self.rng.random_bool(0.7) {
             id = live.choose(&mut self.rng).copied().unwrap_or(id);
         }

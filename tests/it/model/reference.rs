@@ -114,6 +114,7 @@ pub(crate) const RARE: &[&str] = &[
     "an attempt was put off",
     "a waiting task took another priority",
     "a task on the shelf took another priority",
+    "a task that was raised on the shelf took another priority",
     "a running task took another priority",
     "a parked task took another priority",
     "a task had that priority already",
