@@ -229,7 +229,9 @@ impl Incarnation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// It may put out more; whether its reader will be told.
-    Live { told: bool },
+    Live {
+        told: bool,
+    },
     Ended(Status),
     Unknown,
 }

@@ -108,7 +108,9 @@ impl Schedules<'_> {
             };
             if is_taken {
                 return Err(Error::Conflict {
-                    what: format!("another schedule has the name `{name}`; choose another name, or put this one in its place"),
+                    what: format!(
+                        "another schedule has the name `{name}`; choose another name, or put this one in its place"
+                    ),
                 });
             }
             // What would fail at every tick is refused now.

@@ -50,9 +50,9 @@ pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use middleware::{Middleware, Next};
 pub use orchestrator::{
     Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, CatchUp, Chunk, ChunkData, Chunks,
-    Config, Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask,
-    Orchestrator, Overlap, Priority, Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState, SlaTerms, Source,
-    Span, Stats, Status, Task, TaskHandle, TaskId, Unique, UniqueUntil, patterns,
+    Config, Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent,
+    NewTask, Orchestrator, Overlap, Priority, Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState,
+    SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId, Unique, UniqueUntil, patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;

@@ -5,8 +5,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand};
 use comfy_table::Cell;
 use orchestrator::{
-    CatchUp, NewTask, Orchestrator, Overlap, Priority, SCHEDULES_PAGE_MAX, Schedule, ScheduleChange, ScheduleStatus, Span,
-    Triggered,
+    CatchUp, NewTask, Orchestrator, Overlap, Priority, SCHEDULES_PAGE_MAX, Schedule, ScheduleChange, ScheduleStatus,
+    Span, Triggered,
 };
 use serde_json::{Value, json};
 
@@ -186,7 +186,11 @@ pub(super) async fn run(orch: &Orchestrator, command: Command, out: &mut Output)
             }
             out.line(&match yes {
                 true => format!("schedule {name} is removed"),
-                false => format!("schedule {name}, {} makes {}, would be removed; --yes removes it", when(&there), there.task.task_type),
+                false => format!(
+                    "schedule {name}, {} makes {}, would be removed; --yes removes it",
+                    when(&there),
+                    there.task.task_type
+                ),
             })
         }
     }

@@ -217,7 +217,12 @@ pub(super) async fn list(
     };
     let cursor = pairs.one("cursor")?.filter(|cursor| !cursor.is_empty());
     let page = gateway.ask(gateway.orch.schedules().list(caller.tenant.as_deref(), cursor, limit)).await?;
-    Ok(Json(SchedulesListed { success: true, count: page.schedules.len(), schedules: page.schedules, cursor: page.next }))
+    Ok(Json(SchedulesListed {
+        success: true,
+        count: page.schedules.len(),
+        schedules: page.schedules,
+        cursor: page.next,
+    }))
 }
 
 /// Create a schedule

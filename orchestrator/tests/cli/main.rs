@@ -14,9 +14,9 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
+mod output;
 mod priorities;
 mod rules;
-mod output;
 mod schedules;
 #[cfg(feature = "gateway")]
 mod webhooks;

@@ -7,7 +7,8 @@ use crate::bench::{Bench, finish};
 #[tokio::test]
 async fn a_schedule_is_added_shown_paused_triggered_and_removed() {
     let bench = Bench::new().await;
-    let add = ["schedule", "add", "nightly", "bugfix", "--cron", "30 2 * * mon-fri", "--tz", "Europe/Berlin", "--as", "ann"];
+    let add =
+        ["schedule", "add", "nightly", "bugfix", "--cron", "30 2 * * mon-fri", "--tz", "Europe/Berlin", "--as", "ann"];
     let tried = bench.run(&[&add[..], &["--dry-run"]].concat()).await;
     assert_eq!(tried.ok().lines().count(), 5, "{}", tried.out);
     assert_eq!(bench.run(&["schedule", "list", "--json"]).await.ok(), "", "nothing was added");
@@ -44,7 +45,8 @@ async fn a_schedule_is_added_shown_paused_triggered_and_removed() {
 #[tokio::test]
 async fn what_is_wrong_is_said_and_the_next_ticks_need_no_redis() {
     let bench = Bench::new().await;
-    let mut command = bench.command(&["schedule", "next", "--cron", "*/15 * * * *", "--tz", "Asia/Kolkata", "-n", "3", "--json"]);
+    let mut command =
+        bench.command(&["schedule", "next", "--cron", "*/15 * * * *", "--tz", "Asia/Kolkata", "-n", "3", "--json"]);
     command.env("REDIS_URL", "unix:///nowhere");
     let run = finish(command, b"").await;
     assert_eq!(run.ok().lines().count(), 3, "{}", run.err);

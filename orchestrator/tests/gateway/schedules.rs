@@ -82,7 +82,10 @@ async fn what_cannot_be_a_schedule_is_refused_with_what_is_right() {
         (with("task", json!({"type": "faq", "payload": {}, "trace_id": "t"})), 422, "cannot have a trace"),
         (with("task", json!({"type": "faq", "payload": {}, "delay": "1m"})), 422, "to start after"),
         (
-            with("task", json!({"type": "faq", "payload": {}, "parent_task_id": "019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000"})),
+            with(
+                "task",
+                json!({"type": "faq", "payload": {}, "parent_task_id": "019aa1b2-c3d4-7e5f-8a6b-7c8d9e0f1000"}),
+            ),
             422,
             "it has no parent",
         ),
