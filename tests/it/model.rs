@@ -26,7 +26,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
 use futures::FutureExt;
-use orchestrator::{Status, TRANSITIONS};
+use orchestrator::{Cause, Status, TRANSITIONS};
 use orchestrator_tests::Server;
 
 use self::pokes::Field;
@@ -103,7 +103,9 @@ fn random_steps_do_what_the_model_says() {
     for (row, (from, cause, to)) in TRANSITIONS.iter().enumerate() {
         let walked: usize = lives.iter().map(|(walked, _)| walked[row]).sum();
         eprintln!("{walked:8} × {} → {cause:?} → {to}", from.map_or("nothing", Status::as_str));
-        assert!(walked > 0 || done < 50_000, "a way that was never walked");
+        // What expires is tried elsewhere.
+        let elsewhere = *cause == Cause::Lapse;
+        assert!(walked > 0 || done < 50_000 || elsewhere, "a way that was never walked");
     }
     for what in RARE {
         let met: usize = lives.iter().map(|(_, met)| met[what]).sum();

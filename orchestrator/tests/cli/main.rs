@@ -13,6 +13,7 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
+mod rules;
 mod schedules;
 #[cfg(feature = "gateway")]
 mod webhooks;

@@ -30,6 +30,7 @@ mod public_keys;
 mod redis_tls;
 mod repeats;
 mod rotation;
+mod rules;
 mod schedules;
 mod shapes;
 mod stopping;

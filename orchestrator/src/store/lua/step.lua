@@ -243,6 +243,7 @@ if told then
   end
   wakes = woken
 end
+if #told_lapsed > 0 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(told_lapsed)) end
 if late then
   if #ended > 0 then
     call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'V', late, 'w', worker)
@@ -261,7 +262,6 @@ if #ended > 0 or #started > 0 then
     call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
   end
 end
-if #told_lapsed > 0 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(told_lapsed)) end
 if marks then
   --{{lock}}
   for _, mark in ipairs(marks) do
