@@ -14,8 +14,11 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
+<<<<<<< HEAD
 mod output;
 mod priorities;
+=======
+>>>>>>> cron
 mod rules;
 mod schedules;
 #[cfg(feature = "gateway")]

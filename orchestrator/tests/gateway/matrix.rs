@@ -65,7 +65,7 @@ const fn lease(path: &'static str, body: &'static str) -> Sample {
     Sample { well: 409, own: 409, ..post(path, Named::Task, body) }
 }
 
-const SCHEDULE: &str = r#"{"name": "s", "cron": "@daily", "task": {"type": "faq", "payload": {}}}"#;
+const SCHEDULE: &str = r#"{"name": "handler.faq", "cron": "@daily", "task": {"type": "faq", "payload": {}}}"#;
 const UNNAMED: &str = r#"{"every": "1h", "task": {"type": "faq", "payload": {}}}"#;
 
 const SAMPLES: &[Sample] = &[
@@ -106,7 +106,8 @@ const SAMPLES: &[Sample] = &[
     // As with events: one that is let through waits for the task's end.
     Sample { query: "?after=x", well: 422, own: 422, ..get("/tasks/{id}/output", Named::Task) },
     get("/schedules", Named::Nothing),
-    post("/schedules", Named::Nothing, SCHEDULE),
+    // Each caller would have to choose another name: it has one that none of them may.
+    Sample { well: 422, ..post("/schedules", Named::Nothing, SCHEDULE) },
     get("/schedules/{name}", Named::Schedule),
     Sample { method: "PUT", missing: 200, ..post("/schedules/{name}", Named::Schedule, UNNAMED) },
     Sample { method: "DELETE", ..get("/schedules/{name}", Named::Schedule) },

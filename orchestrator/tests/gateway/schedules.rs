@@ -19,7 +19,8 @@ async fn create(gateway: &Running, key: &str, body: &Value) -> Answer {
 
 async fn send(gateway: &Running, method: &str, path: &str, key: &str, body: &Value) -> Answer {
     let headers = [("X-API-Key", key), ("Content-Type", "application/json")];
-    gateway.send(method, path, &headers, if body.is_null() { "" } else { &body.to_string() }.as_bytes()).await
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    gateway.send(method, path, &headers, body.as_bytes()).await
 }
 
 #[tokio::test]
