@@ -100,7 +100,10 @@ impl Ground {
         for handle in orch.enqueue_all(["a", "b", "c"].map(how)).await.unwrap() {
             handle.result().await.unwrap();
         }
+        let alone = how("alone").unique(Unique::until_done("one")).expires("1h");
+        assert_eq!(self.ended(alone).await.1, Status::Completed);
         let later = orch.enqueue(how("later").delay("1h").priority(Priority::P0)).await.unwrap();
+        assert_eq!(orch.set_priority(later.id(), Priority::P2).await.unwrap(), Status::Pending);
         assert_eq!(later.cancel().await.unwrap(), Status::Cancelled);
         let held = orch.enqueue(how("hold")).await.unwrap();
         within("the handler", self.started.notified()).await;
