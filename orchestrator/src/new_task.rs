@@ -364,7 +364,7 @@ impl<T> NewTask<T> {
             })
             .transpose()?;
         let sla = self.promise(published, config, id.created_at_ms(), || facts(args()))?;
-        let Rules { expires, expires_at, backoff, unique } = self.rules.clone();
+        let Rules { expires, expires_at, backoff, unique } = std::mem::take(&mut self.rules);
         backoff.map_or(Ok(()), |backoff| backoff.check())?;
         let own = expires.is_some() || expires_at.is_some();
         let laid_down =
