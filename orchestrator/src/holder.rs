@@ -111,12 +111,12 @@ impl Holder {
     /// [`CHUNK_BYTES_MAX`](crate::CHUNK_BYTES_MAX) bytes; [`Error::OutOfMemory`].
     pub async fn put_out(&self, data: ChunkData, key: Option<&str>, lease: Duration) -> Result<(Renewed, u64)> {
         check(&self.agent, lease)?;
-        let chunk = PackedChunk::new(data)?.ok_or_else(|| Error::invalid("there is nothing in this piece of output"))?;
+        let chunk =
+            PackedChunk::new(data)?.ok_or_else(|| Error::invalid("there is nothing in this piece of output"))?;
         let name = key.map_or_else(rand::random, |key| crate::journal::digest(key.as_bytes()));
         let batch = ChunkBatch { name, chunks: vec![chunk], at: 0, lost: 0, is_last: false };
         let Held { life, claim } = self.held().await?;
-        let (number, now_ms, cancel_requested) =
-            self.heard(life.put_out(&claim, &batch, Some(lease)).await).await?;
+        let (number, now_ms, cancel_requested) = self.heard(life.put_out(&claim, &batch, Some(lease)).await).await?;
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
         Ok((Renewed { expires_at: instant(now_ms.saturating_add(lease_ms)), cancel_requested }, number))
     }

@@ -117,8 +117,8 @@ pub use hours::Hours;
 pub use id::TaskId;
 pub use idempotency::IDEMPOTENCY_KEY_MAX;
 pub use incarnation::{
-    BEAT, Beaten, CANCEL_GRACE_MAX, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
-    Stepped, TELLS_MAX, Wake,
+    BEAT, Beaten, CANCEL_GRACE_MAX, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo,
+    Offer, QUEUES_MAX, Stepped, TELLS_MAX, Wake,
 };
 pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};

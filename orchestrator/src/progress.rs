@@ -32,7 +32,9 @@ impl Progress {
         }
         if note.len() > PROGRESS_NOTE_MAX {
             let length = note.len();
-            return Err(Error::invalid(format!("a note on progress has at most {PROGRESS_NOTE_MAX} bytes, not {length}")));
+            return Err(Error::invalid(format!(
+                "a note on progress has at most {PROGRESS_NOTE_MAX} bytes, not {length}"
+            )));
         }
         Ok(Self { fraction, note: note.into() })
     }

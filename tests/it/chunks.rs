@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use orchestrator::{ApprovalPolicy, Claim};
 use orchestrator::{
     CHUNK_BYTES_MAX, Chunk, ChunkBatch, ChunkData, Chunks, Error, HOLD_LEASE_MIN, Incarnation, NewTask,
     OUTPUT_BYTES_MAX, OUTPUT_CHUNKS_MAX, PackedChunk, TaskId,
 };
-use orchestrator::{ApprovalPolicy, Claim};
 use orchestrator_tests::{Proxy, Server, config, key, namespace, orch, raw, server, until, within};
 use orchestrator_worker::testing::{Harness, Solo};
 use orchestrator_worker::{
@@ -202,8 +202,7 @@ async fn chunks_are_text_bytes_and_values_and_attempts_are_told_apart() {
     // Behind a wait it is the same attempt, and begins anew all the same; what was put out in a step is not.
     let task = orch.enqueue(mixed::with("wait".into())).await.unwrap();
     let (chunks, _) = read(task.chunks()).await;
-    let told: Vec<(u32, &str)> =
-        chunks.iter().filter_map(|chunk| Some((chunk.epoch, chunk.data.as_text()?))).collect();
+    let told: Vec<(u32, &str)> = chunks.iter().filter_map(|chunk| Some((chunk.epoch, chunk.data.as_text()?))).collect();
     assert_eq!(told, [(0, "attempt 1"), (0, "from a step"), (1, "attempt 1")]);
     let task = orch.enqueue(mixed::with("too much".into())).await.unwrap();
     let error = task.result().await.expect_err("it is too much").to_string();

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use orchestrator::{ApprovalPolicy, Error, Incarnation, NewTask, Progress};
 use orchestrator_tests::{Proxy, all_events, config, key, namespace, orch, raw, server, until, within};
 use orchestrator_worker::testing::{Harness, Solo};
 use orchestrator_worker::{
     Config, Data, Orchestrator, Status, Stop, TaskContext, TaskResult, Worker, WorkerBuilder, task_handler,
 };
-use orchestrator::{ApprovalPolicy, Error, Incarnation, NewTask, Progress};
 use redis::AsyncCommands;
 use tokio::sync::Notify;
 
@@ -154,7 +154,13 @@ async fn a_zombie_is_refused_and_a_worker_keeps_its_lease() {
         (lease_end().await > before).then_some(())
     })
     .await;
-    assert!(zombie.at_generation(7).note_progress(&claim.assignment(), &Progress::new(0.9, "").unwrap(), zombie.new_id()).await.is_err());
+    assert!(
+        zombie
+            .at_generation(7)
+            .note_progress(&claim.assignment(), &Progress::new(0.9, "").unwrap(), zombie.new_id())
+            .await
+            .is_err()
+    );
 
     let rescuer = Incarnation::join(&orch, &queues, &[], lease).await.unwrap();
     until("the rescue", async || {
@@ -230,10 +236,13 @@ async fn a_harness_has_it_for_real(h: Harness) {
 #[orchestrator_worker::test]
 async fn wherever_the_worker_dies_it_goes_on(h: Harness) {
     let h = h.register::<hasty>();
-    let sweep = h.crash_everywhere(|| hasty::with("wait".into()), |run| async move {
-        run.until_parked().await;
-        run.advance("1s").await;
-        assert!(run.finish().await.is_ok());
-    });
+    let sweep = h.crash_everywhere(
+        || hasty::with("wait".into()),
+        |run| async move {
+            run.until_parked().await;
+            run.advance("1s").await;
+            assert!(run.finish().await.is_ok());
+        },
+    );
     assert!(sweep.await.points > 2);
 }

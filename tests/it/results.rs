@@ -23,7 +23,8 @@ async fn a_result_that_is_too_large_fails_the_task_for_good_and_says_why() {
     let large = orch.enqueue(sized::with(RESULT_BYTES_MAX - 4)).await.unwrap();
     let error = large.result().await.expect_err("it does not fit");
     assert!(matches!(error, Error::TaskEnded { status: Status::Failed, .. }));
-    let said = "the result has 1048577 bytes; at most 1048576 are allowed. Keep large data elsewhere and pass a reference";
+    let said =
+        "the result has 1048577 bytes; at most 1048576 are allowed. Keep large data elsewhere and pass a reference";
     assert!(error.to_string().contains(said), "{error}");
     let task = large.task().await.unwrap();
     assert_eq!((task.attempt, task.reason.as_deref()), (1, Some("fatal")), "trying again does not help");

@@ -82,7 +82,15 @@ pub(crate) async fn run(
     let is_last_try = task.failures() >= task.max_retries().into();
     let voice = Voice::new(ledger.mouth(), Arc::clone(&task));
     let durable = Durable::new(ledger, &task, registered.spec.code);
-    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable, (voice, blocking));
+    let ctx = TaskContext::new(
+        task,
+        orch.into(),
+        state,
+        cancel.clone(),
+        Instant::now() + timeout,
+        durable,
+        (voice, blocking),
+    );
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let spec = Arc::clone(&registered.spec);

@@ -45,10 +45,10 @@ pub use layers::{HandlerError, HandlerService, TaskLayer};
 pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use middleware::{Middleware, Next};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Chunk, ChunkData, Chunks, Config, Embedded, Error, Event,
-    EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
-    Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
-    Unique, UniqueUntil, patterns,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Chunk, ChunkData, Chunks, Config,
+    Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask,
+    Orchestrator, Priority, Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task,
+    TaskHandle, TaskId, Unique, UniqueUntil, patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;

@@ -70,7 +70,10 @@ struct OutputChunk {
 
 /// A piece of output.
 #[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields, expecting = "an object with lease_token, one of text, base64 and value, and optionally lease")]
+#[serde(
+    deny_unknown_fields,
+    expecting = "an object with lease_token, one of text, base64 and value, and optionally lease"
+)]
 #[schema(as = OutputPiece)]
 pub(super) struct OutputBody {
     /// As the claim has told it.

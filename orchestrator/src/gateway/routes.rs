@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, output, priority,
-    root, sla, task_details, tasks, timeline,
+    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, output,
+    priority, root, sla, task_details, tasks, timeline,
 };
 
 /// Who may call a route.

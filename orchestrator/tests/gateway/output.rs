@@ -134,7 +134,8 @@ async fn a_piece_has_its_bounds_and_is_taken_once_under_its_key() {
     lease(&gateway, &(task.0.clone(), "00000007-8f3a1c5e9b7d2046".into()), "output", json!({"text": "c"}))
         .await
         .refuses(409, "has not got it");
-    for (query, said) in [("?within=11m", "at most 10 minutes"), ("?within=soon", "soon"), ("?in=1s", "known are: within")]
+    for (query, said) in
+        [("?within=11m", "at most 10 minutes"), ("?within=soon", "soon"), ("?in=1s", "known are: within")]
     {
         gateway.post(&format!("/tasks/{}/cancel{query}", task.0), "agent-key", "").await.refuses(422, said);
     }
