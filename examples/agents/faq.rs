@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use orchestrator_worker::{TaskResult, task_handler};
+use orchestrator_worker::{TaskContext, TaskResult, task_handler};
 use serde::{Deserialize, Serialize};
 
 use crate::kb_update::task_error;
@@ -28,9 +28,10 @@ pub struct Reply {
     pub documents: usize,
 }
 
-/// Finds the passage that answers a question. It answers with what is written there and makes nothing up.
+/// Finds the passage that answers a question. It answers with what is written there and makes nothing up; the words come one by
+/// one, for a window in which somebody waits (`orchestrator task output ID --follow`).
 #[task_handler("faq", queue = "faq_agent", retries = 2, backoff = "exp(1s, 30s)", timeout = "30s")]
-pub async fn faq(args: Faq) -> TaskResult<Reply> {
+pub async fn faq(args: Faq, ctx: TaskContext) -> TaskResult<Reply> {
     let asked = tokio::task::spawn_blocking(move || {
         let knowledge = Knowledge::open(&args.kb)?;
         Ok((knowledge.ask(&args.question)?, knowledge.documents()?))
@@ -42,5 +43,8 @@ pub async fn faq(args: Faq) -> TaskResult<Reply> {
         }
         None => format!("Nothing in the knowledge base answers this. Documents searched: {documents}."),
     };
+    for word in words.split_inclusive(' ') {
+        ctx.emit_chunk(word).await?;
+    }
     Ok(Reply { words, passage, documents })
 }
