@@ -36,7 +36,7 @@ fn nth(n: usize) -> (NewTask<()>, &'static str, String) {
         2 => format!("user 'u{n}' has no Address\nat line {n}"),
         _ => "out of luck".to_owned(),
     };
-    (task, if n % 7 == 0 { "fatal" } else { "retries" }, bug)
+    (task, if n.is_multiple_of(7) { "fatal" } else { "retries" }, bug)
 }
 
 /// Has `n` tasks fail; returns them in the order of their failures.

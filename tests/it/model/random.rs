@@ -424,7 +424,7 @@ impl World {
         }
         self.check().await;
         let kinds: BTreeSet<u8> = self.kinds().await;
-        // Names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
+        // The order that was agreed upon, names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
         // expire by itself, starts reported by workers that died before they could report the end, and what is kept of
         // decisions (the audit begins like an approval), journals, reports and names of events until it expires. The
         // ids of events told of late go when the next one is told. Of workers and queues nothing is left but the order that
