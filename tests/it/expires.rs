@@ -361,7 +361,14 @@ async fn bounds_are_named() {
 struct Steps(Semaphore);
 
 /// Asks a person; its second attempt, if there is one, must not be.
-#[task_handler("expires.asks", queue = "asks", retries = 3, backoff = "fixed(1ms)", expires = "2s", crate = "orchestrator_worker")]
+#[task_handler(
+    "expires.asks",
+    queue = "asks",
+    retries = 3,
+    backoff = "fixed(1ms)",
+    expires = "2s",
+    crate = "orchestrator_worker"
+)]
 async fn asks(fails: bool, ctx: TaskContext) -> TaskResult<u32> {
     ctx.approve(json!({"go": true})).await?;
     match fails {
@@ -400,10 +407,7 @@ async fn what_its_handler_has_begun_goes_on_after_a_wait_and_is_not_begun_again(
     for id in [good.id(), bad.id()] {
         orchestrator_tests::blocked(&orch, id).await;
     }
-    until("the long one runs", async || {
-        (long.task().await.unwrap().status == Status::InProgress).then_some(())
-    })
-    .await;
+    until("the long one runs", async || (long.task().await.unwrap().status == Status::InProgress).then_some(())).await;
     for id in [good.id(), bad.id(), long.id()] {
         past_its_end(&orch, id).await;
     }
