@@ -4,11 +4,14 @@
 mod aging;
 mod approvals;
 mod blocking;
+mod cancelling;
+mod chunks;
 mod consumers;
 mod consumers_attacked;
 mod dead_letters;
 mod durable;
 mod events;
+mod exec;
 mod expires;
 mod faults;
 mod holds;
@@ -20,8 +23,15 @@ mod metrics;
 mod middleware;
 mod model;
 mod priorities;
+mod progress;
 mod punctual;
 mod races;
+<<<<<<< HEAD
+mod results;
+=======
+>>>>>>> cron
+mod retries;
+mod schedules;
 mod sla;
 mod submitting;
 mod telling;
@@ -29,4 +39,5 @@ mod telling_attacked;
 mod tenants;
 mod testkit;
 mod transitions;
+mod unique;
 mod worker;

@@ -25,7 +25,10 @@ mod openapi;
 mod output;
 mod priority;
 mod queue;
+mod read;
+mod result;
 mod retry;
+mod schedule;
 #[cfg(feature = "gateway")]
 mod serve;
 mod sla;
@@ -36,6 +39,7 @@ mod token;
 mod watch;
 #[cfg(feature = "gateway")]
 mod webhook;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -84,6 +88,9 @@ enum Command {
     /// Show what waits for a person, and decide
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Have tasks made again and again, as a clock says
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Show who decided what, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -124,6 +131,9 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// Run a command for each task, in any language; `orchestrator worker --help` tells how
+    #[command(disable_help_flag = true)]
+    Worker(worker::Worker),
     /// Ask a gateway or a worker whether it is ready, for health checks; exits 0 or 1
     Health(health::Health),
     /// Print what makes a shell complete commands and options
@@ -147,8 +157,12 @@ enum Task {
     Retry(retry::Retry),
     /// Give waiting tasks another priority; of running ones it counts from their next attempt
     Priority(priority::Reprioritise),
-    /// Follow a task until it has ended, a line for each change
+    /// Follow a task until it has ended, a line for each change, and a bar on a terminal
     Watch(watch::Watch),
+    /// Print what a task puts out while it runs
+    Output(read::Read),
+    /// Print the result of a task
+    Result(result::Wanted),
     /// List what a task has done for good
     Journal(journal::Journal),
 }
@@ -182,8 +196,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
         return out.raw(&script);
     }
+    if let Command::Worker(command) = cli.command {
+        return worker::run(&command, cli.global.redis.as_deref(), cli.global.namespace.as_deref());
+    }
     if let Command::Health(command) = cli.command {
         return health::run(command, &mut out).await;
+    }
+    if let Command::Schedule(command) = &cli.command
+        && let Some(done) = command.alone(&mut out)
+    {
+        return done;
     }
     #[cfg(feature = "gateway")]
     match cli.command {
@@ -205,8 +227,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Retry(command)) => retry::run(&orch, command, &mut out).await,
         Command::Task(Task::Priority(command)) => priority::run(&orch, &command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Output(command)) => read::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
         Command::Dead(command) => dead::run(&orch, command, &mut out).await,
+        Command::Schedule(command) => schedule::run(&orch, command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,
@@ -223,7 +248,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Dev(_) | Command::Openapi | Command::Token(_) => Ok(()),
-        Command::Completions { .. } | Command::Health(_) => Ok(()),
+        Command::Completions { .. } | Command::Health(_) | Command::Worker(_) => Ok(()),
     }
 }
 

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::caller::{Judge, require};
 use super::{
     Gateway, Role, approvals, claim, dead_letters, docs, events, health, leases, link, list, metrics, moves, openapi,
-    priority, root, sla, task_details, tasks, timeline,
+    output, priority, root, schedules, sla, task_details, tasks, timeline,
 };
 
 /// Who may call a route.
@@ -125,6 +125,7 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(AGENT, routes!(priority::change))
         .add(AGENT, routes!(leases::heartbeat))
         .add(AGENT, routes!(leases::progress))
+        .add(AGENT, routes!(output::put_out))
         .add(AGENT, routes!(leases::complete))
         .add(AGENT, routes!(leases::fail))
         .add(AGENT, routes!(leases::release))
@@ -138,6 +139,15 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(ADMIN, routes!(dead_letters::delete_all))
         .add(USER, routes!(dead_letters::read))
         .add(ADMIN, routes!(dead_letters::delete))
+        .add(USER, routes!(output::follow))
+        .add(USER, routes!(schedules::list))
+        .add(AGENT, routes!(schedules::create))
+        .add(USER, routes!(schedules::read))
+        .add(AGENT, routes!(schedules::put))
+        .add(AGENT, routes!(schedules::remove))
+        .add(AGENT, routes!(schedules::pause))
+        .add(AGENT, routes!(schedules::resume))
+        .add(AGENT, routes!(schedules::trigger))
         .add(AGENT, routes!(events::publish))
         .add(USER, routes!(events::follow))
         .add(USER, routes!(sla::report))

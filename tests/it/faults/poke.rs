@@ -128,6 +128,8 @@ impl Ground {
         rare_one.result().await.unwrap();
         stop.drain();
         within("the other worker's end", running).await.unwrap().unwrap();
+        let only = how("only").expires("1h").unique(Unique::until_done("one"));
+        assert_eq!(self.ended(only).await.1, Status::Completed);
         orch.pause("act").await.unwrap();
         orch.resume("act").await.unwrap();
         orch.stats().await.unwrap();
@@ -162,7 +164,7 @@ impl Ground {
 
 const KEYS: &[&str] = &[
     "r:act", "t", "T", "q", "k:act", "z", "g", "W", "w", "h", "n", "B", "D", "D later", "X", "U", "u:rare", "s", "e",
-    "c", "i", "Q", "A", "H", "P", "y", "C", "l", "audit",
+    "c", "i", "Q", "A", "H", "P", "y", "C", "audit", "l",
 ];
 
 /// Waits for two beats, between which next to nothing may be sent.
