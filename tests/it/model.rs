@@ -6,6 +6,7 @@ mod alone;
 mod awaited;
 pub(crate) mod bytes;
 mod clock;
+mod dead;
 mod expiring;
 mod hands;
 mod misbehave;

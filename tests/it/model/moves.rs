@@ -140,7 +140,7 @@ impl Reference {
         }
     }
 
-    fn forget(&mut self, id: TaskId) {
+    pub(crate) fn forget(&mut self, id: TaskId) {
         self.tasks.remove(&id);
         self.gone.push(id);
     }

@@ -5,12 +5,8 @@ use std::collections::BTreeSet;
 use orchestrator::{Priority, Status, TaskId};
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use redis::Value;
 
-use super::awaited::Tell;
-use super::bytes::read_id;
 use super::reference::{Entry, Place, Reference};
-use super::state::Fields;
 use super::world::{World, kind};
 
 impl Reference {
@@ -69,6 +65,11 @@ impl World {
         if self.rng.random_bool(0.7) {
             id = live.choose(&mut self.rng).copied().unwrap_or(id);
         }
+        self.give_priority(id).await;
+    }
+
+    /// Once, or twice the same.
+    pub(crate) async fn give_priority(&mut self, id: TaskId) {
         let priority = [Priority::P0, Priority::P1, Priority::P2, Priority::P3][self.rng.random_range(0..4)];
         let name = self.name(id);
         for _ in 0..self.rng.random_range(1..3) {
@@ -79,33 +80,9 @@ impl World {
             let Ok((status, told)) = expected else { return };
             assert_eq!(reply.ok(), Some(status), "how {name} stands");
             if told {
-                self.hear_of(id, "task.reprioritised", "ann").await;
+                self.hear_of(&[id], "task.reprioritised", "ann").await;
             }
         }
         self.get(id).await;
-    }
-
-    /// The library has told of a task. It names the event: that name is learnt.
-    pub(crate) async fn hear_of(&mut self, id: TaskId, event_type: &'static str, source: &str) {
-        #[derive(serde::Deserialize)]
-        struct Stored {
-            t: String,
-            s: String,
-        }
-        let mut read = redis::cmd("XREVRANGE");
-        read.arg(format!("{}e", self.base)).arg("+").arg("-").arg("COUNT").arg(1);
-        let entry: Vec<Value> = read.query_async(&mut self.raw).await.expect("the stream");
-        let entry = entry.into_iter().next().expect("an entry");
-        let (at, mut fields): (String, Fields) = redis::from_redis_value(entry).expect("an entry");
-        let (_, bytes) = fields.pop().filter(|(name, _)| name == b"P").expect("an event");
-        let stored: Stored = rmp_serde::from_slice(&bytes[14..]).expect("an event");
-        assert_eq!((stored.t.as_str(), stored.s.as_str()), (event_type, source));
-        let event_id = read_id(&bytes[..14]).expect("an id");
-        let tell = Tell { id: event_id, event_type, key: None, task: Some(id), payload: 0, by: None };
-        self.model.tell_event(&tell);
-        self.model.voices.fresh.clear();
-        let (ms, seq) = at.split_once('-').expect("a place");
-        let at = (ms.parse().expect("milliseconds"), seq.parse().expect("a number"));
-        self.model.voices.stands(&tell, at, bytes);
     }
 }

@@ -294,7 +294,7 @@ impl World {
                     self.renewed(worker, id, lease, &renewed);
                     self.model.journals.entry(id).or_default().progress = Some(progress);
                     self.model.tasks.get_mut(&id).expect("a task").journal = true;
-                    self.hear_of(id, "task.progress", grip.agent).await;
+                    self.hear_of(&[id], "task.progress", grip.agent).await;
                     self.model.meet("an agent outside told how far it was", ());
                 }
             }

@@ -8,7 +8,7 @@ use rand::seq::IndexedRandom;
 
 use super::bytes::make_id;
 use super::hands::{Holding, Sent};
-use super::reference::{Asked, BUCKET};
+use super::reference::{Asked, BUCKET, Place};
 use super::waits;
 use super::world::{QUEUES, World};
 
@@ -30,7 +30,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1250) {
+        match self.rng.random_range(0..1262) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -56,6 +56,7 @@ impl World {
             1145..1213 => self.report_outside().await,
             1213..1220 => self.fall_silent().await,
             1220..1250 => self.reprioritise().await,
+            1250..1262 => self.bury().await,
             877..912 => self.person_acts().await,
             912..962 => self.wait(worker).await,
             962..992 => self.jot(worker).await,
@@ -313,8 +314,17 @@ impl World {
         if self.rng.random_bool(0.1) && self.hands[worker].alive {
             self.shelve(worker, None, &holding).await;
         }
-        self.get(holding.ticket().id).await;
+        let id = holding.ticket().id;
+        self.get(id).await;
         self.hands[worker].dismiss(holding);
+        let shelved = self.model.tasks.get(&id).filter(|entry| matches!(entry.place, Place::Shelf { .. }));
+        let ends = shelved.and_then(|entry| entry.clock.as_ref()?.ends);
+        if let Some(ends) = ends.filter(|_| self.rng.random_bool(0.5)) {
+            // Its clock runs out there.
+            self.set_time(ends.max(self.model.now)).await;
+            self.tick(worker).await;
+            self.give_priority(id).await;
+        }
     }
 
     async fn give_back(&mut self, worker: usize) {

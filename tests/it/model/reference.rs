@@ -120,6 +120,9 @@ pub(crate) const RARE: &[&str] = &[
     "a task had that priority already",
     "a finished task was to take another priority",
     "a task came before one of higher priority, by its age",
+    "a dead letter was deleted",
+    "the newest dead letters were deleted",
+    "no dead letter was to be deleted",
 ];
 
 /// The settings that matter here; times in milliseconds.
