@@ -75,7 +75,7 @@ async fn fifty_who_submit_the_same_get_one_task() {
     let one = orch().await;
     let other = Orchestrator::with_config(one.config().clone()).await.unwrap();
     let submit = |n: usize| {
-        let orch = if n % 2 == 0 { one.clone() } else { other.clone() };
+        let orch = if n.is_multiple_of(2) { one.clone() } else { other.clone() };
         async move {
             match n % 3 {
                 0 => orch.submit(done("k")).await.map(|submitted| (submitted.id, submitted.existing)).unwrap(),

@@ -26,7 +26,7 @@ so often (* or a step in the hours, * in the minutes) comes whenever the clock s
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Have a task made again and again
-    Add(Add),
+    Add(Box<Add>),
     /// List the schedules by name
     List,
     /// Show one schedule
@@ -157,7 +157,7 @@ fn expression(cron: &str, zone: Option<&str>, n: u8, out: &mut Output) -> Result
 pub(super) async fn run(orch: &Orchestrator, command: Command, out: &mut Output) -> Result<(), Failure> {
     let schedules = orch.schedules();
     match command {
-        Command::Add(command) => add(orch, command, out).await,
+        Command::Add(command) => add(orch, *command, out).await,
         Command::List => list(orch, out).await,
         Command::Show(Name { name }) => show(&schedules.get(&name).await?, out),
         Command::Next(Next { name, n, .. }) => {

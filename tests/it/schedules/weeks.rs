@@ -124,12 +124,15 @@ impl Weeks {
             of.sort_unstable();
             ticks.insert(n, of);
         }
-        let entries: Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)> =
+        let entries: Vec<Entry> =
             redis::cmd("XRANGE").arg(key(&self.orch, "e")).arg("-").arg("+").query_async(&mut raw).await.unwrap();
         let told = entries.iter().flat_map(|(_, fields)| unpack(fields));
         (ticks, told.filter(|event| event.event_type == "task.created").count())
     }
 }
+
+/// An entry of the stream: its place, and its fields.
+type Entry = (String, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// Steps through the time, while processes and Redis come and go.
 async fn through(from: &str, days: i64) {
