@@ -11,7 +11,7 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
 
 use crate::mistakes::Mistakes;
 use crate::subject::{self, Subject};
-use crate::{events, policies};
+use crate::{events, policies, schedules};
 
 /// An option: `name = value`, `name(key = value, …)`, or either. A new one takes one row here and
 /// a field of the same name in `HandlerSpec` or `EventSpec`.
@@ -83,12 +83,17 @@ const TASK: &[Opt] = &[
     opt("retries", "3", retries),
     opt("backoff", "\"exp(2s, 10m)\"", backoff),
     opt("timeout", "\"15m\"", timeout),
+    opt("cancel_grace", "\"30s\"", cancel_grace),
     opt("no_retry", "[BadSha]", no_retry),
     opt("expires", "\"1h\"", expires),
     policy("unique", "by = \"args.repo\"", None, &policies::UNIQUE),
     opt("blocking", "true", blocking),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
+    opt("cron", "\"*/5 * * * *\"", schedules::cron),
+    opt("tz", "\"Europe/Berlin\"", schedules::tz),
+    opt("overlap", "\"skip\"", schedules::overlap),
+    opt("catch_up", "\"latest\"", schedules::catch_up),
     CRATE,
 ];
 
@@ -213,6 +218,15 @@ fn timeout(value: &Value<'_>) -> Result<TokenStream> {
     value.duration(7 * DAY).map(|millis| value.millis(millis))
 }
 
+fn cancel_grace(value: &Value<'_>) -> Result<TokenStream> {
+    // None at all is a fair one here.
+    let millis = match value.string()?.value().as_str() {
+        "0s" | "0ms" => 0,
+        _ => value.duration(10 * 60_000)?,
+    };
+    Ok(value.millis(millis))
+}
+
 fn expires(value: &Value<'_>) -> Result<TokenStream> {
     value.duration(366 * DAY).map(|millis| value.millis(millis))
 }
@@ -286,6 +300,7 @@ pub(crate) fn duration(text: &str, longest: u64) -> std::result::Result<u64, Str
     match number.parse().ok().and_then(|number: u64| number.checked_mul(*unit)) {
         Some(0) => Err(format!("`{text}` is no time at all; at least 1ms")),
         Some(millis) if millis <= longest => Ok(millis),
+        _ if longest < DAY => Err(format!("`{text}` is too long; at most {}m", longest / 60_000)),
         _ => Err(format!("`{text}` is too long; at most {}d", longest / DAY)),
     }
 }

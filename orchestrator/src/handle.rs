@@ -62,6 +62,20 @@ impl<T> TaskHandle<T> {
         self.orch.cancel(self.id).await
     }
 
+    /// Cancels it, its handler within `span`; see [`Orchestrator::cancel_within`].
+    ///
+    /// # Errors
+    /// As [`Orchestrator::cancel_within`].
+    pub async fn cancel_within(&self, span: impl Into<Span>) -> Result<Status> {
+        self.orch.cancel_within(self.id, span).await
+    }
+
+    /// What it puts out while it runs; see [`Orchestrator::chunks`].
+    #[must_use]
+    pub fn chunks(&self) -> crate::Chunks {
+        self.orch.chunks(self.id)
+    }
+
     /// Waits for its result, without polling: `handle.result().timeout("20m").await?`.
     pub fn result(&self) -> ResultWait<T> {
         ResultWait { orch: self.orch.clone(), id: self.id, timeout: Span::from(WAIT_DEFAULT), result: PhantomData }

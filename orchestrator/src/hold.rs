@@ -280,7 +280,8 @@ impl Orchestrator {
                 children: task.child_task_ids.clone(),
                 ..Whereabouts::default()
             };
-            let task = Task { progress: task.progress, ..Task::live(task.task_id, &record, at)? };
+            let (progress, progress_note) = (task.progress, task.progress_note.clone());
+            let task = Task { progress, progress_note, ..Task::live(task.task_id, &record, at)? };
             let secret = secret.parse().map_err(|_| Error::corrupt("the generation of a hold"))?;
             let token = HoldToken { epoch: header.epoch, secret };
             holds.push((word, Some(Hold { task, token, expires_at: instant(now_ms.saturating_add(lease_ms)) })));

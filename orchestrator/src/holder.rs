@@ -9,6 +9,7 @@ use crate::asking::Asking;
 use crate::claim::{Claim, Ticket, shorten};
 use crate::hold::{HOLD_LEASE_MAX, HOLD_LEASE_MIN, HoldToken, check, holder};
 use crate::journal::{Decision, Entry, Noted, hash_bytes};
+use crate::output::{ChunkBatch, ChunkData, PackedChunk};
 use crate::parking::Wait;
 use crate::progress::Progress;
 use crate::record::{Finished, Header};
@@ -97,9 +98,27 @@ impl Holder {
         check(&self.agent, lease)?;
         let progress = Progress::new(fraction, note)?;
         let Held { life, claim } = self.held().await?;
-        let told = life.tell_progress(&claim, &self.agent, &progress, lease).await;
+        let told = life.tell_progress(&claim, &self.agent, &progress, lease, life.new_id()).await;
         let (ends_ms, cancel_requested) = self.heard(told).await?;
         Ok(Renewed { expires_at: instant(ends_ms), cancel_requested })
+    }
+
+    /// Appends to what the task puts out, for whoever reads it, and extends the lease. `key` names this piece: sent again before
+    /// another one, it is appended once. Returns its number too.
+    ///
+    /// # Errors
+    /// As [`Holder::renew`]; [`Error::Invalid`] for an empty piece and for one of more than
+    /// [`CHUNK_BYTES_MAX`](crate::CHUNK_BYTES_MAX) bytes; [`Error::OutOfMemory`].
+    pub async fn put_out(&self, data: ChunkData, key: Option<&str>, lease: Duration) -> Result<(Renewed, u64)> {
+        check(&self.agent, lease)?;
+        let chunk =
+            PackedChunk::new(data)?.ok_or_else(|| Error::invalid("there is nothing in this piece of output"))?;
+        let name = key.map_or_else(rand::random, |key| crate::journal::digest(key.as_bytes()));
+        let batch = ChunkBatch { name, chunks: vec![chunk], at: 0, lost: 0, is_last: false };
+        let Held { life, claim } = self.held().await?;
+        let (number, now_ms, cancel_requested) = self.heard(life.put_out(&claim, &batch, Some(lease)).await).await?;
+        let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+        Ok((Renewed { expires_at: instant(now_ms.saturating_add(lease_ms)), cancel_requested }, number))
     }
 
     /// Ends the task well. Without a token, a runnable task is taken and ended.

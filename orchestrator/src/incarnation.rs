@@ -28,6 +28,8 @@ pub const FINISH_MAX: usize = 500;
 pub const TELLS_MAX: usize = 2000;
 /// Queues of one worker at most.
 pub const QUEUES_MAX: usize = 8;
+/// Longest time that a handler may take to stop when cancelling was asked for.
+pub const CANCEL_GRACE_MAX: Duration = Duration::from_secs(600);
 /// Crashes after which a task is poison.
 pub const CRASHES_MAX: u8 = 3;
 /// Tasks moved by one sweep at most.
@@ -164,6 +166,13 @@ impl Incarnation {
         Ok(Self { store: self.store.separate().await?, life: Arc::clone(&self.life) })
     }
 
+    /// The client over this life's connection, for the runtime of the heartbeat.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn client(&self, orch: &Orchestrator) -> Orchestrator {
+        orch.over(self.store.clone())
+    }
+
     /// The same life as a process would hold it that has not heard of later generations: what a delayed copy of one of
     /// its calls looks like.
     #[cfg(feature = "test-clock")]
@@ -294,12 +303,13 @@ impl Incarnation {
         self.life.watch.rescue(&self.store).await
     }
 
-    /// Fires what is due; returns the time until the next timer, if one is set.
+    /// Fires the timers that are due; returns the time until the next, if one is set. Schedules are left to
+    /// [`Orchestrator::tick`].
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn tick(&self) -> Result<Option<Duration>> {
-        self.store.tick().await
+        self.store.tick().await.map(|(due, _)| due)
     }
 
     /// Brings the tasks of these types back from the shelf.
@@ -441,6 +451,8 @@ pub enum Wake {
     Work(String),
     /// Cancelling of this task was asked for.
     Cancel(TaskId),
+    /// Cancelling of this task within a time was asked for.
+    CancelWithin(TaskId, Duration),
 }
 
 /// A worker's blocking wait, on a connection of its own.
@@ -460,6 +472,10 @@ impl Doorbell {
             Some(crate::store::Rung::Token(queue)) => Some(Wake::Work(queue)),
             Some(crate::store::Rung::Note(note)) => match note.split_first() {
                 Some((b'c', id)) => TaskId::from_slice(id).map(Wake::Cancel),
+                _ => None,
+            },
+            Some(crate::store::Rung::Urgent(note, span)) => match note.split_first() {
+                Some((b'c', id)) => TaskId::from_slice(id).map(|id| Wake::CancelWithin(id, span)),
                 _ => None,
             },
             None => None,

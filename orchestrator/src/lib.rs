@@ -11,17 +11,24 @@ mod approvals;
 mod asking;
 mod audit;
 mod bus;
+mod chunks;
 mod claim;
 mod codec;
 mod condition;
 mod config;
 mod consumer;
+mod cron;
 mod dead_event;
+mod dead_filter;
+mod dead_group;
+mod dead_letters;
+mod dead_sweep;
 mod embedded;
 mod error;
 pub mod event;
 mod expiry;
 mod fingerprint;
+mod firing;
 mod forecast;
 #[cfg(feature = "gateway")]
 pub mod gateway;
@@ -48,6 +55,7 @@ mod new_event;
 mod new_task;
 mod newest;
 mod orchestrator;
+mod output;
 mod parking;
 mod pattern;
 mod policy;
@@ -61,6 +69,8 @@ mod report;
 mod reprioritise;
 mod retry;
 mod router;
+mod schedule;
+mod schedules;
 mod silence;
 mod sla;
 mod span;
@@ -95,13 +105,19 @@ pub use approval::{
 pub use approvals::{APPROVALS_MAX, ApprovalPage, Ballot, Decided};
 pub use audit::{AuditEntry, AuditVerdict};
 pub use bus::{EVENTS_PUBLISHED_MAX, Event, EventCursor, Events, EventsFrom, Heard};
+pub use chunks::Chunks;
 pub use claim::{Assignment, Claim, ERROR_BYTES_MAX, Finish, Ticket};
 #[doc(hidden)]
 pub use codec::decode_value;
 pub use codec::{DEPTH_MAX, PAYLOAD_BYTES_MAX, RESULT_BYTES_MAX, check as check_value, encode as encode_value};
 pub use condition::{Condition, Facts};
 pub use config::{COMMAND_ENVIRONMENT, Config, ENVIRONMENT, nearest};
+pub use cron::Cron;
 pub use dead_event::{DEAD_EVENTS_PAGE_MAX, DeadEvent, GroupStatus};
+pub use dead_filter::{DEAD_TEXT_MAX, DeadFilter};
+pub use dead_group::{DeadGroup, DeadGroups};
+pub use dead_letters::{DEAD_LETTERS_PAGE_MAX, DeadLetter, DeadPage};
+pub use dead_sweep::{DeadRefusal, DeadSweep, DeadSwept};
 pub use embedded::Embedded;
 pub use error::{Error, Result};
 pub use fingerprint::{FINGERPRINT_LEN, alike, fingerprint};
@@ -114,14 +130,17 @@ pub use hours::Hours;
 pub use id::TaskId;
 pub use idempotency::IDEMPOTENCY_KEY_MAX;
 pub use incarnation::{
-    BEAT, Beaten, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo, Offer, QUEUES_MAX,
-    Stepped, TELLS_MAX, Wake,
+    BEAT, Beaten, CANCEL_GRACE_MAX, CLAIM_MAX, CRASHES_MAX, Doorbell, FINISH_MAX, Held, Incarnation, LEASE, LetGo,
+    Offer, QUEUES_MAX, Stepped, TELLS_MAX, Wake,
 };
 pub use journal::{ENTRY_NAME_MAX, JOURNAL_BYTES_MAX, JOURNAL_ENTRIES_MAX, JournalEntry};
 pub use listing::{LIST_MAX, TaskFilter, TaskPage};
 pub use new_event::{EVENT_BYTES_MAX, EventPriority, NewEvent, trace_of};
 pub use new_task::{METADATA_BYTES_MAX, NewTask};
 pub use orchestrator::Orchestrator;
+pub use output::{
+    CHUNK_BYTES_MAX, Chunk, ChunkData, OUTPUT_BYTES_MAX, OUTPUT_CHUNKS_MAX, OUTPUT_KEPT, OUTPUT_KEPT_MAX,
+};
 pub use pattern::{EVENT_TYPE_MAX, EventPattern, PATTERNS_MAX, check_event_type, patterns};
 pub use policy::{ApprovalPolicy, ApprovalRule, Gate, Terms};
 pub use progress::PROGRESS_NOTE_MAX;
@@ -130,6 +149,11 @@ pub use reorder::Reordered;
 pub use report::{Percentiles, SlaReport, SlaRow};
 pub use retry::{Backoff, MAX_RETRIES_DEFAULT, SNOOZE_MIN};
 pub use router::{BUILT_IN, QUEUE_DEFAULT, RULES_MAX, Router, Rule, built_in, check_name};
+pub use schedule::{
+    CATCH_UP_MAX, CATCH_UP_WITHIN_DEFAULT, CatchUp, Overlap, SCHEDULE_PAYLOAD_MAX, SCHEDULES_MAX, Schedule,
+    ScheduleError, ScheduleStatus, ScheduledTask, TICKS_WAITING_MAX,
+};
+pub use schedules::{SCHEDULES_PAGE_MAX, ScheduleChange, SchedulePage, Schedules, Triggered};
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};
@@ -147,7 +171,9 @@ pub use webhook::{
 pub use {
     asking::Asking,
     journal::{Decision, Entry, Noted, check_entry_name, digest, hash_bytes},
+    output::{CHUNKS_SENT_MAX, ChunkBatch, PackedChunk},
     parking::{Until, Wait},
+    progress::Progress,
     telling::{TOLD_BYTES_MAX, Telling},
 };
 

@@ -11,11 +11,12 @@ use crate::newest::Newest;
 use crate::progress::Progress;
 use crate::record::{Body, Finished, Header};
 use crate::stats::Stats;
-use crate::store::{Call, Fault, Items, Store, read};
+use crate::store::{Call, Fault, Items, Store, URGENT_MS, read};
 use crate::task::Task;
 use crate::waiters::Waiters;
 use crate::{
-    Config, Error, NewTask, Offer, Result, SlaClock, Status, Submitted, TaskFilter, TaskId, TaskPage, TaskWatch, codec,
+    CANCEL_GRACE_MAX, Config, Error, NewTask, Offer, Result, SlaClock, Span, Status, Submitted, TaskFilter, TaskId,
+    TaskPage, TaskWatch, codec,
 };
 
 /// A connection to one namespace. Clones are cheap and share it.
@@ -97,6 +98,11 @@ impl Orchestrator {
         self.store.config()
     }
 
+    /// The same client over another connection; it keeps no private server alive.
+    pub(crate) fn over(&self, store: Store) -> Self {
+        Self { store, embedded: None, ..self.clone() }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
@@ -139,8 +145,9 @@ impl Orchestrator {
         let task = Task::told(id, [part(0), part(1), part(2), part(3)])?;
         let task = task.ok_or_else(|| Error::NotFound { what: format!("task {id}") })?;
         let sla_clock = SlaClock::read(part(4), self.store.now_ms(), task.status.is_terminal());
-        let progress = codec::decode("progress", part(5)).ok().map(|progress: Progress| progress.fraction);
-        Ok(Task { sla_clock, progress, ..task })
+        let progress: Option<Progress> = codec::decode("progress", part(5)).ok();
+        let (progress, note) = progress.map(|progress| (progress.fraction, progress.note)).unzip();
+        Ok(Task { sla_clock, progress, progress_note: note.filter(|note| !note.is_empty()), ..task })
     }
 
     /// What the script `get` tells of a task.
@@ -178,9 +185,30 @@ impl Orchestrator {
     /// # Errors
     /// [`Error::Conflict`] when it had completed or failed before, [`Error::NotFound`].
     pub async fn cancel(&self, id: TaskId) -> Result<Status> {
+        self.call_off(id, 0).await
+    }
+
+    /// [`Orchestrator::cancel`], whose handler has no more than `span` to stop, or less when it is declared so: then it is
+    /// dropped where it waits, and the task ends as `cancelled`. Agents outside are told to stop, not when.
+    ///
+    /// # Errors
+    /// As [`Orchestrator::cancel`]; [`Error::Invalid`] for more than [`CANCEL_GRACE_MAX`](crate::CANCEL_GRACE_MAX).
+    pub async fn cancel_within(&self, id: TaskId, span: impl Into<Span>) -> Result<Status> {
+        let span = span.into().duration()?;
+        if span > CANCEL_GRACE_MAX {
+            return Err(Error::invalid(format!(
+                "a handler has at most {} minutes to stop, not {span:?}",
+                CANCEL_GRACE_MAX.as_secs() / 60
+            )));
+        }
+        self.call_off(id, span.as_millis() as i64 - URGENT_MS as i64).await
+    }
+
+    async fn call_off(&self, id: TaskId, urgency: i64) -> Result<Status> {
         let script = &self.store.scripts().cancel;
         let tail = crate::claim::cancelled_tail();
-        let reply = self.store.repeat(|_| self.store.call(script).arg(id.as_bytes()).arg(tail.as_slice())).await?;
+        let call = |_| self.store.call(script).arg(id.as_bytes()).arg(tail.as_slice()).arg(urgency);
+        let reply = self.store.repeat(call).await?;
         match read::<String>(reply)?.as_str() {
             "cancelled" | "x" => Ok(Status::Cancelled),
             "requested" => Ok(Status::InProgress),

@@ -13,22 +13,28 @@ pub const PROGRESS_NOTE_MAX: usize = 1000;
 
 /// How far a task is, as its journal keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Progress {
+#[doc(hidden)]
+pub struct Progress {
+    /// From 0 to 1.
     #[serde(rename = "p")]
-    pub(crate) fraction: f64,
+    pub fraction: f64,
+    /// In words.
     #[serde(rename = "n", default, skip_serializing_if = "String::is_empty")]
-    pub(crate) note: String,
+    pub note: String,
 }
 
 impl Progress {
     /// # Errors
     /// [`Error::Invalid`] for what is no fraction, and for a note that is too long.
-    pub(crate) fn new(fraction: f64, note: &str) -> Result<Self> {
+    pub fn new(fraction: f64, note: &str) -> Result<Self> {
         if !(0.0..=1.0).contains(&fraction) {
             return Err(Error::invalid(format!("progress is a number from 0 to 1, not {fraction}")));
         }
         if note.len() > PROGRESS_NOTE_MAX {
-            return Err(Error::invalid(format!("a note on progress has at most {PROGRESS_NOTE_MAX} bytes")));
+            let length = note.len();
+            return Err(Error::invalid(format!(
+                "a note on progress has at most {PROGRESS_NOTE_MAX} bytes, not {length}"
+            )));
         }
         Ok(Self { fraction, note: note.into() })
     }
@@ -64,17 +70,27 @@ impl Incarnation {
         Ok((now_ms.saturating_add(lease_ms), cancel))
     }
 
-    /// Notes how far a task is, and tells the event `task.progress`; as [`Incarnation::renew`].
+    /// Notes how far a task is, and tells the event `task.progress` in the name of `agent`, once by its id; as [`Incarnation::renew`].
     pub(crate) async fn tell_progress(
         &self,
         task: &Assignment,
         agent: &str,
         progress: &Progress,
         lease: Duration,
+        id: TaskId,
     ) -> Result<(u64, bool)> {
         let shown = serde_json::json!({"progress": progress.fraction, "note": progress.note});
         let ticket = task.ticket();
         let event = NewEvent::new("task.progress", &shown).task(ticket.id).source(agent).trace_id(&task.trace_id());
-        self.renew(ticket, lease, Some((progress, self.new_id(), &event))).await
+        self.renew(ticket, lease, Some((progress, id, &event))).await
+    }
+
+    /// Notes how far a task of this worker is, and tells it as the event of this id.
+    ///
+    /// # Errors
+    /// [`Error::LeaseLost`] when the task is not this worker's any more; [`Error::Unavailable`].
+    #[doc(hidden)]
+    pub async fn note_progress(&self, task: &Assignment, progress: &Progress, id: TaskId) -> Result {
+        self.tell_progress(task, task.queue(), progress, self.lease(), id).await.map(drop)
     }
 }

@@ -152,6 +152,9 @@ pub struct Task {
     pub tenant: Option<String>,
     /// How far the handler says it is, 0 to 1.
     pub progress: Option<f64>,
+    /// The same in the handler's words.
+    #[serde(default)]
+    pub progress_note: Option<String>,
     /// The queue it is in.
     pub queue: String,
     /// One word for why it ended without success: `retries`, `fatal`, `poison`, `request` …
@@ -254,6 +257,7 @@ impl Task {
             requested_by: body.requested_by,
             tenant: body.tenant,
             progress: None,
+            progress_note: None,
             queue: header.queue,
             reason: None,
             shelved: header.flags & flag::SHELVED != 0,

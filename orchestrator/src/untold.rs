@@ -160,6 +160,13 @@ pub(crate) fn told_event(cursor: EventCursor, bytes: &[u8]) -> Option<Event> {
     Untold { cursor, one, task: None }.event()
 }
 
+/// Whether an entry tells how far a task is.
+pub(crate) fn tells_progress(fields: &Fields, task: TaskId) -> bool {
+    // Most entries are told apart by their first letter.
+    let one = if fields.first().is_some_and(|(name, _)| name == b"P") { told(fields, None).pop() } else { None };
+    matches!(one, Some(One::Told { head, .. }) if head.task_id == Some(task) && head.event_type == "task.progress")
+}
+
 /// How many events an entry holds.
 pub(crate) fn count(fields: &Fields) -> u32 {
     match fields.as_slice() {

@@ -1,4 +1,6 @@
-//! Waiting for the end of tasks: one inbox and one blocking read a process, however many wait.
+//! Waiting for the end of tasks and for their output: one blocking read a process, however many wait.
+//!
+//! Who reads output is told in an inbox of its own, `<name>.o`: chunk.lua knows by it whom to tell.
 //!
 //! **Invariant:** interest is registered before the task is looked at, and looked at again after every note, lost
 //! connection and half minute; so a note may be lost without a waiter hanging.
@@ -27,6 +29,8 @@ pub(crate) struct Waiters {
 struct State {
     /// Who waits for a task, and how many of them.
     waiting: HashMap<TaskId, (Arc<Notify>, usize)>,
+    /// Who reads a task's output, and how many of them.
+    reading: HashMap<TaskId, (Arc<Notify>, usize)>,
     listening: bool,
 }
 
@@ -89,20 +93,88 @@ impl Waiters {
         let (notify, count) = state.waiting.entry(id).or_default();
         *count += 1;
         let interest = Interest { state: Arc::clone(&self.state), id, notify: Arc::clone(notify) };
+        self.listen(&mut state);
+        interest
+    }
+
+    fn listen(&self, state: &mut State) {
         if !state.listening {
             state.listening = true;
-            tokio::spawn(listen(Bell::new(&self.store), self.inbox.clone(), Arc::clone(&self.state)));
+            tokio::spawn(listen(self.store.clone(), self.inbox.clone(), Arc::clone(&self.state)));
         }
-        interest
+    }
+
+    /// Notes that somebody reads the output of a task.
+    pub(crate) fn read(&self, id: TaskId) -> Reading {
+        let mut state = lock(&self.state);
+        let (notify, count) = state.reading.entry(id).or_default();
+        *count += 1;
+        let (notify, inbox) = (Arc::clone(notify), outbox_of(&self.inbox));
+        self.listen(&mut state);
+        Reading { state: Arc::clone(&self.state), id, notify, inbox }
+    }
+}
+
+/// The inbox for news of output.
+fn outbox_of(inbox: &str) -> String {
+    format!("{inbox}.o")
+}
+
+/// One reader's interest; dropping it withdraws it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    state: Arc<Mutex<State>>,
+    id: TaskId,
+    notify: Arc<Notify>,
+    inbox: String,
+}
+
+impl Reading {
+    /// Where the reader is to be told.
+    pub(crate) fn inbox(&self) -> &str {
+        &self.inbox
+    }
+
+    /// Resolves when there may be news; enabled before a look, it misses none.
+    pub(crate) fn news(&self) -> tokio::sync::futures::Notified<'_> {
+        self.notify.notified()
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut state = lock(&self.state);
+        if let Some((_, count)) = state.reading.get_mut(&self.id) {
+            *count -= 1;
+            if *count == 0 {
+                state.reading.remove(&self.id);
+            }
+        }
+    }
+}
+
+/// Has the inbox not told any more of a task whose output nobody reads here.
+async fn hush(store: Store, state: Arc<Mutex<State>>, id: TaskId, inbox: String) {
+    let is_read = || lock(&state).reading.get(&id).map(|(notify, _)| Arc::clone(notify));
+    if is_read().is_none() {
+        let hushed = store.hush(id, &inbox).await;
+        tracing::trace!(?hushed, %id, "nobody reads this output any more");
+    }
+    // Who came meanwhile names the inbox anew.
+    if let Some(reader) = is_read() {
+        reader.notify_waiters();
     }
 }
 
 /// Reads the inbox while anybody waits.
-async fn listen(bell: Bell, inbox: String, state: Arc<Mutex<State>>) {
+async fn listen(store: Store, inbox: String, state: Arc<Mutex<State>>) {
+    let (bell, outbox) = (Bell::new(&store), outbox_of(&inbox));
     let mut listening = Listening { state, over: false };
     while !listening.over {
-        let rung = bell.wait(&[], &inbox, Duration::from_secs(5)).await;
-        listening.hear(&rung);
+        let rung = bell.notes(&[&inbox, &outbox], Duration::from_secs(5)).await;
+        if let Some(id) = listening.hear(&rung) {
+            tokio::spawn(hush(store.clone(), Arc::clone(&listening.state), id, outbox.clone()));
+        }
         if rung.is_err() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -117,23 +189,33 @@ struct Listening {
 
 impl Listening {
     /// Wakes whom a note concerns; it is over when nobody is left, decided under the lock so that nobody registers
-    /// between the look and the end.
-    fn hear(&mut self, rung: &Result<Option<Rung>>) {
+    /// between the look and the end. Returns a task of whose output somebody was told in vain.
+    fn hear(&mut self, rung: &Result<Option<Rung>>) -> Option<TaskId> {
         let mut state = lock(&self.state);
+        let mut in_vain = None;
         match rung {
             Ok(Some(Rung::Note(note))) => {
-                if let Some((notify, _)) = TaskId::from_slice(note).and_then(|id| state.waiting.get(&id)) {
+                let told = match note.split_first() {
+                    Some((b'o', id)) if note.len() > crate::id::ID_BYTES => {
+                        let id = TaskId::from_slice(id);
+                        in_vain = id.filter(|id| !state.reading.contains_key(id));
+                        id
+                    }
+                    _ => TaskId::from_slice(note),
+                };
+                for (notify, _) in told.iter().flat_map(|id| [state.waiting.get(id), state.reading.get(id)]).flatten() {
                     notify.notify_waiters();
                 }
             }
             Ok(_) => {}
             // Notes may have passed unseen: everybody looks for himself.
-            Err(_) => state.waiting.values().for_each(|(notify, _)| notify.notify_waiters()),
+            Err(_) => state.waiting.values().chain(state.reading.values()).for_each(|(n, _)| n.notify_waiters()),
         }
-        if state.waiting.is_empty() {
+        if state.waiting.is_empty() && state.reading.is_empty() {
             state.listening = false;
             self.over = true;
         }
+        in_vain
     }
 }
 

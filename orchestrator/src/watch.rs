@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::event::unpack;
+use crate::event::{TaskEvent, unpack};
 use crate::store::{Bell, EntryId};
+use crate::untold::tells_progress;
 use crate::{Orchestrator, Result, Task, TaskId};
 
 /// Longest blocking read.
@@ -35,7 +36,7 @@ impl TaskWatch {
         Self { orch: orch.clone(), bell: Bell::new(orch.store()), id, seen: None, told: None, looked: Instant::now() }
     }
 
-    /// The task as it stands, the first time; then, whenever it has changed, as it stands then: changes in quick
+    /// The task as it stands, the first time; then, whenever it has changed or is further, as it stands then: changes in quick
     /// succession may be told as one. `None` once it was told as ended.
     ///
     /// Cancel-safe. After an error it may be called again.
@@ -56,7 +57,11 @@ impl TaskWatch {
             if look || blind || self.looked.elapsed() >= LOOK_AGAIN {
                 let task = self.orch.get(self.id).await?;
                 self.looked = Instant::now();
-                if self.told.as_ref().is_none_or(|told| (told.changes, told.status) != (task.changes, task.status)) {
+                let same = |told: &Task| {
+                    (told.changes, told.status, told.progress) == (task.changes, task.status, task.progress)
+                        && told.progress_note == task.progress_note
+                };
+                if !self.told.as_ref().is_some_and(same) {
                     self.told = Some(task.clone());
                     return Ok(Some(task));
                 }
@@ -73,8 +78,10 @@ impl TaskWatch {
         match self.bell.events(seen, PAGE, patience).await {
             Ok(entries) => {
                 self.seen = entries.last().map(|(id, _)| *id).or(self.seen);
-                let mut events = entries.iter().flat_map(|(_, fields)| unpack(fields));
-                events.any(|event| event.task_id == self.id && event.number > known)
+                entries.iter().any(|(_, fields)| {
+                    let is_news = |event: &TaskEvent| event.task_id == self.id && event.number > known;
+                    unpack(fields).iter().any(is_news) || tells_progress(fields, self.id)
+                })
             }
             Err(_) => {
                 tokio::time::sleep(PAUSE).await;

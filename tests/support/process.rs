@@ -35,9 +35,19 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// Starts it, to do nothing but fire what is due.
+    #[must_use]
+    pub fn start_ticking(&self) -> Process {
+        Process::spawn(self.command().env("FIXTURE_TICKING", "1"))
+    }
+
     /// Starts it.
     #[must_use]
     pub fn start(&self) -> Process {
+        Process::spawn(&mut self.command())
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(self.program);
         command
             .env("FIXTURE_REDIS", &self.redis)
@@ -54,7 +64,7 @@ impl Fixture {
         if self.test_clock {
             command.env("FIXTURE_TEST_CLOCK", "1");
         }
-        Process::spawn(&mut command)
+        command
     }
 
     /// The same under another tag.

@@ -10,16 +10,15 @@ use orchestrator::{Asking, Assignment, Backoff, Gate, Orchestrator, SNOOZE_MIN, 
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::Blocking;
+use crate::cancelling::{CANCEL_GRACE_DEFAULT, Cancelling};
 use crate::durable::{Durable, Leaving, Ledger};
 use crate::error::{Kind, NoRetry};
 use crate::extract::State;
 use crate::handler::TIMEOUT_DEFAULT;
 use crate::metrics::Ended;
 use crate::registry::Registered;
+use crate::voice::Voice;
 use crate::{TaskContext, TaskError};
-
-/// How long a handler may go on after cancelling was asked for.
-pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -65,9 +64,10 @@ pub(crate) async fn run(
     orch: impl Into<Option<Orchestrator>>,
     ledger: impl Ledger + 'static,
     state: Arc<State>,
-    cancel: CancellationToken,
+    cancelling: Cancelling,
     halt: CancellationToken,
 ) -> (Outcome, Vec<Telling>) {
+    let cancel = cancelling.token().clone();
     // A blocking handler waits for its place outside of its time.
     let blocking = match Blocking::begin(&registered.spec, &state, &cancel, &halt).await {
         Ok(blocking) => blocking,
@@ -79,8 +79,18 @@ pub(crate) async fn run(
         failures: task.failures() + 1,
         no_retry: registered.spec.no_retry.clone().unwrap_or_default(),
     };
+    let is_last_try = task.failures() >= task.max_retries().into();
+    let voice = Voice::new(ledger.mouth(), Arc::clone(&task));
     let durable = Durable::new(ledger, &task, registered.spec.code);
-    let ctx = TaskContext::new(task, orch.into(), state, cancel.clone(), Instant::now() + timeout, durable, blocking);
+    let ctx = TaskContext::new(
+        task,
+        orch.into(),
+        state,
+        cancel.clone(),
+        Instant::now() + timeout,
+        durable,
+        (voice, blocking),
+    );
     let own = ctx.clone();
     let handler = Arc::clone(&registered.handler);
     let spec = Arc::clone(&registered.spec);
@@ -98,10 +108,9 @@ pub(crate) async fn run(
         Leaving::Fatal { reason, error } => Outcome::Fatal { error, reason },
         Leaving::Lost => Outcome::Halted,
     };
-    let stopped = async {
-        cancel.cancelled().await;
-        tokio::time::sleep(CANCEL_GRACE).await;
-    };
+    let grace = registered.spec.cancel_grace.unwrap_or(CANCEL_GRACE_DEFAULT);
+    let stopped = cancelling.overdue(grace);
+    let _until_dropped = own.voice().until_dropped();
     let outcome = tokio::select! {
         // A handler that is done is done, even when its time ended in the same instant.
         biased;
@@ -125,7 +134,21 @@ pub(crate) async fn run(
         }
         () = stopped => Outcome::Cancelled,
         () = halt.cancelled() => Outcome::Halted,
+        () = own.voice().speak() => Outcome::Halted,
     };
+    let is_end = match &outcome {
+        Outcome::Failed { .. } => is_last_try,
+        Outcome::Snoozed { .. } | Outcome::Parked(_) => false,
+        _ => true,
+    };
+    if !matches!(outcome, Outcome::Halted) {
+        // What was told of the work comes before its end.
+        tokio::select! {
+            biased;
+            () = own.voice().finish(!matches!(outcome, Outcome::Failed { .. }), is_end) => {}
+            () = halt.cancelled() => return (Outcome::Halted, own.durable().take_outbox()),
+        }
+    }
     (outcome, own.durable().take_outbox())
 }
 

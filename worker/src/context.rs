@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use orchestrator::{Assignment, Error, NewEvent, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,7 @@ use crate::TaskResult;
 use crate::blocking::Blocking;
 use crate::durable::Durable;
 use crate::extract::State;
+use crate::voice::Voice;
 
 /// Where a handler is that has no client.
 const ALONE: &str = "this handler runs in a test without a Redis";
@@ -28,6 +30,7 @@ struct Inner {
     cancel: CancellationToken,
     deadline: Instant,
     durable: Durable,
+    voice: Voice,
     /// Of a blocking handler alone.
     blocking: Option<Blocking>,
 }
@@ -40,9 +43,9 @@ impl TaskContext {
         cancel: CancellationToken,
         deadline: Instant,
         durable: Durable,
-        blocking: Option<Blocking>,
+        (voice, blocking): (Voice, Option<Blocking>),
     ) -> Self {
-        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable, blocking }))
+        Self(Arc::new(Inner { task, orch, state, cancel, deadline, durable, voice, blocking }))
     }
 
     /// The task's id. Together with a step's name it makes an idempotency key for effects outside.
@@ -99,14 +102,23 @@ impl TaskContext {
         self.0.task.metadata()
     }
 
+    /// The tick of the schedule that made this task: when it was to come, however late it is. `None` for a task that no
+    /// schedule made.
+    #[must_use]
+    pub fn scheduled_for(&self) -> Option<DateTime<Utc>> {
+        self.metadata().get("schedule")?;
+        self.metadata().get("scheduled_for")?.as_str()?.parse().ok()
+    }
+
     /// When the attempt will be ended for taking too long.
     #[must_use]
     pub fn deadline(&self) -> Instant {
         self.0.deadline
     }
 
-    /// Whether cancelling was asked for. A handler that sees it should stop; after 5 more seconds it is stopped. In a blocking
-    /// handler, whose thread goes on when its attempt was ended, it is true from then on, too.
+    /// Whether cancelling was asked for. A handler that sees it should stop; when its `cancel_grace` is over (5 s unless told),
+    /// or what whoever asked has set, it is dropped where it waits. In a blocking handler, whose thread goes on when its attempt
+    /// was ended, it is true from then on, too.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancel.is_cancelled() || self.0.blocking.as_ref().is_some_and(|blocking| blocking.over().is_cancelled())
@@ -166,6 +178,10 @@ impl TaskContext {
 
     pub(crate) fn durable(&self) -> &Durable {
         &self.0.durable
+    }
+
+    pub(crate) fn voice(&self) -> &Voice {
+        &self.0.voice
     }
 
     pub(crate) fn blocking(&self) -> Option<&Blocking> {

@@ -22,6 +22,7 @@ use orchestrator::{
 use tokio::sync::{Notify, OnceCell};
 
 use crate::handler::Payload;
+use crate::voice::Mouth;
 use crate::{TaskError, TaskResult};
 
 /// Pause before asking Redis again.
@@ -39,6 +40,8 @@ pub(crate) trait Ledger: Send + Sync {
     fn now_ms(&self) -> u64;
     /// An id for something that the task tells.
     fn new_id(&self) -> TaskId;
+    /// Where what the handler tells of its work is told.
+    fn mouth(&self) -> Box<dyn Mouth>;
     /// Hears how the durable calls go on; for tests.
     fn hear(&self, _name: &str, _moment: Moment) {}
 }
@@ -74,6 +77,10 @@ impl Ledger for (Incarnation, Ticket) {
 
     async fn has_passed(&self, gate: &str, flagged: bool) -> orchestrator::Result<bool> {
         Ok(flagged && self.0.has_passed(self.1, gate).await?)
+    }
+
+    fn mouth(&self) -> Box<dyn Mouth> {
+        Box::new(self.clone())
     }
 
     fn now_ms(&self) -> u64 {

@@ -3,8 +3,10 @@
 mod approve;
 mod attempt;
 mod blocking;
+mod cancelling;
 mod context;
 mod durable;
+mod emit;
 mod error;
 mod event;
 #[cfg(feature = "exec")]
@@ -23,13 +25,16 @@ mod metrics;
 mod middleware;
 mod output;
 mod park;
+mod progress;
 mod registry;
 mod run;
 mod runtime;
+mod schedules;
 mod shutdown;
 mod steps;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod voice;
 mod wait_event;
 mod worker;
 
@@ -44,10 +49,10 @@ pub use layers::{HandlerError, HandlerService, TaskLayer};
 pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use middleware::{Middleware, Next};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Config, Embedded, Error, Event,
-    EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask, Orchestrator, Priority,
-    Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId,
-    Unique, UniqueUntil, patterns,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, CatchUp, Chunk, ChunkData, Chunks,
+    Config, Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent,
+    NewTask, Orchestrator, Overlap, Priority, Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState,
+    SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId, Unique, UniqueUntil, patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;
@@ -69,12 +74,15 @@ pub mod __private {
     pub use crate::listener::{EventHandler, EventRegistration, EventSpec};
     pub use crate::registry::Registration;
     pub use crate::runtime::run_main;
+    pub use crate::schedules::Comes;
     #[cfg(feature = "testing")]
     pub use crate::testing::{run_test, run_test_alone};
     pub use crate::{FromContext, NoRetry, Output, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms, Unique, UniqueUntil};
+    pub use orchestrator::{
+        Backoff, CatchUp, EventsFrom, Gate, NewTask, OnViolation, Overlap, Priority, SlaTerms, Unique, UniqueUntil,
+    };
     pub use serde;
     pub use std::time::Duration;
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use orchestrator::{Backoff, Error, Gate, Result, SlaTerms, Unique, check_name};
+use orchestrator::{Backoff, CANCEL_GRACE_MAX, Error, Gate, Result, SlaTerms, Unique, check_name};
 
 use crate::extract::State;
 use crate::handler::{HandlerSpec, TaskHandler};
@@ -53,10 +53,18 @@ impl Registry {
         let spec = handler.spec();
         check_name("task type", spec.task_type)?;
         check_name("queue", spec.home())?;
+        if let Some(grace) = spec.cancel_grace.filter(|grace| *grace > CANCEL_GRACE_MAX) {
+            let what = format!(
+                "the handler of `{}` at {place}: its cancel_grace of {grace:?} is longer than {CANCEL_GRACE_MAX:?}",
+                spec.task_type
+            );
+            return Err(Error::Invalid { what });
+        }
         let policies = spec.approval.as_ref().map(Gate::check).transpose();
         let policies = policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose());
         let policies = policies.and(spec.unique.as_ref().map(Unique::check).transpose());
-        policies.and(spec.backoff.as_ref().map(Backoff::check).transpose()).map_err(|error| Error::Invalid {
+        let policies = policies.and(spec.backoff.as_ref().map(Backoff::check).transpose());
+        policies.and_then(|_| crate::schedules::check(&spec)).map_err(|error| Error::Invalid {
             what: format!("the handler of `{}` at {place}: {error}", spec.task_type),
         })?;
         if let Some(other) = self.0.get(spec.task_type) {

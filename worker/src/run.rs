@@ -14,12 +14,12 @@ use orchestrator::{
     Claim, Doorbell, Error, FINISH_MAX, Finish, Held, Incarnation, LetGo, Result, TELLS_MAX, TaskId, Telling, Ticket,
 };
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, Span};
 
 use self::wanting::Listening;
 use crate::attempt::{self, Outcome};
+use crate::cancelling::Cancelling;
 use crate::heart::{Heart, Roster};
 use crate::metrics::{Begun, Rare};
 use crate::park::Park;
@@ -35,7 +35,7 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// A task in a slot.
 struct Running {
     claim: Claim,
-    cancel: CancellationToken,
+    cancel: Cancelling,
     /// Its handler has, or waits for, a thread of its own.
     blocking: bool,
     abort: AbortHandle,
@@ -79,7 +79,8 @@ impl Life {
         let task_types = offers.iter().map(|offer| offer.task_type.clone()).collect();
         let incarnation = Incarnation::join(&worker.orch, &worker.queues, &offers, worker.lease).await?;
         let roster = Roster::default();
-        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster), worker.metrics.meter.clone())?;
+        let life = (incarnation.clone(), worker.orch.clone());
+        let heart = Heart::start(life, task_types, Arc::clone(&roster), worker.metrics.meter.clone())?;
         tracing::info!(
             worker = incarnation.name(),
             queues = worker.queues.join(","),
@@ -331,7 +332,7 @@ impl Run {
             return;
         };
         let ticket = claim.ticket();
-        let cancel = CancellationToken::new();
+        let cancel = Cancelling::new();
         let blocking = registered.spec.blocking == Some(true);
         let attempt = attempt::run(
             registered,
@@ -417,10 +418,17 @@ impl Run {
         }
     }
 
+    fn cancel(&self, id: TaskId, within: Option<Duration>) {
+        if let Some(running) = self.running.get(&id) {
+            tracing::info!(task_id = %id, ?within, "cancelling was asked for");
+            running.cancel.ask(within);
+        }
+    }
+
     /// Stops all handlers; their claims are for [`Run::reconcile`] or a rescue to see to.
     fn abort_all(&mut self) {
         for (id, running) in std::mem::take(&mut self.running) {
-            running.cancel.cancel();
+            running.cancel.ask(None);
             running.abort.abort();
             self.roster(|roster| roster.remove(&id));
         }
@@ -466,7 +474,7 @@ impl Run {
         for id in gone {
             if let Some(running) = self.running.remove(&id) {
                 tracing::warn!(task_id = %id, "the task was taken from this worker; its handler is stopped");
-                running.cancel.cancel();
+                running.cancel.ask(None);
                 running.abort.abort();
                 self.roster(|roster| roster.remove(&id));
             }

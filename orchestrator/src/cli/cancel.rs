@@ -1,23 +1,30 @@
 //! `task cancel`.
 
 use clap::Args;
-use orchestrator::{Error, Orchestrator, Status, TaskId};
+use orchestrator::{Error, Orchestrator, Span, Status, TaskId};
 use serde_json::json;
 
 use super::failure::{Failure, code_of};
 use super::output::{Output, note};
+use super::submit::span;
 
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {
     /// The tasks
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
+    /// Time that a running handler has to stop, at most 10m; then it is dropped [default: what the handler has, else 5s]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    within: Option<Span>,
 }
 
 pub(super) async fn run(orch: &Orchestrator, command: &Cancel, out: &mut Output) -> Result<(), Failure> {
     let mut outcomes = Outcomes::default();
     for id in parse(&command.ids)? {
-        let outcome = orch.cancel(id).await;
+        let outcome = match &command.within {
+            None => orch.cancel(id).await,
+            Some(span) => orch.cancel_within(id, span.clone()).await,
+        };
         let word = match &outcome {
             Ok(Status::InProgress) => "asked to stop",
             _ => "cancelled",

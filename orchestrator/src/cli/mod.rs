@@ -5,6 +5,7 @@ mod approval;
 mod approve;
 mod audit;
 mod cancel;
+mod dead;
 #[cfg(feature = "gateway")]
 mod dev;
 mod events;
@@ -24,7 +25,10 @@ mod openapi;
 mod output;
 mod priority;
 mod queue;
+mod read;
+mod result;
 mod retry;
+mod schedule;
 #[cfg(feature = "gateway")]
 mod serve;
 mod sla;
@@ -78,9 +82,15 @@ enum Command {
     /// Submit, show, cancel and retry tasks
     #[command(subcommand)]
     Task(Task),
+    /// Show tasks that have failed, by what they have in common; retry and delete them
+    #[command(subcommand)]
+    Dead(dead::Command),
     /// Show what waits for a person, and decide
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Have tasks made again and again, as a clock says
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Show who decided what, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -90,7 +100,7 @@ enum Command {
     /// Tell events, and read what was told
     #[command(subcommand)]
     Events(events::Events),
-    /// Show who handles events, what they gave up on, and have it handled anew
+    /// Show who handles events, which events they gave up on, and have those handled anew
     #[command(subcommand)]
     Group(group::Command),
     /// Show, pause and resume queues, and change their order
@@ -147,8 +157,12 @@ enum Task {
     Retry(retry::Retry),
     /// Give waiting tasks another priority; of running ones it counts from their next attempt
     Priority(priority::Reprioritise),
-    /// Follow a task until it has ended, a line for each change
+    /// Follow a task until it has ended, a line for each change, and a bar on a terminal
     Watch(watch::Watch),
+    /// Print what a task puts out while it runs
+    Output(read::Read),
+    /// Print the result of a task
+    Result(result::Wanted),
     /// List what a task has done for good
     Journal(journal::Journal),
 }
@@ -188,6 +202,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Health(command) = cli.command {
         return health::run(command, &mut out).await;
     }
+    if let Command::Schedule(command) = &cli.command
+        && let Some(done) = command.alone(&mut out)
+    {
+        return done;
+    }
     #[cfg(feature = "gateway")]
     match cli.command {
         Command::Openapi => return openapi::run(&mut out),
@@ -208,7 +227,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Retry(command)) => retry::run(&orch, command, &mut out).await,
         Command::Task(Task::Priority(command)) => priority::run(&orch, &command, &mut out).await,
         Command::Task(Task::Watch(command)) => watch::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Output(command)) => read::run(&orch, &command, &mut out).await,
+        Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
+        Command::Dead(command) => dead::run(&orch, command, &mut out).await,
+        Command::Schedule(command) => schedule::run(&orch, command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,

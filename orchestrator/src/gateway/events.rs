@@ -26,11 +26,11 @@ use crate::{Error, EventCursor, EventsFrom, patterns};
 /// How long the answer may wait for the first event that is wanted; the search then goes on behind it.
 const LOOK_TIME: Duration = Duration::from_secs(2);
 /// Seconds after which a place may be free.
-const FULL_RETRY: u64 = 10;
+pub(super) const FULL_RETRY: u64 = 10;
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Tells proxies to pass every event on at once.
-const UNBUFFERED: (HeaderName, HeaderValue) =
+pub(super) const UNBUFFERED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// An event that was told.

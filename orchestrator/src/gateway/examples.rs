@@ -44,6 +44,7 @@ fn task() -> Value {
         "requested_by": "DEV",
         "tenant": null,
         "progress": null,
+        "progress_note": null,
         "queue": "dev_agent",
         "reason": null,
         "shelved": false,

@@ -21,14 +21,14 @@ use crate::{Event, EventCursor, Heard};
 
 /// Longest silence: then a comment is sent, so that both sides notice a connection that is gone, and with it the place
 /// of the reader, so that a client to whom little is told does not fall behind what is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// A read that fails is tried again so often, with such a pause; then the stream ends.
-const TRIES: u32 = 30;
-const PAUSE: Duration = Duration::from_secs(1);
+pub(super) const TRIES: u32 = 30;
+pub(super) const PAUSE: Duration = Duration::from_secs(1);
 /// What the client is told to wait before it comes again.
-const RETRY_MS: u32 = 1000;
+pub(super) const RETRY_MS: u32 = 1000;
 
-type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// How events are written.
 #[derive(Clone, Debug)]
@@ -56,6 +56,19 @@ impl End {
                 let _ = stopped.changed().await;
             }),
             over: Box::pin(standing.over()),
+        }
+    }
+
+    /// Whether the gateway closes its connections.
+    pub(super) fn stopped(&mut self, cx: &mut Context<'_>) -> bool {
+        self.stopped.as_mut().poll(cx).is_ready()
+    }
+
+    /// Why the client's credential is over, when it is.
+    pub(super) fn over(&mut self, cx: &mut Context<'_>) -> Option<&'static str> {
+        match self.over.as_mut().poll(cx) {
+            Poll::Ready(why) => Some(why),
+            Poll::Pending => None,
         }
     }
 }
@@ -93,14 +106,14 @@ impl Feed {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let Some(under_way) = &mut self.next else { return Poll::Ready(None) };
-        if self.end.stopped.as_mut().poll(cx).is_ready() {
+        if self.end.stopped(cx) {
             self.next = None;
             return Poll::Ready(None);
         }
         if let Some(told) = self.opening.pop_front() {
             return Poll::Ready(Some(told));
         }
-        if let Poll::Ready(why) = self.end.over.as_mut().poll(cx) {
+        if let Some(why) = self.end.over(cx) {
             self.next = None;
             return Poll::Ready(Some(format!(": {why}\n\n").into()));
         }

@@ -176,7 +176,7 @@ pub(super) struct Answered {
     form: Value,
 }
 
-type AskedId = Result<Path<String>, PathRejection>;
+pub(super) type AskedId = Result<Path<String>, PathRejection>;
 
 /// Keep a task
 ///
@@ -334,7 +334,7 @@ pub(super) async fn park(
 }
 
 /// Which task is meant, and what is said of it.
-async fn asked<T: DeserializeOwned>(
+pub(super) async fn asked<T: DeserializeOwned>(
     gateway: &Gateway,
     caller: &Caller,
     id: AskedId,
@@ -346,7 +346,7 @@ async fn asked<T: DeserializeOwned>(
     Ok((id, asked))
 }
 
-fn holder(gateway: &Gateway, caller: &Caller, id: TaskId, token: &str) -> Result<Holder, Problem> {
+pub(super) fn holder(gateway: &Gateway, caller: &Caller, id: TaskId, token: &str) -> Result<Holder, Problem> {
     let token: HoldToken = token.parse()?;
     Ok(gateway.orch.holder(&caller.name, id, Some(token)))
 }

@@ -11,11 +11,12 @@
 //! | POST `/tasks` | agent | creates a task |
 //! | GET `/tasks` | user | tasks page by page: `status`, `type`, `agent`, `priority`, `created_from`, `created_before`, `limit`, `cursor` |
 //! | POST `/tasks/claim` | agent | gives an agent outside tasks of its types, each under a lease; `?wait=20s` |
-//! | POST `/tasks/{id}/lease/{move}` | agent | what that agent does then: `heartbeat` `progress` `complete` `fail` `release` `park` |
+//! | POST `/tasks/{id}/lease/{move}` | agent | what that agent does then: `heartbeat` `progress` `output` `complete` `fail` `release` `park` |
 //! | PATCH `/tasks/{id}/status` | agent | the same without a token, for the simple case: `?status=`, `error`, `retryable`, `lease` |
-//! | POST `/tasks/{id}/cancel` | agent | ends a task, or has its worker asked to stop |
+//! | POST `/tasks/{id}/cancel` | agent | ends a task, or has its worker asked to stop; `?within=10s` |
 //! | POST `/tasks/{id}/retry` | agent | gives a failed or cancelled task a new life |
-//! | GET `/tasks/{id}` | user | one task in full |
+//! | GET `/tasks/{id}` | user | one task in full; `?wait=20s` waits for its end |
+//! | GET `/tasks/{id}/output` | user | what it puts out, as it comes, as Server-Sent Events, or as a page; `?after=` |
 //! | GET `/tasks/{id}/sla` | user | its promise, where its time went, what is left |
 //! | GET `/tasks/{id}/journal` | user | what it has done for good |
 //! | GET `/tasks/{id}/events` | user | its timeline: its events, oldest first |
@@ -67,6 +68,7 @@ mod claims;
 mod cloud_event;
 mod config;
 mod cors;
+mod dead_letters;
 mod deliver;
 mod docs;
 mod edge;
@@ -87,6 +89,8 @@ mod new_event;
 mod new_task;
 mod openapi;
 mod origin;
+mod output;
+mod output_feed;
 mod page;
 mod patience;
 mod priority;
@@ -97,6 +101,7 @@ mod role;
 mod roles;
 mod root;
 mod routes;
+mod schedules;
 mod schemas;
 mod sender;
 mod serve;

@@ -141,7 +141,10 @@ impl Report<'_> {
 /// One that waits ends at once as `cancelled`; whoever runs one is asked to stop, and it stays `in_progress` until he does.
 #[utoipa::path(
     post, path = "/tasks/{id}/cancel", tag = "tasks", operation_id = "cancel_task",
-    params(("id" = TaskId, Path, description = "The task")),
+    params(
+        ("id" = TaskId, Path, description = "The task"),
+        ("within" = inline(Option<SpanText>), Query, description = "How long a running handler has to stop, at most 10m, or less when it is declared so; then it is dropped", example = "10s"),
+    ),
     responses(
         (status = 200, description = "How it stands now", body = TaskMoved),
         (status = 409, description = "It has ended otherwise; `task_status` tells how"),
@@ -151,10 +154,17 @@ pub(super) async fn cancel(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: AskedId,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<TaskMoved>, Problem> {
     let id = id_of(id)?;
     gateway.check_task(&caller, id).await?;
-    Ok(stands(id, moved(&gateway, id, gateway.orch.cancel(id)).await?))
+    let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
+    pairs.only(&["within"])?;
+    let cancelled = match pairs.one("within")? {
+        None => moved(&gateway, id, gateway.orch.cancel(id)).await?,
+        Some(span) => moved(&gateway, id, gateway.orch.cancel_within(id, span)).await?,
+    };
+    Ok(stands(id, cancelled))
 }
 
 /// Retry a task

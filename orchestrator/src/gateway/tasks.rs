@@ -1,7 +1,9 @@
 //! Tasks over HTTP.
 
+use std::time::Duration;
+
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -11,8 +13,13 @@ use utoipa::ToSchema;
 
 use super::new_event::traceparent;
 use super::new_task::NewTaskBody;
+use super::query::Pairs;
+use super::schemas::SpanText;
 use super::{Caller, Gateway, Problem};
-use crate::{ApprovalId, BUILT_IN, BlockedOn, Error, NewTask, Submitted, Task, TaskId};
+use crate::{ApprovalId, BUILT_IN, BlockedOn, Error, NewTask, Span, Submitted, Task, TaskId};
+
+/// Longest wait for the end of a task.
+const WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A task that was created.
 #[derive(Serialize, ToSchema)]
@@ -155,18 +162,39 @@ fn existed(id: TaskId, task: Option<Task>) -> TaskCreated {
 }
 
 /// Read a task
+///
+/// With `wait` the answer comes when it has ended, or when the time is over, whichever is sooner.
 #[utoipa::path(
     get, path = "/tasks/{id}", tag = "tasks", operation_id = "read_task",
-    params(("id" = TaskId, Path, description = "The task")),
+    params(
+        ("id" = TaskId, Path, description = "The task"),
+        ("wait" = inline(Option<SpanText>), Query, description = "How long to wait for its end, at most 30s; 0s unless told", example = "20s"),
+    ),
     responses((status = 200, description = "The task in full", body = TaskTold)),
 )]
 pub(super) async fn read(
     State(gateway): State<Gateway>,
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<TaskTold>, Problem> {
     let task_id = id_of(id)?;
-    let task = gateway.task_of(&caller, task_id).await?;
+    let mut task = gateway.task_of(&caller, task_id).await?;
+    let wait = match Pairs::read(query.unwrap_or_default().as_bytes()).one("wait")? {
+        None => Duration::ZERO,
+        Some(text) => Span::from(text).duration().ok().filter(|wait| *wait <= WAIT_MAX).ok_or_else(|| {
+            unfit(&format!("wait: `{}` is no span of time up to 30s; write 20s", crate::error::excerpt(text)))
+        })?,
+    };
+    if !wait.is_zero() && !task.status.is_terminal() {
+        let mut stopped = gateway.stopped.clone();
+        tokio::select! {
+            // Whatever comes of it, the task is told as it stands.
+            _ = tokio::time::timeout(wait, gateway.orch.waiters.ended(task_id)) => {}
+            _ = stopped.changed() => {}
+        }
+        task = gateway.task_of(&caller, task_id).await?;
+    }
     Ok(Json(TaskTold { success: true, task_id, task }))
 }
 
@@ -212,7 +240,7 @@ pub(super) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<TaskId, P
 }
 
 /// Refuses a type that is not built in, has no rule and was published by no worker.
-async fn check_known(gateway: &Gateway, caller: &Caller, task_type: &str) -> Result<(), Problem> {
+pub(super) async fn check_known(gateway: &Gateway, caller: &Caller, task_type: &str) -> Result<(), Problem> {
     if crate::built_in(task_type).is_some() || gateway.has_rule(task_type) {
         return Ok(());
     }

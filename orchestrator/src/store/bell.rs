@@ -13,6 +13,9 @@ use super::walk::{EntryId, Fields, entries};
 use super::{CONNECT_TIMEOUT, Call, Fault, Store};
 use crate::{Error, Result};
 
+/// Score of a note to stop within no time, below 0; each millisecond is one more.
+pub(crate) const URGENT_MS: u64 = 1 << 40;
+
 /// What woke a waiter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rung {
@@ -20,6 +23,8 @@ pub(crate) enum Rung {
     Token(String),
     /// A note in the inbox.
     Note(Vec<u8>),
+    /// A note to stop within a time.
+    Urgent(Vec<u8>, Duration),
 }
 
 /// Waits on tokens and an inbox.
@@ -49,10 +54,25 @@ impl Bell {
         command.arg(&inbox).arg(&tokens).arg(patience.as_secs_f64());
         let reply: Option<(String, Vec<u8>, f64)> =
             self.block(&command, patience, || self.store.mend(owner, queues, &[])).await?;
-        Ok(reply.map(|(key, member, _)| match tokens.iter().position(|token| *token == key) {
+        Ok(reply.map(|(key, member, score)| match tokens.iter().position(|token| *token == key) {
             Some(i) => Rung::Token(queues[i].clone()),
+            // The fewer milliseconds there are, the farther below 0 it lies.
+            None if score < 0.0 => {
+                Rung::Urgent(member, Duration::from_millis((score + URGENT_MS as f64).max(0.0) as u64))
+            }
             None => Rung::Note(member),
         }))
+    }
+
+    /// Waits up to `patience` for a note in one of these inboxes.
+    pub(crate) async fn notes(&self, owners: &[&str], patience: Duration) -> Result<Option<Rung>> {
+        let inboxes: Vec<String> = owners.iter().map(|owner| self.store.keys().inbox(owner)).collect();
+        let mut command = redis::cmd("BZPOPMIN");
+        command.arg(&inboxes).arg(patience.as_secs_f64());
+        let owner = owners.first().copied().unwrap_or_default();
+        let reply: Option<(String, Vec<u8>, f64)> =
+            self.block(&command, patience, || self.store.mend(owner, &[], &[])).await?;
+        Ok(reply.map(|(_, member, _)| Rung::Note(member)))
     }
 
     /// Waits up to `patience` for entries of the event stream behind `seen`; at most `count`, oldest first.

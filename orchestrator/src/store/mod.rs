@@ -10,6 +10,7 @@ mod groups;
 mod keys;
 mod quiet;
 mod reply;
+mod schedules;
 mod scripts;
 mod walk;
 #[cfg(feature = "gateway")]
@@ -25,11 +26,12 @@ use redis::{Cmd, ErrorKind, RedisError, Script, ServerErrorKind, Value};
 pub(crate) use self::aging::{Order, Place as Reordering};
 #[cfg(feature = "gateway")]
 pub(crate) use self::api_keys::{KeyAdded, StoredKey};
-pub(crate) use self::bell::{Bell, Rung};
+pub(crate) use self::bell::{Bell, Rung, URGENT_MS};
 pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
 use self::reply::field;
 pub(crate) use self::reply::{Items, read};
+pub(crate) use self::schedules::{Change, Changed, Fired, SCHEDULES_READ_MAX, Stored, Ticks};
 use self::scripts::Scripts;
 pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice, entry_id};
 #[cfg(feature = "gateway")]

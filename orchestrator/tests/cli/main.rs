@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod bench;
 mod commands;
+mod dead;
 mod environment;
 mod events;
 mod failures;
@@ -13,6 +14,10 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
+mod output;
+mod priorities;
+mod rules;
+mod schedules;
 #[cfg(feature = "gateway")]
 mod webhooks;
 mod worker;

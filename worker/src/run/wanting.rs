@@ -81,12 +81,8 @@ impl Run {
                     self.unsure = true;
                 }
             }
-            Ok(Some(Wake::Cancel(id))) => {
-                if let Some(running) = self.running.get(&id) {
-                    tracing::info!(task_id = %id, "cancelling was asked for");
-                    running.cancel.cancel();
-                }
-            }
+            Ok(Some(Wake::Cancel(id))) => self.cancel(id, None),
+            Ok(Some(Wake::CancelWithin(id, span))) => self.cancel(id, Some(span)),
             Ok(None) => {}
             Err(error) => {
                 self.worker.metrics.meter.rare(Rare::RedisError);

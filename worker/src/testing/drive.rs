@@ -15,6 +15,7 @@ use super::harness::{Harness, lock};
 use super::sure;
 use crate::HandlerSpec;
 use crate::attempt::{self, Outcome};
+use crate::cancelling::Cancelling;
 use crate::registry::Registry;
 
 /// What is left to say when Redis does.
@@ -112,7 +113,7 @@ impl Harness {
             setup.state()
         };
         let ledger = self.0.tally.over((life.incarnation.clone(), ticket), id);
-        let (cancel, halt) = (CancellationToken::new(), CancellationToken::new());
+        let (cancel, halt) = (Cancelling::new(), CancellationToken::new());
         let orch = self.0.orch.clone();
         let attempt = attempt::run(registered, claim.assignment(), orch, ledger, state, cancel, halt);
         let Some(outcome) = self.in_turns(attempt).await else { return false };

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use orchestrator::{
-    Alone, ApprovalStatus, Asking, Decision, Entry, Error, Event, NewEvent, NewTask, Noted, RESULT_BYTES_MAX, Status,
-    TaskId, Telling, Until, Wait,
+    Alone, ApprovalStatus, Asking, Assignment, ChunkBatch, ChunkData, Decision, Entry, Error, Event, NewEvent, NewTask,
+    Noted, PackedChunk, Progress, RESULT_BYTES_MAX, Status, TaskId, Telling, Until, Wait,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +18,10 @@ use super::setup::Setup;
 use super::tally::{Counts, Tally};
 use super::{EPOCH_MS, sure};
 use crate::attempt::{self, Outcome};
+use crate::cancelling::Cancelling;
 use crate::durable::Ledger;
 use crate::handler::{Payload, TaskHandler};
+use crate::voice::Mouth;
 
 /// Times that a handler is entered at most.
 const ENTERED_MAX: u32 = 10_000;
@@ -71,6 +73,7 @@ pub struct Solo {
     told: Mutex<VecDeque<NewEvent>>,
     published: Mutex<Vec<Event>>,
     tally: Tally,
+    heard: Heard,
     entered: AtomicU32,
     passed_ms: AtomicU64,
 }
@@ -158,6 +161,19 @@ impl Solo {
         self.published().clone()
     }
 
+    /// What the handler has reported of its progress, in order.
+    #[must_use]
+    pub fn progress(&self) -> Vec<(f64, String)> {
+        let heard = self.heard.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        heard.progress.iter().map(|told| (told.fraction, told.note.clone())).collect()
+    }
+
+    /// What the handler has put out, in order, over all attempts.
+    #[must_use]
+    pub fn output(&self) -> Vec<ChunkData> {
+        self.heard.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).output.clone()
+    }
+
     /// How often the work of this step ran to its end.
     #[must_use]
     pub fn ran(&self, step: &str) -> u32 {
@@ -200,7 +216,7 @@ impl Solo {
     /// left, when somebody answers who may not, and when it is entered 10,000 times.
     pub async fn run<T: Payload>(&self, task: NewTask<T>) -> Result<T, Ended> {
         let task = sure("the task", Alone::new(task, self.now_ms()));
-        let journal = Memory::default();
+        let journal = Memory(Arc::default(), self.heard.clone());
         let mut failures = 0;
         for epoch in 0..ENTERED_MAX {
             let claim = sure("the task", task.claim(epoch, failures, journal.begun(), self.now_ms()));
@@ -212,7 +228,7 @@ impl Solo {
             self.entered.fetch_add(1, Ordering::Relaxed);
             journal.set_now_ms(self.now_ms());
             let ledger = self.tally.over(journal.clone(), claim.ticket().id);
-            let (cancel, halt) = (CancellationToken::new(), CancellationToken::new());
+            let (cancel, halt) = (Cancelling::new(), CancellationToken::new());
             let assignment = claim.assignment();
             let attempt = attempt::run(handler, assignment, None, ledger, self.setup.state(), cancel, halt);
             let (outcome, tellings) = attempt.await;
@@ -331,8 +347,8 @@ fn asked_hash(asked: &Noted) -> [u8; 32] {
 }
 
 /// A journal in memory.
-#[derive(Clone, Debug, Default)]
-struct Memory(Arc<Kept>);
+#[derive(Clone, Debug)]
+struct Memory(Arc<Kept>, Heard);
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -401,5 +417,40 @@ impl Ledger for Memory {
 
     fn new_id(&self) -> TaskId {
         Alone::new_id(self.now_ms())
+    }
+
+    fn mouth(&self) -> Box<dyn Mouth> {
+        Box::new(self.clone())
+    }
+}
+
+/// What the handler has told of its work.
+#[derive(Clone, Debug, Default)]
+struct Heard(Arc<Mutex<Words>>);
+
+#[derive(Debug, Default)]
+struct Words {
+    progress: Vec<Progress>,
+    output: Vec<ChunkData>,
+}
+
+#[async_trait]
+impl Mouth for Memory {
+    async fn progress(&self, _: &Assignment, _: &Progress, _: TaskId) -> orchestrator::Result {
+        Ok(())
+    }
+
+    async fn put_out(&self, _: &Assignment, batch: &ChunkBatch) -> orchestrator::Result<u64> {
+        let mut heard = self.1.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        heard.output.extend(batch.chunks.iter().map(PackedChunk::data));
+        Ok(heard.output.len() as u64)
+    }
+
+    fn new_id(&self) -> TaskId {
+        Ledger::new_id(self)
+    }
+
+    fn hear(&self, progress: &Progress) {
+        self.1.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).progress.push(progress.clone());
     }
 }

@@ -14,12 +14,13 @@ local function expect(name, kind)
 end
 for name, kind in pairs({e = 'stream', T = 'zset', q = 'set', z = 'zset', g = 'hash', W = 'zset', n = 'hash', B = 'zset',
     X = 'zset', U = 'set', s = 'hash', h = 'hash', Q = 'list', C = 'hash', P = 'zset', y = 'zset', A = 'zset', H = 'zset', audit = 'stream',
-    x = 'zset', O = 'hash', l = 'hash', M = 'hash', quiet = 'hash'}) do expect(name, kind) end
+    x = 'zset', O = 'hash', l = 'hash', M = 'hash', quiet = 'hash', S = 'hash', Z = 'zset', N = 'hash'}) do expect(name, kind) end
 expect('v' .. math.floor(call('TIME')[1] / 3600), 'hash')
 for _, at in ipairs({now, now + DEAD_SHIFT}) do expect('D' .. math.floor(at / BUCKET), 'hash') end
 if ARGV[1] ~= '' then
   expect('w:' .. ARGV[1], 'set')
   expect('i:' .. ARGV[1], 'zset')
+  expect('i:' .. ARGV[1] .. '.o', 'zset')
 end
 local last = 2 + ARGV[2]
 for i = 3, last do

@@ -211,8 +211,9 @@ local function announce_all(event)
   announce(fields)
 end
 
--- Ends a task that nobody runs, or asks the worker of a running one to stop; `why` is for the approval that it waits for. Returns 'cancelled' or 'requested'.
-local function call_off(id, record, tail, event, why)
+-- Ends a task that nobody runs, or asks the worker of a running one to stop; `why` is for the approval that it waits for, the
+-- score of the note, `urgency`, tells within what time. Returns 'cancelled' or 'requested'.
+local function call_off(id, record, tail, event, why, urgency)
   local flags = flags_of(record)
   local waiting = go('ZREM', base .. 'r:' .. queue_of(record), id) + go('ZREM', base .. 'z', 'd' .. id)
   if bit.band(flags, SHELVED) ~= 0 then
@@ -238,7 +239,8 @@ local function call_off(id, record, tail, event, why)
     for _, worker in ipairs(workers) do
       if go('SISMEMBER', base .. 'w:' .. worker, member) == 1 then
         go('HSET', base .. 't' .. sub(id, 1, 4), id, with_flags(record, bit.bor(flags_of(record), CANCEL)))
-        go('ZADD', base .. 'i:' .. worker, 0, 'c' .. id)
+        -- Of two notes that lie there at once the more urgent one counts.
+        go('ZADD', base .. 'i:' .. worker, 'LT', urgency or 0, 'c' .. id)
         go('EXPIRE', base .. 'i:' .. worker, 3600)
         return 'requested'
       end
