@@ -81,8 +81,8 @@ impl StdError for HandlerError {
     label = "not a layer for `.layer(..)`",
     note = "it must be a `tower::Layer<HandlerService>`; the service that it makes must be `Clone + Send + Sync + 'static` and a \
             `tower::Service<TaskContext, Response = Output>` with `Error: Into<TaskError>` and `Future: Send`",
-    note = "`tower::buffer`, and `tower::limit::RateLimitLayer` without it, are not: use `GlobalConcurrencyLimitLayer` for all \
-            handlers together, or write a `Middleware`"
+    note = "that of `tower::limit::RateLimitLayer`, for one, is not `Clone`: limit by `GlobalConcurrencyLimitLayer`, or write a \
+            `Middleware`"
 )]
 pub trait TaskLayer: Send + Sync + 'static {
     /// The handler with the layer around it.
