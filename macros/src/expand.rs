@@ -25,9 +25,12 @@ fn expand(
     let mut mistakes = Mistakes::default();
     let otherwise = |word: &str| format!("{}\n\nfound `{word}` instead", rules.expected("name"));
     let function = mistakes.check(Function::parse(item.clone(), otherwise));
+    // It takes what the worker hands over, whether it consumes it or not; of async functions the lint does not speak.
+    let plain = function.as_ref().is_some_and(|function| function.sig.asyncness.is_none());
+    let allow = plain.then(|| quote!(#[allow(clippy::needless_pass_by_value)]));
     let generated = function.map(|function| generate(&function, &mut mistakes));
     let errors = mistakes.into_tokens();
-    quote!(#errors #item #generated)
+    quote!(#errors #allow #item #generated)
 }
 
 /// The type which has the name of the function.

@@ -1,6 +1,9 @@
 //! The attributes of the worker crate, which re-exports them: name them through it.
 
 mod args;
+#[allow(dead_code, reason = "what its fields are for is the library's business")]
+#[path = "../../orchestrator/src/cron/syntax.rs"]
+mod cron_syntax;
 mod entry;
 mod events;
 mod expand;
@@ -10,6 +13,7 @@ mod options;
 mod patterns;
 mod payload;
 mod policies;
+mod schedules;
 mod signature;
 mod subject;
 #[cfg(test)]
@@ -35,11 +39,13 @@ use proc_macro::TokenStream;
 /// | `retries`  | 0 to 255                                  | `retries = 3`              |
 /// | `backoff`  | `exp(BASE, MAX)` or `fixed(DELAY)`        | `backoff = "exp(2s, 10m)"` |
 /// | `timeout`  | how long one attempt may take, at most 7d | `timeout = "15m"`          |
+/// | `blocking` | `true`: a plain `fn`, on its own thread | `blocking = true`          |
 /// | `no_retry` | error types after which none is made      | `no_retry = [BadSha]`      |
 /// | `expires`  | how long after its start an attempt may still begin, at most 366d | `expires = "1h"` |
 /// | `unique`   | of which one at a time is wanted; a list  | `unique(by = "args.repo")` |
 /// | `approval` | who has to agree before it runs; a list   | `approval(by = "ann")`     |
 /// | `sla`      | when it is to be done; or a list          | `sla = "30m"`              |
+/// | `cron`     | when it runs by itself, see below         | `cron = "*/5 * * * *"`     |
 /// | `crate`    | the worker crate, where it is renamed     | `crate = "my::worker"`     |
 ///
 /// All of `approval(…)` is optional, and `approval` alone will do. A name is that of a user or a
@@ -74,6 +80,11 @@ use proc_macro::TokenStream;
 /// | `pause`        | `human`: not counting the wait for one; `never` | `pause = "human"`            |
 /// | `on_violation` | `announce`, `raise`, `cancel`, `escalate:NAME`  | `on_violation = "raise"`     |
 /// | `hours`        | the hours which count                           | `hours = "mon-fri 09:00-17:00 Europe/Berlin"` |
+///
+/// `cron` makes a task whenever the expression says so (five fields, six with a second before them, `@hourly`, `@daily` …), once
+/// for all workers; the payload is then the `Default` of its type. `tz = "Europe/Berlin"` is its time zone, UTC unless given;
+/// `overlap` says what becomes of a tick while the last run has not ended (`skip`, `queue`, `replace`, `allow`), `catch_up` what
+/// becomes of ticks that nobody was there for (`latest`, `all`, `skip`). The schedule is `handler.` and the task type.
 ///
 /// The first parameter of the function is the payload: any owned type with serde's `Serialize` and
 /// `Deserialize`. What else the handler needs follows in any order: `Data<T>` for shared state,

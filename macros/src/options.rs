@@ -11,7 +11,7 @@ use syn::{Error, Expr, ExprLit, Lit, LitStr, Path, Result};
 
 use crate::mistakes::Mistakes;
 use crate::subject::{self, Subject};
-use crate::{events, policies};
+use crate::{events, policies, schedules};
 
 /// An option: `name = value`, `name(key = value, …)`, or either. A new one takes one row here and
 /// a field of the same name in `HandlerSpec` or `EventSpec`.
@@ -90,6 +90,10 @@ const TASK: &[Opt] = &[
     opt("blocking", "true", blocking),
     policy("approval", "by = \"role:sre\"", None, &policies::APPROVAL),
     policy("sla", "\"30m\"", Some(policies::target), &policies::SLA),
+    opt("cron", "\"*/5 * * * *\"", schedules::cron),
+    opt("tz", "\"Europe/Berlin\"", schedules::tz),
+    opt("overlap", "\"skip\"", schedules::overlap),
+    opt("catch_up", "\"latest\"", schedules::catch_up),
     CRATE,
 ];
 

@@ -9,6 +9,7 @@ mod events;
 mod expansion;
 mod patterns;
 mod policies;
+mod rules;
 mod signatures;
 
 fn tokens(code: &str) -> TokenStream {

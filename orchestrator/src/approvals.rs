@@ -463,13 +463,20 @@ impl Orchestrator {
         Ok(entries)
     }
 
-    /// Fires what is due in this namespace; returns the time until the next timer, if one is set. Workers and gateways
+    /// Fires what is due in this namespace, timers and schedules; returns the time until the next, if one is set. Workers and gateways
     /// do this by themselves.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn tick(&self) -> Result<Option<std::time::Duration>> {
-        self.store.tick().await
+        let (due, schedules) = self.store.tick().await?;
+        if !schedules {
+            return Ok(due);
+        }
+        match self.fire_schedules().await? {
+            true => Ok(Some(std::time::Duration::ZERO)),
+            false => self.store.tick().await.map(|(due, _)| due),
+        }
     }
 }
 
@@ -492,14 +499,14 @@ impl Store {
         }
     }
 
-    /// Fires what is due; returns the time until the next timer, if one is set.
-    pub(crate) async fn tick(&self) -> Result<Option<std::time::Duration>> {
+    /// Fires the timers that are due; returns the time until the next, if one is set, and whether schedules are due.
+    pub(crate) async fn tick(&self) -> Result<(Option<std::time::Duration>, bool)> {
         const MOST: usize = 100;
         loop {
             let call = |_| self.call(&self.scripts().tick).arg(MOST).arg(expired_tail()).arg(violated_tail());
-            let (fired, due_ms): (usize, i64) = read(self.repeat(call).await?)?;
+            let (fired, due_ms, schedules): (usize, i64, u64) = read(self.repeat(call).await?)?;
             if fired < MOST {
-                return Ok(u64::try_from(due_ms).ok().map(std::time::Duration::from_millis));
+                return Ok((u64::try_from(due_ms).ok().map(std::time::Duration::from_millis), schedules > 0));
             }
         }
     }

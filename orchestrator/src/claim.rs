@@ -303,6 +303,12 @@ pub(crate) fn cancelled_tail() -> Vec<u8> {
     Ending { reason: Some("request".into()), ..Ending::default() }.write(letter::CANCELLED, &[])
 }
 
+/// What a run of a schedule is filed with when the next one takes its place.
+pub(crate) fn replaced_tail() -> Vec<u8> {
+    let error = Some("the next run of its schedule took its place".into());
+    Ending { reason: Some("replaced".into()), error, ..Ending::default() }.write(letter::CANCELLED, &[])
+}
+
 /// What a rescue files for a task that took its worker down once too often.
 pub(crate) fn poison_tail(crashes: u8) -> Vec<u8> {
     let ending = Ending {

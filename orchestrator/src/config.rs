@@ -52,6 +52,19 @@ pub const ENVIRONMENT: &[&str] = &[
 /// Names that begin so are understood whatever follows.
 const ENVIRONMENT_PREFIXES: [&str; 2] = ["ORCHESTRATOR_API_KEY_", "ORCHESTRATOR_ROLE_"];
 
+/// What a worker tells the commands that it runs. These are no settings, but a command may well be a client.
+#[doc(hidden)]
+pub const COMMAND_ENVIRONMENT: [&str; 8] = [
+    "ORCHESTRATOR_TASK_ID",
+    "ORCHESTRATOR_TASK_TYPE",
+    "ORCHESTRATOR_ATTEMPT",
+    "ORCHESTRATOR_PRIORITY",
+    "ORCHESTRATOR_QUEUE",
+    "ORCHESTRATOR_TRACE_ID",
+    "ORCHESTRATOR_FENCING_TOKEN",
+    "ORCHESTRATOR_EXEC_MARK",
+];
+
 /// Where Redis is, and the bounds of this namespace. All processes of a namespace should use the same.
 #[derive(Clone)]
 pub struct Config {
@@ -183,6 +196,7 @@ impl Config {
                 "ORCHESTRATOR_WEBHOOK_CA" if !value.is_empty() => config.webhooks.ca = Some(file(&name, &value)?),
                 name if name.starts_with("ORCHESTRATOR_")
                     && !ENVIRONMENT.contains(&name)
+                    && !COMMAND_ENVIRONMENT.contains(&name)
                     && !ENVIRONMENT_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) =>
                 {
                     let nearest = nearest(name, ENVIRONMENT).unwrap_or(ENVIRONMENT[0]);
@@ -274,6 +288,12 @@ pub fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_of_a_worker_may_be_a_client() {
+        let told = COMMAND_ENVIRONMENT.map(|name| (name.to_owned(), "x".to_owned()));
+        assert!(Config::from_vars(told.into_iter()).is_ok());
+    }
 
     fn vars(pairs: &[(&str, &str)]) -> Result<(Option<String>, Config)> {
         Config::from_vars(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())))

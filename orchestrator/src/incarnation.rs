@@ -166,6 +166,13 @@ impl Incarnation {
         Ok(Self { store: self.store.separate().await?, life: Arc::clone(&self.life) })
     }
 
+    /// The client over this life's connection, for the runtime of the heartbeat.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn client(&self, orch: &Orchestrator) -> Orchestrator {
+        orch.over(self.store.clone())
+    }
+
     /// The same life as a process would hold it that has not heard of later generations: what a delayed copy of one of
     /// its calls looks like.
     #[cfg(feature = "test-clock")]
@@ -296,12 +303,13 @@ impl Incarnation {
         self.life.watch.rescue(&self.store).await
     }
 
-    /// Fires what is due; returns the time until the next timer, if one is set.
+    /// Fires the timers that are due; returns the time until the next, if one is set. Schedules are left to
+    /// [`Orchestrator::tick`].
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     pub async fn tick(&self) -> Result<Option<Duration>> {
-        self.store.tick().await
+        self.store.tick().await.map(|(due, _)| due)
     }
 
     /// Brings the tasks of these types back from the shelf.

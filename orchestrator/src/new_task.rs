@@ -1,5 +1,7 @@
 //! A request to create a task: typed by the handler that it is for, checked when it is submitted.
 
+mod template;
+
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::template::Template;
 use crate::asking::{Asking, Request};
 use crate::codec::{self, PAYLOAD_BYTES_MAX};
 use crate::condition::Facts;
@@ -361,7 +364,7 @@ impl<T> NewTask<T> {
             })
             .transpose()?;
         let sla = self.promise(published, config, id.created_at_ms(), || facts(args()))?;
-        let Rules { expires, expires_at, backoff, unique } = self.rules.clone();
+        let Rules { expires, expires_at, backoff, unique } = std::mem::take(&mut self.rules);
         backoff.map_or(Ok(()), |backoff| backoff.check())?;
         let own = expires.is_some() || expires_at.is_some();
         let laid_down =
@@ -528,6 +531,12 @@ impl Draft {
     pub(crate) fn clock(&self) -> Result<Vec<u8>> {
         let begin = |sla: &Sla| sla.begin(self.id.created_at_ms(), self.due_ms, self.asking.is_some(), &self.task_type);
         self.sla.as_ref().map(begin).transpose().map(Option::unwrap_or_default)
+    }
+
+    /// What is asked before it may be claimed, empty for nothing.
+    pub(crate) fn asked(&self, config: &Config) -> Result<Vec<u8>> {
+        let pack = |asking: &Asking| asking.pack(config.approvals.timeout);
+        self.asking.as_ref().map(pack).transpose().map(Option::unwrap_or_default)
     }
 
     /// `id [‖ 'k' idempotency key] [‖ 'l' lock] [‖ 'x' expires] [‖ 'p' parent] [‖ 'd' due ms]`, as the script takes it.

@@ -98,6 +98,11 @@ impl Orchestrator {
         self.store.config()
     }
 
+    /// The same client over another connection; it keeps no private server alive.
+    pub(crate) fn over(&self, store: Store) -> Self {
+        Self { store, embedded: None, ..self.clone() }
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
@@ -232,6 +237,10 @@ impl Orchestrator {
             "unique" => {
                 // What it is to hold alone stands where no script reads.
                 let task = self.parts(id).await?;
+                if task.first().is_none_or(|place| place != b"ended") {
+                    // Somebody was faster.
+                    return self.revive(id, by, &[]).await.map(drop);
+                }
                 let finished = Finished::read(task.get(1).map(Vec::as_slice).unwrap_or_default())?;
                 let lock = Body::read(Header::read(finished.record)?.1)?.0.lock;
                 let lock = lock.ok_or_else(|| Error::corrupt("a unique task without its key"))?;

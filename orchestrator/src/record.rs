@@ -48,6 +48,8 @@ pub(crate) mod flag {
     pub(crate) const EXPIRES: u16 = 1 << 11;
     /// Holds a key alone.
     pub(crate) const UNIQUE: u16 = 1 << 12;
+    /// A tick of its schedule may wait for its end.
+    pub(crate) const FOLLOWED: u16 = 1 << 13;
 }
 
 /// Has a task tell none of its changes of state.
@@ -55,6 +57,13 @@ pub(crate) fn make_quiet(record: &mut [u8]) {
     // The first byte of the flags.
     if let Some(flags) = record.get_mut(13) {
         *flags |= (flag::QUIET >> 8) as u8;
+    }
+}
+
+/// Has scripts look for a tick of its schedule that waits when a task ends.
+pub(crate) fn make_followed(record: &mut [u8]) {
+    if let Some(flags) = record.get_mut(13) {
+        *flags |= (flag::FOLLOWED >> 8) as u8;
     }
 }
 

@@ -57,7 +57,7 @@ impl Orchestrator {
                 });
             }
             let told = json!({"from": task.priority, "to": priority, "by": by, "task_type": task.task_type});
-            let event = NewEvent::new(REPRIORITISED, &told).task(id).source(by).trace_id(&task.trace_id);
+            let event = NewEvent::new(REPRIORITISED, &told).task(id).source(&printable(by)).trace_id(&task.trace_id);
             let event = task.tenant.iter().fold(event, |event, tenant| event.metadata("tenant", tenant.as_str()));
             let (event, names) = (event.write()?, event.names());
             let call = |_| {
@@ -117,4 +117,9 @@ impl Orchestrator {
 fn ended(id: TaskId, how: &str) -> Error {
     let how = if how == "cancelled" { "was cancelled".to_owned() } else { format!("has {how}") };
     Error::Conflict { what: format!("task {id} {how}; its priority cannot be changed any more") }
+}
+
+/// A name as events carry it.
+pub(crate) fn printable(name: &str) -> String {
+    name.chars().filter(|c| (' '..='~').contains(c)).take(128).collect()
 }

@@ -19,7 +19,7 @@ pub enum Status {
     Blocked,
     /// Ended well.
     Completed,
-    /// Ended for good without success: retries spent, a fatal error, or poison.
+    /// Ended for good without success: retries spent, a fatal error, poison, or expired.
     Failed,
     /// Ended by request.
     Cancelled,
@@ -120,6 +120,8 @@ pub enum Cause {
     Reject,
     /// Nobody decided in time (`tick.lua`; of a handler's question, `step.lua`).
     Expire,
+    /// It has expired: no attempt was begun in time (`tick.lua`, `step.lua`, `hold.lua`).
+    Lapse,
     /// Ended by request (`cancel.lua`; while running, by whatever script ends the attempt).
     Cancel,
     /// A person asked for another try (`revive.lua`).
@@ -135,11 +137,14 @@ pub const TRANSITIONS: &[(Option<Status>, Cause, Status)] = &[
     (Some(Status::Blocked), Cause::Postpone, Status::Pending),
     (Some(Status::Blocked), Cause::Reject, Status::Cancelled),
     (Some(Status::Blocked), Cause::Expire, Status::Cancelled),
+    (Some(Status::Blocked), Cause::Lapse, Status::Failed),
     (Some(Status::Blocked), Cause::Cancel, Status::Cancelled),
     (Some(Status::Pending), Cause::Promote, Status::Assigned),
     (Some(Status::Pending), Cause::Unshelve, Status::Assigned),
+    (Some(Status::Pending), Cause::Lapse, Status::Failed),
     (Some(Status::Pending), Cause::Cancel, Status::Cancelled),
     (Some(Status::Assigned), Cause::Claim, Status::InProgress),
+    (Some(Status::Assigned), Cause::Lapse, Status::Failed),
     (Some(Status::Assigned), Cause::Cancel, Status::Cancelled),
     (Some(Status::InProgress), Cause::Complete, Status::Completed),
     (Some(Status::InProgress), Cause::Fail, Status::Failed),

@@ -118,6 +118,12 @@ fn draft<T>(orch: &Orchestrator, known: &Known, task: NewTask<T>, id: TaskId, no
     Ok(draft)
 }
 
+/// A checked task for its queue, under an id that follows from what makes it.
+pub(crate) async fn draft_of(orch: &Orchestrator, task: NewTask, id: TaskId) -> Result<Draft> {
+    let known = orch.offers.table(orch).await?;
+    draft(orch, &known, task, id, orch.store.now_ms())
+}
+
 /// Stores all tasks; the handles come in the order of the tasks.
 pub(crate) async fn submit<T>(
     orch: &Orchestrator,
@@ -311,11 +317,9 @@ async fn send_special(
     created_ms: u64,
     chosen: bool,
 ) -> Result {
-    let timeout = orch.config().approvals.timeout;
     let mut parts = Vec::with_capacity(batch.len());
     for (_, draft) in batch.iter() {
-        let asking = draft.asking.as_ref().map(|asking| asking.pack(timeout)).transpose()?.unwrap_or_default();
-        parts.push((draft.clock()?, asking));
+        parts.push((draft.clock()?, draft.asked(orch.config())?));
     }
     let call = |sent_before: bool| {
         let void = match sent_before || chosen {

@@ -126,6 +126,15 @@ async fn consume(orch: &Orchestrator, bench: Shared, name: &str) -> Result {
     orch.consume(&group, handle, std::future::pending()).await
 }
 
+/// Fires what is due, again and again.
+async fn tick(orch: &Orchestrator) -> Result {
+    loop {
+        // Redis may be away for a while.
+        let _ = tokio::time::timeout(Duration::from_secs(1), orch.tick()).await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 fn var(name: &str) -> String {
     std::env::var(format!("FIXTURE_{name}")).expect("started by a test")
 }
@@ -144,6 +153,9 @@ async fn main() -> Result {
     let test_clock = std::env::var("FIXTURE_TEST_CLOCK").is_ok();
     let config = Config { namespace: var("NAMESPACE"), test_clock, ..Config::new(&var("REDIS")) };
     let (orch, bench) = (Orchestrator::with_config(config).await?, Bench::open().await);
+    if std::env::var("FIXTURE_TICKING").is_ok() {
+        return tick(&orch).await;
+    }
     if let Ok(name) = std::env::var("FIXTURE_GROUP") {
         return consume(&orch, bench, &name).await;
     }

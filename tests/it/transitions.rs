@@ -72,6 +72,8 @@ impl Standing {
             // Nobody can refuse a sleep, and its end is what it waits for.
             (Self::Asleep, Cause::Reject) => return None,
             (Self::Asleep, Cause::Expire) => Cause::Resume,
+            // Their handler has begun in time.
+            (Self::Asking | Self::Asleep, Cause::Lapse) => return None,
             // A handler hears a no and a silence too.
             (Self::Asking, Cause::Reject | Cause::Expire) => Cause::Resume,
             (_, cause) => cause,
@@ -80,7 +82,7 @@ impl Standing {
     }
 }
 
-const CAUSES: [Cause; 20] = [
+const CAUSES: [Cause; 21] = [
     Cause::Enqueue,
     Cause::Schedule,
     Cause::Ask,
@@ -99,6 +101,7 @@ const CAUSES: [Cause; 20] = [
     Cause::Postpone,
     Cause::Reject,
     Cause::Expire,
+    Cause::Lapse,
     Cause::Cancel,
     Cause::Revive,
 ];
@@ -128,9 +131,9 @@ async fn again(worker: &Incarnation) -> Claim {
 
 impl Scene {
     /// Crashes count towards poison: `crashes` of them before the last claim.
-    async fn set(standing: Standing, crashes: u32) -> Self {
+    async fn set_up(standing: Standing, crashes: u32) -> Self {
         let orch = orch().await;
-        let handle = orch.enqueue(NewTask::<()>::new("t", "payload").queue(QUEUE)).await.unwrap();
+        let handle = orch.enqueue(NewTask::<()>::new("t", "payload").queue(QUEUE).expires("1d")).await.unwrap();
         for _ in 0..crashes {
             let worker = join(&orch).await;
             let _ = claim(&worker).await.expect("the task is ready");
@@ -157,7 +160,7 @@ impl Scene {
             }
             // Never claimed: the claim is of another task.
             Standing::GatedLater => {
-                let task = NewTask::<()>::new("t", "payload").queue("later").delay("1h");
+                let task = NewTask::<()>::new("t", "payload").queue("later").delay("1h").expires("1d");
                 let id = orch.enqueue(task.policies(Some(Gate::new()), None)).await.unwrap().id();
                 return Self { standing, orch, worker, id, claim: held };
             }
@@ -186,16 +189,26 @@ impl Scene {
         drop(self.orch.decide(ApprovalId { task: self.id, number }, &ballot).await);
     }
 
-    /// What it waits for is over: the timer is moved, so that nobody has to wait, and fired.
+    /// What it waits for is over.
     async fn time_is_up(&self) {
-        let waits = format!("{{{}.0}}:P", self.orch.config().namespace);
+        self.fire("P").await;
+    }
+
+    /// Timers of a kind are moved, so that nobody has to wait, and fired.
+    async fn fire(&self, kind: &str) {
+        self.set(kind, 0).await;
+        self.worker.tick().await.unwrap();
+    }
+
+    /// Has all timers of a kind be due at an instant.
+    async fn set(&self, kind: &str, due_ms: u64) {
+        let waits = format!("{{{}.0}}:{kind}", self.orch.config().namespace);
         let mut raw = raw().await;
         let mut ask = redis::cmd("ZRANGE");
         let timers: Vec<Vec<u8>> = ask.arg(&waits).arg(0).arg(-1).query_async(&mut raw).await.unwrap();
         for timer in timers {
-            redis::cmd("ZADD").arg(&waits).arg(0).arg(timer).query_async::<()>(&mut raw).await.unwrap();
+            redis::cmd("ZADD").arg(&waits).arg(due_ms).arg(timer).query_async::<()>(&mut raw).await.unwrap();
         }
-        self.worker.tick().await.unwrap();
     }
 
     async fn status(&self) -> Option<(Status, u32)> {
@@ -237,6 +250,11 @@ impl Scene {
                     self.time_is_up().await;
                 }
                 try_finish(worker, duplicate(claim).rejected("timeout", "nobody decided")).await;
+            }
+            Cause::Lapse => {
+                // The next attempt is due already: it would come first.
+                self.set("z", 9_000_000_000_000).await;
+                self.fire("y").await;
             }
             Cause::Promote => drop(worker.tick().await.unwrap()),
             Cause::Claim => drop(claim_or_nothing(worker).await),
@@ -309,7 +327,7 @@ async fn every_legal_edge_leads_where_the_table_says_and_no_other_leads_anywhere
     for standing in Standing::ALL {
         for cause in CAUSES {
             let crashes = if cause == Cause::Poison { 2 } else { 0 };
-            let scene = Scene::set(standing, crashes).await;
+            let scene = Scene::set_up(standing, crashes).await;
             let before = scene.status().await;
             assert_eq!(before.map(|(status, _)| status), standing.status(), "{standing:?} could not be reached");
             if standing == Standing::Unknown && matches!(cause, Cause::Enqueue | Cause::Schedule | Cause::Ask) {
@@ -360,14 +378,14 @@ async fn every_legal_edge_leads_where_the_table_says_and_no_other_leads_anywhere
 #[tokio::test]
 async fn refusals_say_what_stands_in_the_way() {
     let text = |error: Error| error.to_string();
-    let done = Scene::set(Standing::Completed, 0).await;
+    let done = Scene::set_up(Standing::Completed, 0).await;
     assert!(text(done.orch.cancel(done.id).await.unwrap_err()).contains("has completed"));
     assert!(text(done.orch.retry(done.id).await.unwrap_err()).contains("has completed"));
-    let failed = Scene::set(Standing::Failed, 0).await;
+    let failed = Scene::set_up(Standing::Failed, 0).await;
     assert!(text(failed.orch.cancel(failed.id).await.unwrap_err()).contains("has failed"));
-    let ready = Scene::set(Standing::Ready, 0).await;
+    let ready = Scene::set_up(Standing::Ready, 0).await;
     assert!(text(ready.orch.retry(ready.id).await.unwrap_err()).contains("has not ended"));
-    let gated = Scene::set(Standing::Gated, 0).await;
+    let gated = Scene::set_up(Standing::Gated, 0).await;
     assert_eq!(gated.orch.cancel(gated.id).await.unwrap(), Status::Cancelled);
     assert!(text(gated.orch.retry(gated.id).await.unwrap_err()).contains("was never approved"));
     let stale = done.worker.step(&[duplicate(&done.claim).complete(&result())], 0, &[], None).await.unwrap().stale;
@@ -376,7 +394,7 @@ async fn refusals_say_what_stands_in_the_way() {
 
 #[tokio::test]
 async fn a_manual_retry_starts_over_and_keeps_the_number_line() {
-    let scene = Scene::set(Standing::Failed, 2).await;
+    let scene = Scene::set_up(Standing::Failed, 2).await;
     let before = scene.orch.get(scene.id).await.unwrap();
     assert_eq!((before.attempt, before.crashes, before.reason.as_deref()), (3, 2, Some("fatal")));
     assert_eq!(scene.orch.stats().await.unwrap().dead_tasks, 1);

@@ -35,9 +35,19 @@ pub struct Fixture {
 }
 
 impl Fixture {
+    /// Starts it, to do nothing but fire what is due.
+    #[must_use]
+    pub fn start_ticking(&self) -> Process {
+        Process::spawn(self.command().env("FIXTURE_TICKING", "1"))
+    }
+
     /// Starts it.
     #[must_use]
     pub fn start(&self) -> Process {
+        Process::spawn(&mut self.command())
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(self.program);
         command
             .env("FIXTURE_REDIS", &self.redis)
@@ -54,7 +64,7 @@ impl Fixture {
         if self.test_clock {
             command.env("FIXTURE_TEST_CLOCK", "1");
         }
-        Process::spawn(&mut command)
+        command
     }
 
     /// The same under another tag.
@@ -74,7 +84,8 @@ pub struct Process {
 impl Process {
     /// Starts `command`. Its standard input stays open as long as we live, for it to notice our end; what it says on
     /// standard error is kept, and shown with the test's own output.
-    fn spawn(command: &mut Command) -> Self {
+    #[must_use]
+    pub fn spawn(command: &mut Command) -> Self {
         let streams = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = streams.spawn().expect("the fixture's program");
         let said = Arc::new(Mutex::new(String::new()));
@@ -106,6 +117,12 @@ impl Process {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().expect("the program kill");
         assert!(sent.success(), "{name} was not sent");
+    }
+
+    /// What it has said so far.
+    #[must_use]
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// Waits until it has said `text`.

@@ -253,9 +253,9 @@ macro_rules! sources {
 }
 
 sources!(
-    admit agree approvals at_risk await_end beat cancel chunk consume decide disband enqueue gauge get hold hush join
+    admit agree approvals at_risk await_end beat cancel chunk consume decide disband enqueue fire forget gauge get hold hush join
     journal leave limit list mend output park pause publish reconcile release renew reorder replay reprioritise rescue
-    retry revive ring shelve stats step tick unshelve
+    retry revive ring schedule schedules shelve stats step tick unshelve
 );
 
 /// The scripts by name, and how each one's text ends, as far as no bound is filled in there.

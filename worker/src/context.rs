@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use orchestrator::{Assignment, Error, NewEvent, NewTask, Orchestrator, Priority, Source, TaskHandle, TaskId};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -99,6 +100,14 @@ impl TaskContext {
     #[must_use]
     pub fn metadata(&self) -> &serde_json::Map<String, serde_json::Value> {
         self.0.task.metadata()
+    }
+
+    /// The tick of the schedule that made this task: when it was to come, however late it is. `None` for a task that no
+    /// schedule made.
+    #[must_use]
+    pub fn scheduled_for(&self) -> Option<DateTime<Utc>> {
+        self.metadata().get("schedule")?;
+        self.metadata().get("scheduled_for")?.as_str()?.parse().ok()
     }
 
     /// When the attempt will be ended for taking too long.

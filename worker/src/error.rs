@@ -89,6 +89,10 @@ impl TaskError {
         Self::new(Kind::Fatal("payload"), message)
     }
 
+    pub(crate) fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.source.as_deref().map(|error| error as _)
+    }
+
     /// Whether it was made of an `E`, or of an error that has one among its sources.
     #[must_use]
     pub fn is<E: StdError + 'static>(&self) -> bool {
@@ -98,7 +102,7 @@ impl TaskError {
     /// The error that it was made of, or the first of that error's sources, that is an `E`.
     #[must_use]
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        let mut next = self.source.as_deref().map(|error| error as &(dyn StdError + 'static));
+        let mut next = self.source();
         while let Some(error) = next {
             if let Some(found) = error.downcast_ref() {
                 return Some(found);

@@ -4,13 +4,14 @@ use std::panic::Location;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use orchestrator::{Backoff, Gate, NewTask, Priority, QUEUE_DEFAULT, SlaTerms, Unique, built_in};
+use orchestrator::{Backoff, CatchUp, Gate, NewTask, Overlap, Priority, QUEUE_DEFAULT, SlaTerms, Unique, built_in};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::NoRetry;
 use crate::extract::Needs;
 use crate::output::Output;
+use crate::schedules::Comes;
 use crate::{TaskContext, TaskError};
 
 /// Longest attempt unless the handler says otherwise.
@@ -80,6 +81,14 @@ pub struct HandlerSpec {
     pub expires: Option<Duration>,
     /// What makes its tasks the only ones; see [`NewTask::unique`].
     pub unique: Option<Unique>,
+    /// When it runs by itself.
+    pub cron: Option<Comes>,
+    /// The time zone of that.
+    pub tz: Option<&'static str>,
+    /// What becomes of a tick while the last run has not ended.
+    pub overlap: Option<Overlap>,
+    /// What becomes of ticks that nobody was there for.
+    pub catch_up: Option<CatchUp>,
     /// What it does, in its author's words.
     pub doc: &'static str,
     /// Tells its code from another's, for parked tasks to notice that it has changed; 0 when nobody can say.
@@ -108,6 +117,10 @@ impl HandlerSpec {
             sla: None,
             expires: None,
             unique: None,
+            cron: None,
+            tz: None,
+            overlap: None,
+            catch_up: None,
             doc: "",
             code: 0,
             needs: Needs::default(),

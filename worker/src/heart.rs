@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use orchestrator::{Error, Incarnation, Result, TaskId};
+use orchestrator::{Error, Incarnation, Orchestrator, Result, TaskId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -68,10 +68,17 @@ impl Heart {
         }
     }
 
-    pub(crate) fn start(life: Incarnation, task_types: Vec<String>, roster: Roster, meter: Meter) -> Result<Self> {
+    pub(crate) fn start(
+        (life, orch): (Incarnation, Orchestrator),
+        task_types: Vec<String>,
+        roster: Roster,
+        meter: Meter,
+    ) -> Result<Self> {
         let stop = CancellationToken::new();
         let alarm = Arc::new(Alarm::default());
         let beating = Beating {
+            // A private server ends with its last client, which is not the heart.
+            orch: life.client(&orch),
             life,
             task_types,
             roster,
@@ -102,6 +109,7 @@ impl Drop for Heart {
 
 struct Beating {
     life: Incarnation,
+    orch: Orchestrator,
     task_types: Vec<String>,
     roster: Roster,
     meter: Meter,
@@ -129,6 +137,7 @@ impl Beating {
             tracing::warn!(%error, "the heartbeat has no connection");
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
+        self.orch = self.life.client(&self.orch);
         let interval = self.life.lease() / 3;
         let mut next_beat = Instant::now();
         let mut due: Option<Instant> = None;
@@ -169,7 +178,7 @@ impl Beating {
                 }
             }
             if due.is_some_and(|due| due <= Instant::now()) {
-                due = match in_time(self.life.tick()).await {
+                due = match in_time(self.orch.tick()).await {
                     Ok(next) => next.map(|wait| Instant::now() + wait),
                     Err(_) => Some(Instant::now() + Duration::from_millis(200)),
                 };

@@ -69,7 +69,11 @@ impl fmt::Display for HandlerError {
     }
 }
 
-impl StdError for HandlerError {}
+impl StdError for HandlerError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()
+    }
+}
 
 /// A layer of tower that can go around handlers; for `WorkerBuilder::layer`. Every fitting one is.
 #[diagnostic::on_unimplemented(
@@ -77,8 +81,8 @@ impl StdError for HandlerError {}
     label = "not a layer for `.layer(..)`",
     note = "it must be a `tower::Layer<HandlerService>`; the service that it makes must be `Clone + Send + Sync + 'static` and a \
             `tower::Service<TaskContext, Response = Output>` with `Error: Into<TaskError>` and `Future: Send`",
-    note = "`tower::buffer`, and `tower::limit::RateLimitLayer` without it, are not: use `GlobalConcurrencyLimitLayer` for all \
-            handlers together, or write a `Middleware`"
+    note = "that of `tower::limit::RateLimitLayer`, for one, is not `Clone`: limit by `GlobalConcurrencyLimitLayer`, or write a \
+            `Middleware`"
 )]
 pub trait TaskLayer: Send + Sync + 'static {
     /// The handler with the layer around it.
@@ -120,5 +124,44 @@ where
     async fn call(&self, ctx: TaskContext) -> Result<Output, TaskError> {
         // Each call has a clone of its own, which is ready before it is called.
         self.service.clone().oneshot(ctx).await.map_err(Into::into)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// What a layer may make of an error.
+    #[derive(Debug)]
+    struct Around(HandlerError);
+
+    impl fmt::Display for Around {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("behind a layer")
+        }
+    }
+
+    impl StdError for Around {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn an_error_means_the_same_within_another_and_keeps_its_sources() {
+        let number = "x".parse::<u32>().expect_err("no number");
+        let boxed: Box<dyn StdError + Send + Sync> =
+            Box::new(HandlerError(TaskError::from(number.clone()).context("reading")));
+        let error = TaskError::from(boxed);
+        assert_eq!(error.to_string(), "reading: invalid digit found in string");
+        assert!(error.is::<std::num::ParseIntError>());
+        let error = TaskError::from(Around(HandlerError(number.into())));
+        assert!(error.is::<std::num::ParseIntError>() && error.kind == Kind::Retry);
+        let error = TaskError::from(Around(HandlerError(TaskError::snooze("3s", "early"))));
+        assert_eq!(
+            (error.to_string().as_str(), error.kind),
+            ("behind a layer: early", Kind::Snooze(std::time::Duration::from_secs(3)))
+        );
     }
 }

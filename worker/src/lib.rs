@@ -9,6 +9,9 @@ mod durable;
 mod emit;
 mod error;
 mod event;
+#[cfg(feature = "exec")]
+#[doc(hidden)]
+pub mod exec;
 mod extract;
 mod handler;
 mod heart;
@@ -26,6 +29,7 @@ mod progress;
 mod registry;
 mod run;
 mod runtime;
+mod schedules;
 mod shutdown;
 mod steps;
 #[cfg(feature = "testing")]
@@ -45,10 +49,10 @@ pub use layers::{HandlerError, HandlerService, TaskLayer};
 pub use listener::{EVENT_TIMEOUT_DEFAULT, EventHandler, EventSpec};
 pub use middleware::{Middleware, Next};
 pub use orchestrator::{
-    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, Chunk, ChunkData, Chunks, Config,
-    Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent, NewTask,
-    Orchestrator, Priority, Result, Rule, SlaClock, SlaReport, SlaState, SlaTerms, Source, Span, Stats, Status, Task,
-    TaskHandle, TaskId, Unique, UniqueUntil, patterns,
+    Approval, ApprovalId, ApprovalPolicy, ApprovalStatus, Approver, Backoff, Ballot, CatchUp, Chunk, ChunkData, Chunks,
+    Config, Embedded, Error, Event, EventCursor, EventPattern, EventPriority, Events, EventsFrom, Heard, NewEvent,
+    NewTask, Orchestrator, Overlap, Priority, Result, Rule, Schedule, ScheduleStatus, SlaClock, SlaReport, SlaState,
+    SlaTerms, Source, Span, Stats, Status, Task, TaskHandle, TaskId, Unique, UniqueUntil, patterns,
 };
 #[cfg(feature = "testing")]
 pub use orchestrator_macros::test;
@@ -70,12 +74,15 @@ pub mod __private {
     pub use crate::listener::{EventHandler, EventRegistration, EventSpec};
     pub use crate::registry::Registration;
     pub use crate::runtime::run_main;
+    pub use crate::schedules::Comes;
     #[cfg(feature = "testing")]
     pub use crate::testing::{run_test, run_test_alone};
     pub use crate::{FromContext, NoRetry, Output, TaskContext, TaskError};
     pub use async_trait::async_trait;
     pub use inventory;
-    pub use orchestrator::{Backoff, EventsFrom, Gate, NewTask, OnViolation, Priority, SlaTerms, Unique, UniqueUntil};
+    pub use orchestrator::{
+        Backoff, CatchUp, EventsFrom, Gate, NewTask, OnViolation, Overlap, Priority, SlaTerms, Unique, UniqueUntil,
+    };
     pub use serde;
     pub use std::time::Duration;
 }

@@ -63,7 +63,8 @@ impl Registry {
         let policies = spec.approval.as_ref().map(Gate::check).transpose();
         let policies = policies.and(spec.sla.as_ref().map(SlaTerms::check).transpose());
         let policies = policies.and(spec.unique.as_ref().map(Unique::check).transpose());
-        policies.and(spec.backoff.as_ref().map(Backoff::check).transpose()).map_err(|error| Error::Invalid {
+        let policies = policies.and(spec.backoff.as_ref().map(Backoff::check).transpose());
+        policies.and_then(|_| crate::schedules::check(&spec)).map_err(|error| Error::Invalid {
             what: format!("the handler of `{}` at {place}: {error}", spec.task_type),
         })?;
         if let Some(other) = self.0.get(spec.task_type) {

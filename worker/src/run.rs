@@ -79,7 +79,8 @@ impl Life {
         let task_types = offers.iter().map(|offer| offer.task_type.clone()).collect();
         let incarnation = Incarnation::join(&worker.orch, &worker.queues, &offers, worker.lease).await?;
         let roster = Roster::default();
-        let heart = Heart::start(incarnation.clone(), task_types, Arc::clone(&roster), worker.metrics.meter.clone())?;
+        let life = (incarnation.clone(), worker.orch.clone());
+        let heart = Heart::start(life, task_types, Arc::clone(&roster), worker.metrics.meter.clone())?;
         tracing::info!(
             worker = incarnation.name(),
             queues = worker.queues.join(","),

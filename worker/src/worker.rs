@@ -336,7 +336,10 @@ impl Worker {
                 self.metrics.meter.draining();
                 Ok(())
             }
-            false => Run::new(self).await?.until(stop.clone()).await,
+            false => {
+                crate::schedules::settle(&self.orch, &self.registry).await?;
+                Run::new(self).await?.until(stop.clone()).await
+            }
         };
         listening.end(&stop, grace).await;
         outcome

@@ -13,6 +13,7 @@ use crate::signature::{self, Shape};
 pub(crate) fn task_handler(args: TokenStream, item: &TokenStream) -> TokenStream {
     expand(item, &signature::TASK, |function, mistakes| {
         let args = args::task_handler(args, &function.sig.ident.to_string(), mistakes);
+        crate::schedules::check(&args, mistakes);
         let blocking = args.is_true("blocking").unwrap_or(function.sig.asyncness.is_none());
         let rules = if blocking { &signature::BLOCKING } else { &signature::TASK };
         let shape = rules.check(&function.sig, mistakes);

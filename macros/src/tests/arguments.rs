@@ -41,7 +41,8 @@ fn a_wrong_task_type() {
 
 #[test]
 fn a_wrong_option() {
-    let list = "supported options: queue, priority, retries, backoff, timeout, cancel_grace, no_retry, expires, unique, blocking, approval, sla, crate";
+    let list = "supported options: queue, priority, retries, backoff, timeout, cancel_grace, no_retry, expires, unique, blocking, \
+                approval, sla, cron, tz, overlap, catch_up, crate";
     let near = format!("unknown option `qeue`; did you mean `queue`? {list}");
     let far = format!("unknown option `colour`; {list}");
     options(&[

@@ -49,6 +49,9 @@ fn fields(task: &Task) -> Vec<(&'static str, String)> {
     add("approval", task.approval_id.map(|id| id.to_string()));
     add("clock", task.sla_clock.as_ref().map(clock));
     add("starts", task.run_at.filter(|_| task.started_at.is_none()).map(instant));
+    add("expires", task.expires_at.filter(|_| !task.status.is_terminal()).map(instant));
+    add("backoff", task.backoff.map(|backoff| backoff.to_string()));
+    add("unique", task.unique.filter(|_| !task.status.is_terminal()).map(|until| format!("until {}", word(&until))));
     add("progress", task.progress.map(|fraction| progress(fraction, task.progress_note.as_deref())));
     add("started", task.started_at.map(instant));
     add("ended", task.completed_at.map(instant));

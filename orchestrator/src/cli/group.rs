@@ -14,11 +14,11 @@ use super::output::{Output, cell, distance, is_watched, note};
 pub(crate) enum Command {
     /// Show the consumer groups: who handles their events, what they have not handled yet, what they gave up on
     List,
-    /// List the events that a group gave up on, newest first
+    /// List the events that a group gave up on, newest first; failed tasks are listed by `orchestrator dead`
     Dead(Dead),
-    /// Have a group handle dead letters anew; no other group hears of it
+    /// Have a group handle events anew that it gave up on; no other group hears of it
     Replay(Letters),
-    /// Give dead letters up for good; without --yes only tells how many
+    /// Give up for good the events that a group gave up on; without --yes only tells how many
     Forget(Forget),
     /// Remove a group that nobody serves, with its place and its dead letters; without --yes only tells what would go
     Remove(Remove),

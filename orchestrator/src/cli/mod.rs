@@ -5,6 +5,7 @@ mod approval;
 mod approve;
 mod audit;
 mod cancel;
+mod dead;
 #[cfg(feature = "gateway")]
 mod dev;
 mod events;
@@ -27,6 +28,7 @@ mod queue;
 mod read;
 mod result;
 mod retry;
+mod schedule;
 #[cfg(feature = "gateway")]
 mod serve;
 mod sla;
@@ -37,6 +39,7 @@ mod token;
 mod watch;
 #[cfg(feature = "gateway")]
 mod webhook;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -79,9 +82,15 @@ enum Command {
     /// Submit, show, cancel and retry tasks
     #[command(subcommand)]
     Task(Task),
+    /// Show tasks that have failed, by what they have in common; retry and delete them
+    #[command(subcommand)]
+    Dead(dead::Command),
     /// Show what waits for a person, and decide
     #[command(subcommand)]
     Approval(approval::Approval),
+    /// Have tasks made again and again, as a clock says
+    #[command(subcommand)]
+    Schedule(schedule::Command),
     /// Show who decided what, and prove that nobody changed it
     #[command(subcommand)]
     Audit(audit::Audit),
@@ -91,7 +100,7 @@ enum Command {
     /// Tell events, and read what was told
     #[command(subcommand)]
     Events(events::Events),
-    /// Show who handles events, what they gave up on, and have it handled anew
+    /// Show who handles events, which events they gave up on, and have those handled anew
     #[command(subcommand)]
     Group(group::Command),
     /// Show, pause and resume queues, and change their order
@@ -122,6 +131,9 @@ enum Command {
     #[cfg(feature = "gateway")]
     #[command(subcommand)]
     Webhook(webhook::Command),
+    /// Run a command for each task, in any language; `orchestrator worker --help` tells how
+    #[command(disable_help_flag = true)]
+    Worker(worker::Worker),
     /// Ask a gateway or a worker whether it is ready, for health checks; exits 0 or 1
     Health(health::Health),
     /// Print what makes a shell complete commands and options
@@ -184,8 +196,16 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         clap_complete::generate(shell, &mut Cli::command(), "orchestrator", &mut script);
         return out.raw(&script);
     }
+    if let Command::Worker(command) = cli.command {
+        return worker::run(&command, cli.global.redis.as_deref(), cli.global.namespace.as_deref());
+    }
     if let Command::Health(command) = cli.command {
         return health::run(command, &mut out).await;
+    }
+    if let Command::Schedule(command) = &cli.command
+        && let Some(done) = command.alone(&mut out)
+    {
+        return done;
     }
     #[cfg(feature = "gateway")]
     match cli.command {
@@ -210,6 +230,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Task(Task::Output(command)) => read::run(&orch, &command, &mut out).await,
         Command::Task(Task::Result(command)) => result::run(&orch, command, &mut out).await,
         Command::Task(Task::Journal(command)) => journal::run(&orch, &command, &mut out).await,
+        Command::Dead(command) => dead::run(&orch, command, &mut out).await,
+        Command::Schedule(command) => schedule::run(&orch, command, &mut out).await,
         Command::Approval(command) => approval::run(&orch, command, &mut out).await,
         Command::Audit(command) => audit::run(&orch, command, &mut out).await,
         Command::Sla(command) => sla::run(&orch, command, &mut out).await,
@@ -226,7 +248,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Webhook(command) => webhook::run(&orch, command, &mut out).await,
         #[cfg(feature = "gateway")]
         Command::Dev(_) | Command::Openapi | Command::Token(_) => Ok(()),
-        Command::Completions { .. } | Command::Health(_) => Ok(()),
+        Command::Completions { .. } | Command::Health(_) | Command::Worker(_) => Ok(()),
     }
 }
 

@@ -70,7 +70,7 @@ pub(super) fn span(text: &str) -> Result<Span, Error> {
     span.duration().map(|_| span)
 }
 
-fn pair(text: &str) -> Result<(String, String), String> {
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.into(), value.into())),
         _ => Err("write KEY=VALUE".into()),

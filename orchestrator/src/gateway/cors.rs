@@ -13,7 +13,7 @@ use axum::response::Response;
 
 use super::Origin;
 
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PATCH, DELETE");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 /// What a page may send; beside it the attributes of a CloudEvent, whose names nobody knows beforehand.
 const SENT: &str = "authorization, x-api-key, content-type, idempotency-key, last-event-id, traceparent, x-request-id";
 /// What a page may read beyond what every page may.

@@ -55,8 +55,8 @@ pub(super) async fn list(
         task_type: name("type")?,
         queue: name("agent")?,
         priority: pairs.one("priority")?.map(str::parse).transpose()?,
-        created_from: instant(&pairs, "created_from")?,
-        created_before: instant(&pairs, "created_before")?,
+        created_from: instant_of(&pairs, "created_from")?,
+        created_before: instant_of(&pairs, "created_before")?,
     };
     let limit = match pairs.one("limit")? {
         None => LIMIT_DEFAULT,
@@ -85,7 +85,8 @@ fn statuses(text: Option<&str>) -> Result<Vec<Status>, Problem> {
         .collect()
 }
 
-fn instant(pairs: &Pairs, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
+/// An instant in a query.
+pub(super) fn instant_of(pairs: &Pairs, name: &str) -> Result<Option<DateTime<Utc>>, Problem> {
     let Some(text) = pairs.one(name)? else { return Ok(None) };
     let instant = DateTime::parse_from_rfc3339(text).map_err(|_| {
         unfit(&format!("{name}: an instant is written with its zone: 2030-01-31T12:00:00Z (in a URL, + is %2B)"))

@@ -172,7 +172,7 @@ pub(super) fn span<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Span>,
 
 const SPAN: &str = "a span of time is a number of seconds, or a text with a unit: \"250ms\", \"15m\", \"2d\"";
 
-fn instant<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+pub(super) fn instant<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<DateTime<Utc>>, D::Error> {
     let said = "an instant is a text with its zone: \"2030-01-31T12:00:00Z\"";
     match Option::<Value>::deserialize(reader)? {
         None => Ok(None),

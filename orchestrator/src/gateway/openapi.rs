@@ -37,8 +37,10 @@ needs.
 **When something is wrong**, the answer is a `Problem`: `detail` says what was wrong and what is right. Every answer has \
 `X-Request-Id`, under which the log knows it. All instants are UTC in RFC 3339.";
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 8] = [
     ("tasks", "Work for agents: from the request to the result"),
+    ("dead letters", "Tasks that have failed: what they have in common, and what is done with them"),
+    ("schedules", "Tasks that are made again and again, as a clock says"),
     ("approvals", "Tasks that wait for a person, and the decisions on them"),
     ("events", "What happened: telling it, and following it as it is told"),
     ("service levels", "Promises about time: how they were kept, and which are at risk"),
@@ -71,10 +73,11 @@ const HEADERS: [(&str, &str, bool); 6] = [
 ];
 
 /// Members of answers that are left out when they would say nothing. All others are always there.
-const SOMETIMES: [(&str, &[&str]); 8] = [
+const SOMETIMES: [(&str, &[&str]); 9] = [
     ("Task", &["quiet"]),
     ("OutputChunk", &["text", "base64", "value"]),
     ("Sla", &["pause_for_people", "on_violation", "hours"]),
+    ("DeadLetter", &["worker"]),
     ("Event", &["key", "traceparent"]),
     ("TaskCreated", &["approval_id"]),
     ("ApprovalAnswer", &["votes", "quorum"]),

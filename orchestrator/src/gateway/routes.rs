@@ -13,8 +13,8 @@ use utoipa_axum::routes;
 
 use super::caller::{Judge, require};
 use super::{
-    Gateway, Role, approvals, claim, docs, events, health, leases, link, list, metrics, moves, openapi, output,
-    priority, root, sla, task_details, tasks, timeline,
+    Gateway, Role, approvals, claim, dead_letters, docs, events, health, leases, link, list, metrics, moves, openapi,
+    output, priority, root, schedules, sla, task_details, tasks, timeline,
 };
 
 /// Who may call a route.
@@ -100,6 +100,7 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
     use Access::{Anybody, Approver, Link};
     const USER: Access = Access::Role(Role::User);
     const AGENT: Access = Access::Role(Role::Agent);
+    const ADMIN: Access = Access::Role(Role::Admin);
 
     let empty = Table {
         routes: OpenApiRouter::with_openapi(openapi::empty()),
@@ -132,7 +133,21 @@ pub(super) fn table(judge: &Arc<Judge>, approver: Role, scraper: Option<Role>) -
         .add(USER, routes!(task_details::sla))
         .add(USER, routes!(task_details::journal))
         .add(USER, routes!(timeline::events))
+        .add(USER, routes!(dead_letters::list))
+        .add(USER, routes!(dead_letters::groups))
+        .add(AGENT, routes!(dead_letters::retry))
+        .add(ADMIN, routes!(dead_letters::delete_all))
+        .add(USER, routes!(dead_letters::read))
+        .add(ADMIN, routes!(dead_letters::delete))
         .add(USER, routes!(output::follow))
+        .add(USER, routes!(schedules::list))
+        .add(AGENT, routes!(schedules::create))
+        .add(USER, routes!(schedules::read))
+        .add(AGENT, routes!(schedules::put))
+        .add(AGENT, routes!(schedules::remove))
+        .add(AGENT, routes!(schedules::pause))
+        .add(AGENT, routes!(schedules::resume))
+        .add(AGENT, routes!(schedules::trigger))
         .add(AGENT, routes!(events::publish))
         .add(USER, routes!(events::follow))
         .add(USER, routes!(sla::report))

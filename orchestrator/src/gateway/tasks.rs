@@ -240,7 +240,7 @@ pub(super) fn id_of(id: Result<Path<String>, PathRejection>) -> Result<TaskId, P
 }
 
 /// Refuses a type that is not built in, has no rule and was published by no worker.
-async fn check_known(gateway: &Gateway, caller: &Caller, task_type: &str) -> Result<(), Problem> {
+pub(super) async fn check_known(gateway: &Gateway, caller: &Caller, task_type: &str) -> Result<(), Problem> {
     if crate::built_in(task_type).is_some() || gateway.has_rule(task_type) {
         return Ok(());
     }

@@ -155,6 +155,11 @@ impl Keys {
         format!("{}G:{group}", self.base)
     }
 
+    /// HASH of the schedules: name → definition.
+    pub(crate) fn schedules(&self) -> String {
+        format!("{}S", self.base)
+    }
+
     /// HASH of the queues that are quiet, or have been of late: queue → `off`, or the milliseconds when that ended.
     pub(crate) fn quiet(&self) -> String {
         format!("{}quiet", self.base)

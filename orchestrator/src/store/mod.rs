@@ -10,6 +10,7 @@ mod groups;
 mod keys;
 mod quiet;
 mod reply;
+mod schedules;
 mod scripts;
 mod walk;
 #[cfg(feature = "gateway")]
@@ -30,6 +31,7 @@ pub(crate) use self::groups::{Turn, Turned};
 use self::keys::Keys;
 use self::reply::field;
 pub(crate) use self::reply::{Items, read};
+pub(crate) use self::schedules::{Change, Changed, Fired, SCHEDULES_READ_MAX, Stored, Ticks};
 use self::scripts::Scripts;
 pub(crate) use self::walk::{BUCKET_MS, EntryId, Fields, Hash, Place, Slice, entry_id};
 #[cfg(feature = "gateway")]

@@ -9,6 +9,7 @@ const RECORD: &str = include_str!("lua/record.lua");
 const CLOCK: &str = include_str!("lua/clock.lua");
 const PARKED: &str = include_str!("lua/parked.lua");
 const TELL: &str = include_str!("lua/tell.lua");
+const ADMIT: &str = include_str!("lua/admit.lua");
 const LOCK: &str = include_str!("lua/lock.lua");
 const LOCKING: &str = include_str!("lua/locking.lua");
 
@@ -59,6 +60,8 @@ scripts!(
     decide,
     disband,
     enqueue,
+    fire,
+    forget,
     gauge,
     get,
     hold,
@@ -83,6 +86,8 @@ scripts!(
     retry,
     revive,
     ring,
+    schedule,
+    schedules,
     shelve,
     stats,
     step,
@@ -94,10 +99,10 @@ scripts!(
 const LEAN: &[&str] = &["enqueue", "limit", "step"];
 
 /// Scripts about approvals.
-const ASKING: &[&str] = &["admit", "cancel", "decide", "park", "revive", "tick"];
+const ASKING: &[&str] = &["admit", "cancel", "decide", "forget", "park", "revive", "tick"];
 
 /// Scripts that give a task what only one may hold.
-const TAKING: &[&str] = &["admit", "revive"];
+const TAKING: &[&str] = &["admit", "fire", "revive"];
 
 /// The shared functions that a script gets.
 fn parts(name: &str) -> Vec<&'static str> {
@@ -111,7 +116,7 @@ fn parts(name: &str) -> Vec<&'static str> {
 
 /// `#!lua …` first, then the shared parts with their bounds filled in, then the script. Lines `--{{clock}}`,
 /// `--{{tell}}` and `--{{lock}}` stand for the functions of the service-level clock, for those that tell events, and for the one
-/// that frees what a task holds alone.
+/// that frees what a task holds alone; `--{{admit}}` for ADMIT as a function of its arguments.
 fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
     let (shebang, body) = source.split_once('\n').unwrap_or(("#!lua", source));
     let body = match shared {
@@ -120,7 +125,9 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
             .replace("--{{clock}}", &CLOCK.replace("go(", "call("))
             .replace("--{{tell}}", &TELL.replace("go(", "call("))
             .replace("--{{lock}}", &LOCK.replace("go(", "call(")),
-        _ => body.replace("--{{tell}}", TELL),
+        _ => body
+            .replace("--{{tell}}", TELL)
+            .replace("--{{admit}}", &format!("local function admit(ARGV)\n{}\nend", unheaded(ADMIT))),
     };
     let shared = shared.join("\n").replace("--{{clock}}", CLOCK).replace("--{{lock}}", LOCK);
     let dead_retention = config.dead_retention.max(config.retention);
@@ -144,6 +151,11 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
     whole
 }
 
+/// A script as a part of another one.
+fn unheaded(lua: &str) -> String {
+    strip(lua.split_once('\n').map_or("", |(_, body)| body))
+}
+
 /// Without comment lines: they are for readers of the source, not for the server's memory.
 fn strip(lua: &str) -> String {
     lua.lines()
@@ -165,7 +177,7 @@ mod tests {
             assert!(shebang.starts_with("#!lua"), "{name}: no shebang");
             assert_eq!(
                 shebang.contains("allow-oom"),
-                !["enqueue", "admit", "publish", "chunk"].contains(name),
+                !["enqueue", "admit", "fire", "publish", "chunk"].contains(name),
                 "{name}: only new tasks, events and output are refused when memory is full"
             );
             let header: String = lines.take_while(|line| line.starts_with("--")).collect::<Vec<_>>().join("\n");

@@ -134,6 +134,17 @@ impl Store {
         Ok((members.len(), ids.collect()))
     }
 
+    /// How many dead letters there are.
+    pub(crate) async fn dead_count(&self) -> Result<u64> {
+        self.glance(redis::cmd("ZCARD").arg(self.keys().dead())).await
+    }
+
+    /// Whether a task is a dead letter.
+    pub(crate) async fn is_dead(&self, id: TaskId) -> Result<bool> {
+        let at: Option<f64> = self.glance(redis::cmd("ZSCORE").arg(self.keys().dead()).arg(id.as_bytes())).await?;
+        Ok(at.is_some())
+    }
+
     /// Up to `count` entries of the event stream from `newest` (included) backwards.
     pub(crate) async fn events_back(&self, newest: EntryId, count: usize) -> Result<Vec<(EntryId, Fields)>> {
         let mut command = redis::cmd("XREVRANGE");

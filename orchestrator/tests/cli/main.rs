@@ -5,6 +5,7 @@ mod approvals;
 mod audit;
 mod bench;
 mod commands;
+mod dead;
 mod environment;
 mod events;
 mod failures;
@@ -14,5 +15,9 @@ mod health;
 #[cfg(feature = "gateway")]
 mod keys;
 mod output;
+mod priorities;
+mod rules;
+mod schedules;
 #[cfg(feature = "gateway")]
 mod webhooks;
+mod worker;

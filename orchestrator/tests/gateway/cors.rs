@@ -32,7 +32,7 @@ async fn a_browser_asks_beforehand_without_a_credential_and_is_not_counted() {
         let answer = gateway.send("OPTIONS", path, &headers, b"").await;
         assert_eq!((answer.status, answer.text.as_str()), (204, ""), "{path} {answer:?}");
         assert_eq!(answer.headers["access-control-allow-origin"], PAGE);
-        assert_eq!(answer.headers["access-control-allow-methods"], "GET, POST, PATCH, DELETE");
+        assert_eq!(answer.headers["access-control-allow-methods"], "GET, POST, PUT, PATCH, DELETE");
         assert_eq!(
             answer.headers["access-control-allow-headers"],
             "authorization, x-api-key, content-type, idempotency-key, last-event-id, traceparent, x-request-id, \

@@ -10,6 +10,7 @@ mod binary;
 mod bodies;
 mod cloud_events;
 mod cors;
+mod dead_letters;
 mod deciders;
 #[cfg(feature = "cli")]
 mod documented;
@@ -31,6 +32,8 @@ mod public_keys;
 mod redis_tls;
 mod repeats;
 mod rotation;
+mod rules;
+mod schedules;
 mod shapes;
 mod stopping;
 mod stored_keys;

@@ -27,6 +27,8 @@ struct Sample {
     own: u16,
     /// The answer to an id that is none.
     malformed: u16,
+    /// The answer to an id of nothing.
+    missing: u16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,7 @@ enum Named {
     Task,
     /// An approval that everybody with the right may decide.
     Approval,
+    Schedule,
     /// The link to one.
     Link,
     /// A file of the documentation.
@@ -45,7 +48,7 @@ const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 const fn get(path: &'static str, named: Named) -> Sample {
-    Sample { method: "GET", path, query: "", named, body: None, well: 200, own: 200, malformed: 404 }
+    Sample { method: "GET", path, query: "", named, body: None, well: 200, own: 200, malformed: 404, missing: 404 }
 }
 
 const fn post(path: &'static str, named: Named, body: &'static str) -> Sample {
@@ -61,6 +64,9 @@ const fn act(path: &'static str, named: Named) -> Sample {
 const fn lease(path: &'static str, body: &'static str) -> Sample {
     Sample { well: 409, own: 409, ..post(path, Named::Task, body) }
 }
+
+const SCHEDULE: &str = r#"{"name": "handler.faq", "cron": "@daily", "task": {"type": "faq", "payload": {}}}"#;
+const UNNAMED: &str = r#"{"every": "1h", "task": {"type": "faq", "payload": {}}}"#;
 
 const SAMPLES: &[Sample] = &[
     get("/", Named::Nothing),
@@ -90,8 +96,24 @@ const SAMPLES: &[Sample] = &[
     get("/tasks/{id}/sla", Named::Task),
     get("/tasks/{id}/journal", Named::Task),
     get("/tasks/{id}/events", Named::Task),
+    get("/dead-letters", Named::Nothing),
+    get("/dead-letters/groups", Named::Nothing),
+    post("/dead-letters/retry", Named::Nothing, r#"{"filter": {}, "dry_run": false}"#),
+    post("/dead-letters/delete", Named::Nothing, r#"{"filter": {}}"#),
+    // The tasks that are tried have not failed.
+    Sample { well: 409, own: 409, ..get("/dead-letters/{id}", Named::Task) },
+    Sample { method: "DELETE", well: 409, own: 409, ..get("/dead-letters/{id}", Named::Task) },
     // As with events: one that is let through waits for the task's end.
     Sample { query: "?after=x", well: 422, own: 422, ..get("/tasks/{id}/output", Named::Task) },
+    get("/schedules", Named::Nothing),
+    // Each caller would have to choose another name: it has one that none of them may.
+    Sample { well: 422, ..post("/schedules", Named::Nothing, SCHEDULE) },
+    get("/schedules/{name}", Named::Schedule),
+    Sample { method: "PUT", missing: 200, ..post("/schedules/{name}", Named::Schedule, UNNAMED) },
+    Sample { method: "DELETE", ..get("/schedules/{name}", Named::Schedule) },
+    act("/schedules/{name}/pause", Named::Schedule),
+    act("/schedules/{name}/resume", Named::Schedule),
+    act("/schedules/{name}/trigger", Named::Schedule),
     post("/events/publish", Named::Nothing, r#"{"event_type": "deploy.started"}"#),
     // A stream that is let through has no end: it is asked to begin nowhere.
     Sample { query: "?from=x", well: 422, ..get("/events", Named::Nothing) },
@@ -186,6 +208,14 @@ async fn id(gateway: &Running, named: Named, object: Object, who: Who) -> String
         (_, Object::Malformed) => "no%20id".into(),
         (Named::Task, Object::Missing) => MISSING.into(),
         (Named::Task, _) => made("faq", "task_id").await,
+        (Named::Schedule, Object::Missing) => format!("none-{}", rand::random::<u32>()),
+        (Named::Schedule, _) => {
+            let name = format!("n{}", rand::random::<u32>());
+            let body = json!({"name": name, "cron": "@daily", "task": {"type": "faq", "payload": {}}}).to_string();
+            let created = gateway.post("/schedules", &maker, &body).await;
+            assert_eq!(created.status, 200, "{created:?}");
+            name
+        }
         (Named::Approval, Object::Missing) => format!("approval_{MISSING}"),
         (Named::Approval, _) => made("deploy", "approval_id").await,
         (Named::File, Object::Missing) => "none.js".into(),
@@ -249,7 +279,7 @@ async fn every_route_lets_through_whom_it_has_to_and_answers_as_the_document_say
             let expected = who.refused(rule.access).unwrap_or(match object {
                 Object::Own => sample.own,
                 Object::Others => sample.well,
-                Object::Missing => 404,
+                Object::Missing => sample.missing,
                 Object::Malformed => sample.malformed,
             });
             assert_eq!(answer.status, expected, "{what}: {answer:?}");

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use orchestrator::gateway::Role;
-use orchestrator::{Config, Incarnation, LEASE};
+use orchestrator::{Aging, Config, Incarnation, LEASE};
 
-use super::support::{Redis, Running, config, gateway, gateway_of, gateway_on, gateway_with, strict};
+use super::support::{Redis, Running, config, gateway, gateway_of, gateway_on, gateway_with, settings, strict};
 
 const TASK: &str = r#"{"type":"faq","payload":{}}"#;
 
@@ -58,6 +58,21 @@ async fn until(gateway: &Running, wanted: &[(&str, f64)]) -> BTreeMap<String, f6
         }
         assert!(started.elapsed() < Duration::from_secs(15), "{wanted:?} are not in {figures:#?}");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn the_oldest_task_is_found_in_an_order_with_aging_too() {
+    // A place of the lowest priority lies 90 days ahead.
+    let aging = Aging::By(Duration::from_secs(30 * 24 * 3600));
+    let gateway = gateway_of(Config { aging, ..settings() }).await;
+    assert_eq!(gateway.create(r#"{"type":"faq","payload":{},"priority":"P3"}"#).await.status, 200);
+    let queue = gateway.orch.stats().await.unwrap().queues[0].queue.clone();
+    let oldest = format!(r#"orchestrator_queue_oldest_age_seconds{{queue="{queue}"}}"#);
+    let started = Instant::now();
+    while figures(&gateway).await.get(&oldest).is_none_or(|age| !(0.05..60.0).contains(age)) {
+        assert!(started.elapsed() < Duration::from_secs(15), "it grows no older");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -49,7 +49,8 @@ async fn every_route_with_an_id_hides_what_is_not_ones_own() {
     for rule in rules() {
         let (name, body) = match rule.path.split_once('{').and_then(|(_, rest)| rest.split_once('}')) {
             Some(("approval_id", _)) => ("approval_id", r#"{"to":"carol"}"#),
-            Some(("token" | "*file", _)) | None => continue,
+            // Schedules have names, not ids of tasks: schedules.rs.
+            Some(("token" | "*file" | "name", _)) | None => continue,
             Some((name, _)) => (name, "{}"),
         };
         assert!(matches!(rule.access, Access::Role(_) | Access::Approver), "{rule:?}");

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use orchestrator::{ApprovalId, ApprovalPolicy, Approver, Ballot, Config, Gate, Priority, TaskId};
+use orchestrator::{ApprovalId, ApprovalPolicy, Approver, Ballot, Config, Gate, Priority, TaskId, Unique};
 use orchestrator_tests::{Proxy, namespace, server, until, within};
 use orchestrator_worker::{
     Data, Error, NewTask, Orchestrator, Status, Stop, TaskContext, TaskError, TaskResult, WorkerBuilder, task_handler,
@@ -100,7 +100,10 @@ impl Ground {
         for handle in orch.enqueue_all(["a", "b", "c"].map(how)).await.unwrap() {
             handle.result().await.unwrap();
         }
+        let alone = how("alone").unique(Unique::until_done("one")).expires("1h");
+        assert_eq!(self.ended(alone).await.1, Status::Completed);
         let later = orch.enqueue(how("later").delay("1h").priority(Priority::P0)).await.unwrap();
+        assert_eq!(orch.set_priority(later.id(), Priority::P2).await.unwrap(), Status::Pending);
         assert_eq!(later.cancel().await.unwrap(), Status::Cancelled);
         let held = orch.enqueue(how("hold")).await.unwrap();
         within("the handler", self.started.notified()).await;
@@ -125,6 +128,8 @@ impl Ground {
         rare_one.result().await.unwrap();
         stop.drain();
         within("the other worker's end", running).await.unwrap().unwrap();
+        let only = how("only").expires("1h").unique(Unique::until_done("one"));
+        assert_eq!(self.ended(only).await.1, Status::Completed);
         orch.pause("act").await.unwrap();
         orch.resume("act").await.unwrap();
         orch.stats().await.unwrap();
@@ -159,7 +164,7 @@ impl Ground {
 
 const KEYS: &[&str] = &[
     "r:act", "t", "T", "q", "k:act", "z", "g", "W", "w", "h", "n", "B", "D", "D later", "X", "U", "u:rare", "s", "e",
-    "c", "i", "Q", "A", "H", "P", "y", "C", "audit",
+    "c", "i", "Q", "A", "H", "P", "y", "C", "audit", "l",
 ];
 
 /// Waits for two beats, between which next to nothing may be sent.

@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use orchestrator::{
-    Cause, Claim, Doorbell, Error, Finish, Incarnation, LetGo, Offer, Result, Stepped, TaskId, Ticket, Wake,
-    encode_value,
+    Cause, Claim, Doorbell, Error, Finish, Incarnation, LetGo, Offer, Result, SNOOZE_MIN, Stepped, TaskId, Ticket,
+    Wake, encode_value,
 };
 use rand::Rng;
 
@@ -202,7 +202,10 @@ impl World {
         assert_eq!(claimed, expected.claims, "claims: should be {}", self.names(&expected.claims.clone()));
         assert_eq!(stale, expected.stale, "stale finishes: should be {}", self.names(&expected.stale.clone()));
         assert_eq!(due, expected.due.map(Duration::from_millis), "time until the next timer");
-        assert_eq!((again, unreadable.len()), (false, 0));
+        assert_eq!((again, unreadable.len()), (expected.again, 0));
+        for ticket in &claimed {
+            self.model.begins_in_time(ticket.id);
+        }
         Some(claims.into_iter().map(|claim| self.hold(claim)).collect())
     }
 
@@ -308,13 +311,19 @@ impl World {
     }
 
     pub(crate) async fn retry(&mut self, worker: usize, generation: Option<u64>, holding: &Holding, delay: u64) {
+        let counts = !self.rng.random_bool(0.3);
         let n = self.rng.random_range(0..1000);
         let error = format!("not yet {n}");
         let (life, seat) = self.seat(worker, generation);
         let names = self.names(&[holding.ticket()]);
-        self.log.say(format!("w{worker} at {}: retry {names} after {delay} ms", seat.1));
-        let expected = self.model.retry(seat, holding.ticket(), delay, &error);
-        let reply = life.retry(&holding.claim, Duration::from_millis(delay), &error).await;
+        self.log.say(format!("w{worker} at {}: retry {names} after {delay} ms, counts: {counts}", seat.1));
+        let shortest = if counts { 0 } else { SNOOZE_MIN.as_millis() as u64 };
+        let expected = self.model.retry(seat, holding.ticket(), delay.max(shortest), &error, counts);
+        let delay = Duration::from_millis(delay);
+        let reply = match counts {
+            true => life.retry(&holding.claim, delay, &error).await,
+            false => life.snooze(&holding.claim, delay, &error).await,
+        };
         self.let_go(worker, generation, &reply, expected);
     }
 

@@ -1,11 +1,12 @@
 //! How the model changes: each call of a client or a worker, and what it answers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator::{Cause, LetGo, Status, TRANSITIONS, TaskId, Ticket, next};
 
 use super::bytes::slice;
 use super::clock::Clock;
+use super::expiring::Expiry;
 use super::outside::OUTSIDE;
 use super::parked::APPROVAL_TIMEOUT;
 use super::reference::{
@@ -65,11 +66,15 @@ impl Reference {
         entry.place = place;
         let to = entry.status();
         self.count(Some(from), cause, to);
+        if matches!(cause, Cause::Retry | Cause::Release | Cause::Rescue | Cause::Shelve) {
+            self.waits_to_begin(id);
+        }
         let entry = self.tasks.get_mut(&id).expect("a known task");
         match cause {
             Cause::Claim => {
                 let number = entry.changes + 1;
                 self.tell_change(id, "task.started", number);
+                self.unlock(id, b's');
                 return self.turn(id, b'm');
             }
             Cause::Promote | Cause::Unshelve | Cause::Resume | Cause::Postpone => entry.changes += 1,
@@ -85,7 +90,7 @@ impl Reference {
             Cause::Postpone => "task.scheduled",
             Cause::Park => "task.blocked",
             Cause::Complete => "task.completed",
-            Cause::Fail | Cause::Poison => "task.failed",
+            Cause::Fail | Cause::Poison | Cause::Lapse => "task.failed",
             Cause::Cancel | Cause::Reject | Cause::Expire => "task.cancelled",
             Cause::Retry => "task.retrying",
             Cause::Release => "task.released",
@@ -104,8 +109,11 @@ impl Reference {
             (_, Status::Cancelled) => self.stop(id, b'x'),
             _ => self.turn(id, if person { b'h' } else { b'q' }),
         }
-        if to.is_terminal() && self.tasks[&id].journal {
-            self.journals.get_mut(&id).expect("a journal").expires = true;
+        if to.is_terminal() {
+            self.unlock(id, b'd');
+            if self.tasks[&id].journal {
+                self.journals.get_mut(&id).expect("a journal").expires = true;
+            }
         }
     }
 
@@ -132,7 +140,7 @@ impl Reference {
         }
     }
 
-    fn forget(&mut self, id: TaskId) {
+    pub(crate) fn forget(&mut self, id: TaskId) {
         self.tasks.remove(&id);
         self.gone.push(id);
     }
@@ -143,23 +151,29 @@ impl Reference {
 
     // What clients do.
 
-    /// Tasks of one queue, all or none; returns how many are new.
-    pub(crate) fn enqueue(&mut self, tasks: &[Asked]) -> Result<usize, Refusal> {
+    /// Tasks of one queue, all or none; returns those for which another is there, and which.
+    pub(crate) fn enqueue(&mut self, tasks: &[Asked]) -> Result<BTreeMap<TaskId, TaskId>, Refusal> {
         let created = tasks.iter().map(|asked| asked.id.created_at_ms()).min().expect("a task");
         if self.now > created + SEND_WINDOW {
             return Err(self.meet("a send came too late", Refusal::Late));
         }
-        let fresh: Vec<&Asked> = tasks.iter().filter(|asked| self.known(asked.id).is_none()).collect();
+        let mut fresh: Vec<&Asked> = tasks.iter().filter(|asked| self.known(asked.id).is_none()).collect();
+        let again = fresh.len() < tasks.len();
+        let others = self.others(&fresh);
+        fresh.retain(|asked| !others.contains_key(&asked.id));
         let queue = &tasks[0].queue;
         if !fresh.is_empty() && self.ready(queue).len() + fresh.len() > self.limits.queue_max {
             return Err(self.meet("a queue was full", Refusal::Full));
         }
         let n = fresh.len();
         let fresh: Vec<Asked> = fresh.into_iter().cloned().collect();
-        if n < tasks.len() {
+        if again {
             self.meet("a task was sent again", ());
         }
         for asked in fresh {
+            if let Some((_, digest)) = asked.lock() {
+                self.locks.insert(digest, asked.id);
+            }
             let question = asked.gate.as_ref().map(|terms| asked.question(terms, asked.due));
             let (cause, place) = match (&question, asked.due) {
                 (Some(question), _) => {
@@ -179,6 +193,8 @@ impl Reference {
                 passed: false,
                 quiet: self.quiet.get(queue).copied().unwrap_or(false),
                 journal: false,
+                expiry: (asked.expires > 0).then_some(Expiry { at: asked.expires, waits: true }),
+                going: false,
                 clock,
                 asked,
                 epoch: 0,
@@ -210,7 +226,7 @@ impl Reference {
         if n > 0 {
             self.queues.insert(queue.clone());
         }
-        Ok(n)
+        Ok(others)
     }
 
     /// What a request to cancel answers: the status, or the kind of error.
@@ -237,7 +253,7 @@ impl Reference {
                 self.workers[worker].notes.insert(id);
                 return Off::Asked;
             }
-            Place::Parked { approval: Some(number), .. } => self.withdraw(id, number),
+            Place::Parked { approval: Some(number), .. } => self.withdraw(id, number, "the task was cancelled"),
             Place::Parked { event: true, .. } => {
                 self.unwait(id);
                 self.meet("a wait for an event was called off", ());
@@ -257,8 +273,16 @@ impl Reference {
         if entry.gated {
             return Err(self.meet("a task that never passed its gate was to be retried", "Conflict"));
         }
+        if let Some((_, digest)) = entry.asked.lock() {
+            if self.locks.contains_key(&digest) {
+                return Err(self.meet("a manual retry found its key taken", "Conflict"));
+            }
+            self.locks.insert(digest, id);
+            self.meet("a task was revived with its key", ());
+        }
         self.dead.retain(|(_, dead)| *dead != id);
         let entry = self.tasks.get_mut(&id).expect("a task");
+        (entry.expiry, entry.going) = (None, false);
         (entry.attempts, entry.crashes, entry.cancel) = (0, 0, false);
         // What was promised was for the life that has ended.
         entry.clock = None;
@@ -319,8 +343,8 @@ impl Reference {
         woken: Option<&str>,
     ) -> Option<StepReply> {
         self.present(worker, generation)?;
-        let mut reply = StepReply { stale: Vec::new(), claims: Vec::new(), due: None };
-        let mut woken_by = 0;
+        let mut reply = StepReply { stale: Vec::new(), claims: Vec::new(), due: None, again: false };
+        let (mut woken_by, mut lapsed) = (0, 0);
         for (n, fin) in finishes.iter().enumerate() {
             if finishes[..n].iter().any(|before| before.ticket == fin.ticket) {
                 // Twice in one step: the first counts.
@@ -340,7 +364,15 @@ impl Reference {
                 self.meet("a paused queue was left alone", ());
                 continue;
             }
-            for (_, _, id) in self.ready(queue).into_iter().take(want - reply.claims.len()) {
+            let ready = self.ready(queue);
+            self.look_at_the_front(&ready);
+            for (_, id) in ready.into_iter().take(want - reply.claims.len() - lapsed) {
+                if self.has_expired(id) {
+                    self.lapse(id);
+                    self.meet("a task expired instead of being claimed", ());
+                    lapsed += 1;
+                    continue;
+                }
                 reply.claims.push(self.tasks[&id].ticket());
                 self.walk(id, Cause::Claim, Place::Held { worker });
             }
@@ -348,6 +380,8 @@ impl Reference {
         let clocked = reply.claims.iter().any(|ticket| self.tasks[&ticket.id].clock.is_some());
         if woken_by > 0 {
             reply.due = Some(0);
+        } else if lapsed > 0 {
+            reply.again = true;
         } else if reply.claims.is_empty() && want > 0 || clocked {
             reply.due = self.next_due();
         }
@@ -371,12 +405,17 @@ impl Reference {
         t: Ticket,
         delay: u64,
         error: &str,
+        counts: bool,
     ) -> Option<LetGo> {
         self.present(worker, generation)?;
         if !self.holds(worker, t) {
             return Some(self.meet("a ticket was stale", LetGo::Stale));
         }
-        self.attempted(t.id);
+        if counts {
+            self.attempted(t.id);
+        } else {
+            self.meet("an attempt was put off", ());
+        }
         if self.cancelled(t.id) {
             return Some(LetGo::Cancelled);
         }
@@ -417,8 +456,8 @@ impl Reference {
     pub(crate) fn unshelve(&mut self, task_types: &[String]) {
         for task_type in task_types {
             let shelf = self.shelves().remove(task_type.as_str()).unwrap_or_default();
-            for (_, created, id) in shelf {
-                self.make_ready(id, Cause::Unshelve, created);
+            for (_, id) in shelf {
+                self.make_ready(id, Cause::Unshelve, id.created_at_ms());
             }
         }
     }
@@ -527,6 +566,7 @@ impl Reference {
         match letter {
             b'm' => self.remind(id),
             b'e' => self.escalate(id),
+            b'x' => self.time_is_up(id),
             _ => {
                 let clock = self.tasks.get_mut(&id).and_then(|entry| entry.clock.as_mut()).expect("a clock");
                 match letter {

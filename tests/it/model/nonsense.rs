@@ -37,7 +37,7 @@ impl Field {
         let queue = QUEUES[self.rng.random_range(0..2)];
         let queue = self.key(&format!("r:{queue}"));
         let life = self.hands[self.rng.random_range(0..LIVES)].life.name().to_owned();
-        match self.rng.random_range(0..26) {
+        match self.rng.random_range(0..29) {
             0 => self.put("ZADD", &queue, &[b"0", &junk]).await,
             1 => self.put("ZADD", &queue, &[b"0", &id_bytes(stranger)]).await,
             2 => {
@@ -50,7 +50,17 @@ impl Field {
                 let timer = [b"d", id_bytes(stranger).as_slice()].concat();
                 self.put("ZADD", &self.key("z"), &[&soon, &timer]).await;
             }
-            5 | 6 | 22.. => self.poke_record().await,
+            5 | 6 | 22..26 => self.poke_record().await,
+            26 => {
+                // The end of the time of a task that is nowhere, or has none.
+                let id = self.anybody().filter(|_| self.rng.random_bool(0.5)).unwrap_or(stranger);
+                let timer = [b"x", id_bytes(id).as_slice()].concat();
+                let there: Option<f64> = self.ask_score(&timer).await;
+                if there.is_none() {
+                    self.put("ZADD", &self.key("y"), &[&soon, &timer]).await;
+                }
+            }
+            27.. => self.poke_keys(stranger, &junk).await,
             7 => {
                 // A sound header with a body that is cut short, in its place in the queue.
                 let record = [&[1][..], &[0; 14], &[1, b'a', 0x81, 0xa1]].concat();
@@ -85,6 +95,30 @@ impl Field {
             }
             _ => self.poke_key(&life).await,
         }
+    }
+
+    async fn ask_score(&mut self, timer: &[u8]) -> Option<f64> {
+        let key = self.key("y");
+        let right: String = self.ask("TYPE", &[&key]).await;
+        if right == "zset" { self.ask("ZSCORE", &[&key, timer]).await } else { None }
+    }
+
+    /// Somebody who is nowhere holds a key, or one who does not know of it.
+    async fn poke_keys(&mut self, stranger: TaskId, junk: &[u8]) {
+        let key = self.key("l");
+        let fields = self.members(&key).await;
+        let field = fields.choose(&mut self.rng).cloned().unwrap_or_else(|| junk.to_vec());
+        let holder = match self.rng.random_range(0..3) {
+            0 => id_bytes(stranger),
+            1 => id_bytes(self.anybody().unwrap_or(stranger)),
+            _ => junk.to_vec(),
+        };
+        if let Some(id) = read_id(&field).filter(|_| field.len() == 14) {
+            // What it is to free is not known any more.
+            self.healthy.remove(&id);
+            self.hurt.insert(id);
+        }
+        self.put("HSET", &key, &[&field, &holder]).await;
     }
 
     async fn put(&mut self, command: &str, key: &[u8], rest: &[&[u8]]) {
@@ -140,7 +174,8 @@ impl Field {
         let id = read_id(&waited).expect("an id");
         let (queue, shelf) = (QUEUES[self.rng.random_range(0..2)], TYPES[self.rng.random_range(0..2)]);
         let names = ["e", "g", "W", "q", "z", "B", "X", "T", "U", "s", "h", "n", "Q", "P", "y", "C", "A", "H", "audit"];
-        let key = match self.rng.random_range(0..37) {
+        let key = match self.rng.random_range(0..39) {
+            37..39 => self.key("l"),
             31..33 => self.key("x"),
             33 => self.key("O"),
             34..36 => self.key(&format!("v{}", real_ms() / 3_600_000)),

@@ -10,14 +10,11 @@ use orchestrator::{
 };
 use rand::Rng;
 use rand::seq::IndexedRandom;
-use redis::Value;
 use serde_json::json;
 
-use super::awaited::Tell;
-use super::bytes::{read_id, slice};
+use super::bytes::slice;
 use super::parked::{Question, Waiting};
 use super::reference::{BUCKET, Ending, Fin, Life, Place, Reference};
-use super::state::Fields;
 use super::world::{World, aside, kind};
 
 /// From here on the numbers of agents outside; below are those of workers.
@@ -118,6 +115,17 @@ impl Reference {
         }
     }
 
+    /// The same, and what is too late to be begun ends.
+    fn try_to_hold(&mut self, worker: usize, id: TaskId) -> &'static str {
+        match self.holdable(worker, id) {
+            "held" if self.has_expired(id) => {
+                self.lapse(id);
+                self.meet("a task expired instead of being taken by an agent outside", "ended")
+            }
+            word => word,
+        }
+    }
+
     /// An agent has the task now, or still.
     fn take(&mut self, worker: usize, id: TaskId, secret: u64, lease: u64) {
         let (now, place) = (self.now, self.tasks[&id].place.clone());
@@ -131,6 +139,7 @@ impl Reference {
                 self.slices.insert(slice(id));
                 self.meet("an agent outside took a task from the shelf", ());
             }
+            self.begins_in_time(id);
             self.walk(id, Cause::Claim, Place::Held { worker });
             self.started.insert(id, (now, worker));
             self.workers[worker].generation = Some(secret);
@@ -166,7 +175,7 @@ impl Reference {
     ) -> Result<Option<Claimed>, &'static str> {
         match (self.grip(worker, id, epoch), epoch) {
             (Err("Conflict"), Some(_)) if self.ended_at(id, epoch, end) => Ok(self.meet("an end was said again", None)),
-            (Err("Conflict"), None) if self.holdable(worker, id) == "held" => {
+            (Err("Conflict"), None) if self.try_to_hold(worker, id) == "held" => {
                 self.take(worker, id, 0, SHORTEST);
                 self.meet("an agent outside took a task and ended it at once", ());
                 self.grip(worker, id, None).map(Some)
@@ -201,7 +210,7 @@ impl World {
         }
         let lease = LEASES[self.rng.random_range(0..LEASES.len())];
         let worker = self.model.workers.of(agent, id);
-        let (name, word) = (self.name(id), self.model.holdable(worker, id));
+        let (name, word) = (self.name(id), self.model.try_to_hold(worker, id));
         self.log.say(format!("{agent} takes {name} for {lease} ms: {word}"));
         let reply = self.orch.hold(agent, id, Duration::from_millis(lease)).await;
         let says = match word {
@@ -285,7 +294,7 @@ impl World {
                     self.renewed(worker, id, lease, &renewed);
                     self.model.journals.entry(id).or_default().progress = Some(progress);
                     self.model.tasks.get_mut(&id).expect("a task").journal = true;
-                    self.hear_progress(id, grip.agent).await;
+                    self.hear_of(&[id], "task.progress", grip.agent).await;
                     self.model.meet("an agent outside told how far it was", ());
                 }
             }
@@ -335,30 +344,6 @@ impl World {
         assert_eq!(renewed.cancel_requested, self.model.tasks[&id].cancel, "whether {id} is to be stopped");
     }
 
-    /// The library names the event: that name is learnt.
-    async fn hear_progress(&mut self, id: TaskId, agent: &str) {
-        #[derive(serde::Deserialize)]
-        struct Stored {
-            t: String,
-            s: String,
-        }
-        let mut read = redis::cmd("XREVRANGE");
-        read.arg(format!("{}e", self.base)).arg("+").arg("-").arg("COUNT").arg(1);
-        let entry: Vec<Value> = read.query_async(&mut self.raw).await.expect("the stream");
-        let entry = entry.into_iter().next().expect("an entry");
-        let (at, mut fields): (String, Fields) = redis::from_redis_value(entry).expect("an entry");
-        let (_, bytes) = fields.pop().filter(|(name, _)| name == b"P").expect("an event");
-        let stored: Stored = rmp_serde::from_slice(&bytes[14..]).expect("an event");
-        assert_eq!((stored.t.as_str(), stored.s.as_str()), ("task.progress", agent));
-        let event_id = read_id(&bytes[..14]).expect("an id");
-        let tell = Tell { id: event_id, event_type: "task.progress", key: None, task: Some(id), payload: 0, by: None };
-        self.model.tell_event(&tell);
-        self.model.voices.fresh.clear();
-        let (ms, seq) = at.split_once('-').expect("a place");
-        let at = (ms.parse().expect("milliseconds"), seq.parse().expect("a number"));
-        self.model.voices.stands(&tell, at, bytes);
-    }
-
     async fn fail_outside(
         &mut self,
         holder: &orchestrator::Holder,
@@ -387,7 +372,7 @@ impl World {
         if let Some((seat, ticket)) = grip {
             let entry = &self.model.tasks[&id];
             if retryable && entry.attempts < u32::from(entry.asked.max_retries) {
-                let outcome = self.model.retry(seat, ticket, delay, error).expect("a lease");
+                let outcome = self.model.retry(seat, ticket, delay, error, true).expect("a lease");
                 status = if outcome == LetGo::Cancelled { Status::Cancelled } else { Status::Pending };
                 self.model.leave(worker, &[id]);
             } else {

@@ -6,6 +6,7 @@ use orchestrator::{ApprovalStatus, Cause, Decision, Entry, LetGo, Noted, TaskId,
 
 use super::awaited::{At, Await, Tell};
 use super::bytes::{entry_sent, slice};
+use super::expiring::FAR;
 use super::reference::{Ending, Place, Reference};
 
 /// How long an approval waits when its terms do not say.
@@ -154,7 +155,13 @@ impl Reference {
             let at = |letter| move |at| (at, letter, *id);
             [clock.warns.map(at(b's')), clock.ends.map(at(b'v'))]
         });
-        asked.chain(promised).flatten()
+        let expiring = self.live().filter_map(|entry| Some((entry.expiry?.timer(), b'x', entry.asked.id)));
+        asked.chain(promised).flatten().chain(expiring)
+    }
+
+    /// The first of them that is for an instant of ours.
+    pub(crate) fn next_alarm(&self) -> Option<u64> {
+        self.each_alarm().map(|(at, ..)| at).filter(|at| *at < FAR).min()
     }
 
     fn audit(&mut self, op: &'static str, id: TaskId, number: u16, who: &str, note: &str) {
@@ -212,9 +219,9 @@ impl Reference {
         self.tell_of(id, number, event);
     }
 
-    /// The task that waits for it was cancelled.
-    pub(crate) fn withdraw(&mut self, id: TaskId, number: u16) {
-        let why = "the task was cancelled".to_owned();
+    /// The task that waits for it has ended.
+    pub(crate) fn withdraw(&mut self, id: TaskId, number: u16, why: &str) {
+        let why = why.to_owned();
         self.settle(id, number, ApprovalStatus::Cancelled, &Decision { why, ..Decision::default() });
     }
 
@@ -250,7 +257,12 @@ impl Reference {
             self.make_ready(id, Cause::Resume, id.created_at_ms());
         }
         let entry = self.tasks.get_mut(&id).expect("a task");
-        entry.passed |= std::mem::take(&mut entry.gated);
+        let gated = std::mem::take(&mut entry.gated);
+        entry.passed |= gated;
+        if !gated {
+            // What its handler has begun goes on, whenever the wait is over.
+            self.may_expire(id, false);
+        }
     }
 
     /// A wait has lasted as long as it may.
@@ -507,6 +519,10 @@ impl Reference {
             }
         };
         let event = matches!(wait, Waiting::Event(..));
+        match wait {
+            Waiting::Gate(_) => self.waits_to_begin(t.id),
+            _ => self.tasks.get_mut(&t.id).expect("a task").going = true,
+        }
         self.walk(t.id, Cause::Park, Place::Parked { approval: number, over, event });
         self.slices.insert(slice(t.id));
         if let Some((name, entry)) = wait.noted() {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, UNIX_EPOCH};
 
 use orchestrator::{
-    ApprovalPolicy, Claim, Config, Entry, Error, Finish, Incarnation, NewEvent, NewTask, Noted, Orchestrator, Result,
-    Status, TaskId, Telling, Ticket, Until, Wait,
+    ApprovalPolicy, Claim, Config, Entry, Error, Finish, Incarnation, NewEvent, NewTask, Noted, Orchestrator, Priority,
+    Result, Status, TaskId, Telling, Ticket, Unique, Until, Wait,
 };
 use orchestrator_tests::{Server, namespace};
 use rand::rngs::StdRng;
@@ -172,13 +172,36 @@ impl Field {
             let later = UNIX_EPOCH + Duration::from_millis(self.now + 30_000);
             let task = if self.rng.random_bool(0.2) { task.run_at(later.into()) } else { task };
             let task = if self.rng.random_bool(0.2) { task.sla_target("1m") } else { task };
+            let task = if self.rng.random_bool(0.2) { task.expires("2m") } else { task };
+            let task = if self.rng.random_bool(0.3) { task.unique(self.key_alone()) } else { task };
             let parent = if self.rng.random_bool(0.2) { self.anybody() } else { None };
             ids.push((id, parent.into_iter().fold(task, NewTask::parent_id)));
         }
         self.log.say(format!("submit {:?}", ids.iter().map(|(id, _)| id).collect::<Vec<_>>()));
         let (ids, tasks): (Vec<_>, Vec<_>) = ids.into_iter().unzip();
-        fine(aside(self.orch.enqueue_all(tasks)).await);
-        self.healthy.extend(ids);
+        let handles = fine(aside(self.orch.enqueue_all(tasks)).await).expect("handles");
+        let stored = ids.into_iter().zip(&handles).filter(|(_, handle)| !handle.existing()).map(|(id, _)| id);
+        self.healthy.extend(stored);
+    }
+
+    fn key_alone(&mut self) -> Unique {
+        let key = ["k", "another"][self.rng.random_range(0..2)];
+        if self.rng.random_bool(0.5) { Unique::until_started(key) } else { Unique::until_done(key) }
+    }
+
+    /// A key is held by what is there, or free: nothing healthy is there any more.
+    async fn keys_are_free(&mut self) {
+        for (task_type, key) in TYPES.iter().flat_map(|task_type| ["k", "another"].map(|key| (task_type, key))) {
+            let task = NewTask::<u64>::new(task_type, &7u64).queue(QUEUES[0]).unique(Unique::until_done(key));
+            let handle = fine(aside(self.orch.enqueue(task)).await).expect("a handle");
+            if handle.existing() {
+                assert!(self.hurt.contains(&handle.id()), "the key {key} is held by {}", handle.id());
+                let holder = self.orch.get(handle.id()).await;
+                assert!(!holder.is_ok_and(|task| task.status.is_terminal()), "{} has ended with a key", handle.id());
+            } else {
+                self.orch.cancel(handle.id()).await.expect("it waits");
+            }
+        }
     }
 
     /// Somebody tells what tasks wait for.
@@ -261,6 +284,9 @@ impl Field {
         let told = self.tellings();
         self.log.say(format!("w{worker} {} {id}, tells {}", ways[way], told.len()));
         let reply = match way {
+            0 if self.rng.random_bool(0.5) => {
+                fine(life.snooze(&claim, Duration::from_secs(5), "too early").await).map(drop)
+            }
             0 => fine(life.retry(&claim, Duration::from_secs(5), "not yet").await).map(drop),
             1 => fine(life.shelve(&claim).await).map(drop),
             3.. => {
@@ -338,15 +364,21 @@ impl Field {
     async fn look(&mut self) {
         fine(self.orch.stats().await);
         if let Some(id) = self.anybody() {
+            let priority = [Priority::P0, Priority::P3][self.rng.random_range(0..2)];
+            let told = self.orch.set_priority(id, priority).await;
+            let fair = matches!(told, Ok(_) | Err(Error::Conflict { .. }));
+            assert!(fair || self.hurt.contains(&id), "the priority of a healthy task: {told:?}");
             let reply = self.orch.get(id).await;
             assert!(reply.is_ok() || self.hurt.contains(&id), "a healthy task cannot be read: {reply:?}");
         }
         let hurt: Vec<TaskId> = self.hurt.iter().copied().collect();
         if let Some(id) = hurt.choose(&mut self.rng) {
             self.log.say(format!("cancel and revive {id}"));
-            let _ = self.orch.cancel(*id).await;
+            let (id, priority) = (*id, [Priority::P0, Priority::P3][self.rng.random_range(0..2)]);
+            let _ = self.orch.set_priority(id, priority).await;
+            let _ = self.orch.cancel(id).await;
             if self.rng.random_bool(0.3) {
-                let _ = self.orch.retry(*id).await;
+                let _ = self.orch.retry(id).await;
             }
         }
     }
@@ -431,6 +463,7 @@ impl Field {
         for id in self.hurt.clone() {
             let _ = self.orch.cancel(id).await;
         }
+        self.keys_are_free().await;
         let keys = self.keys("*").await;
         for key in &keys {
             let name = &key[self.base.len()..];

@@ -8,11 +8,13 @@ use rand::seq::IndexedRandom;
 
 use super::bytes::make_id;
 use super::hands::{Holding, Sent};
-use super::reference::{Asked, BUCKET};
+use super::reference::{Asked, BUCKET, Place};
 use super::waits;
 use super::world::{QUEUES, World};
 
 pub(crate) const TYPES: [&str; 3] = ["x", "y", "z"];
+/// Of which tasks are to be the only ones.
+const KEYS: [&str; 2] = ["k", "a longer key"];
 /// Live tasks above which no more are submitted.
 const LIVE_MAX: usize = 60;
 
@@ -28,7 +30,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1220) {
+        match self.rng.random_range(0..1262) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -53,6 +55,8 @@ impl World {
             1110..1145 => self.hold_outside().await,
             1145..1213 => self.report_outside().await,
             1213..1220 => self.fall_silent().await,
+            1220..1250 => self.reprioritise().await,
+            1250..1262 => self.bury().await,
             877..912 => self.person_acts().await,
             912..962 => self.wait(worker).await,
             962..992 => self.jot(worker).await,
@@ -158,6 +162,12 @@ impl World {
             gate,
             promise: clocked.then(|| self.promise()),
             requested_by: self.rng.random_bool(0.5).then(|| self.anybody()),
+            expires: if self.rng.random_bool(0.25) { due.max(now) + self.rng.random_range(6_000..80_000) } else { 0 },
+            unique: if self.rng.random_bool(0.25) {
+                Some((KEYS[self.rng.random_range(0..2)], self.rng.random_bool(0.5)))
+            } else {
+                None
+            },
         };
         self.made.push(asked.clone());
         asked
@@ -194,6 +204,9 @@ impl World {
         if asked.due > 0 && asked.due < self.model.now + 30_000 {
             asked.due = 0;
         }
+        if asked.expires > 0 && asked.expires < asked.due.max(self.model.now) + 6_000 {
+            asked.expires = 0;
+        }
         let tasks = if self.rng.random_bool(0.3) { vec![self.ask(), asked] } else { vec![asked] };
         self.enqueue(&tasks).await;
         self.get(id).await;
@@ -204,16 +217,18 @@ impl World {
         let mut tasks: Vec<Asked> = (0..130).map(|_| self.ask()).collect();
         let due = if self.rng.random_bool(0.3) { self.model.now + 40_000 } else { 0 };
         let gate = self.rng.random_bool(0.2).then(|| Terms { expires_ms: Some(40_000), ..Terms::default() });
+        let expires = if due == 0 && self.rng.random_bool(0.3) { self.model.now + 40_000 } else { 0 };
         for asked in &mut tasks {
             asked.queue = "a".into();
             asked.task_type = "x".into();
             asked.due = due;
             asked.gate = gate.clone();
             asked.promise = None;
+            (asked.expires, asked.unique) = (expires, None);
             asked.id = make_id(self.model.now, self.rng.random());
         }
         self.enqueue(&tasks).await;
-        if due > 0 || gate.is_some() {
+        if due > 0 || gate.is_some() || expires > 0 && self.rng.random_bool(0.5) {
             self.set_time(self.model.now + 40_000).await;
             return self.tick(worker).await;
         }
@@ -299,8 +314,17 @@ impl World {
         if self.rng.random_bool(0.1) && self.hands[worker].alive {
             self.shelve(worker, None, &holding).await;
         }
-        self.get(holding.ticket().id).await;
+        let id = holding.ticket().id;
+        self.get(id).await;
         self.hands[worker].dismiss(holding);
+        let shelved = self.model.tasks.get(&id).filter(|entry| matches!(entry.place, Place::Shelf { .. }));
+        let ends = shelved.and_then(|entry| entry.clock.as_ref()?.ends);
+        if let Some(ends) = ends.filter(|_| self.rng.random_bool(0.5)) {
+            // Its clock runs out there.
+            self.set_time(ends.max(self.model.now)).await;
+            self.tick(worker).await;
+            self.give_priority(id).await;
+        }
     }
 
     async fn give_back(&mut self, worker: usize) {
@@ -410,12 +434,13 @@ impl World {
         }
         self.check().await;
         let kinds: BTreeSet<u8> = self.kinds().await;
-        // Names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
+        // The order that was agreed upon, names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
         // expire by itself, starts reported by workers that died before they could report the end, and what is kept of
         // decisions (the audit begins like an approval), journals, reports and names of events until it expires. The
-        // ids of events told of late go when the next one is told.
+        // ids of events told of late go when the next one is told. Of workers and queues nothing is left but the order that
+        // was agreed upon.
         let unexpected: Vec<char> =
-            kinds.iter().filter(|kind| !b"qkenhcsajHRvx".contains(kind)).map(|k| char::from(*k)).collect();
+            kinds.iter().filter(|kind| !b"gqkenhcsajHRvx".contains(kind)).map(|k| char::from(*k)).collect();
         assert!(unexpected.is_empty(), "keys of the kinds {unexpected:?} are left");
     }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orchestrator::{BlockedOn, Cause, Priority, Status, TRANSITIONS, TaskId, Terms, Ticket};
 
+use super::alone::Digest;
 use super::awaited::{Tell, Voices};
 use super::clock::{Clock, Promise};
+use super::expiring::Expiry;
 use super::outside::Lives;
 use super::parked::{Audited, Journal, Question};
 
@@ -94,6 +96,33 @@ pub(crate) const RARE: &[&str] = &[
     "an attempt that had failed was said to again",
     "an agent outside heard the decision",
     "an agent outside fell silent",
+    "a task expired in its queue",
+    "a task expired before its instant",
+    "a task expired on the shelf",
+    "a task expired before its gate",
+    "a task expired instead of being claimed",
+    "a task expired instead of being taken by an agent outside",
+    "what had begun in time went on",
+    "a task went on after it would have expired",
+    "a task that was let go of had expired",
+    "a key was taken",
+    "a key was given twice in one call",
+    "a key was free when its task began",
+    "a key was free when its task ended",
+    "a manual retry found its key taken",
+    "a task was revived with its key",
+    "an attempt was put off",
+    "a waiting task took another priority",
+    "a task on the shelf took another priority",
+    "a task that was raised on the shelf took another priority",
+    "a running task took another priority",
+    "a parked task took another priority",
+    "a task had that priority already",
+    "a finished task was to take another priority",
+    "a task came before one of higher priority, by its age",
+    "a dead letter was deleted",
+    "the newest dead letters were deleted",
+    "no dead letter was to be deleted",
 ];
 
 /// The settings that matter here; times in milliseconds.
@@ -106,6 +135,8 @@ pub(crate) struct Limits {
     pub(crate) history_max: usize,
     pub(crate) history_ttl: u64,
     pub(crate) self_approval: bool,
+    /// Distance between two priorities in a score.
+    pub(crate) class: u64,
 }
 
 /// Where a task is; exactly one place at a time.
@@ -153,6 +184,10 @@ impl Ending {
         Self { reason: Some("request"), ..Self::default() }
     }
 
+    pub(crate) fn expired() -> Self {
+        Self { reason: Some("expired"), ..Self::default() }
+    }
+
     pub(crate) fn poison() -> Self {
         let error = format!("its worker died or fell silent {CRASHES} times while it ran");
         Self { reason: Some("poison"), error: Some(error), ..Self::default() }
@@ -175,12 +210,16 @@ pub(crate) struct Asked {
     pub(crate) gate: Option<Terms>,
     pub(crate) promise: Option<Promise>,
     pub(crate) requested_by: Option<String>,
+    /// Instant after which no attempt of it begins; 0 = none.
+    pub(crate) expires: u64,
+    /// The key of which it is to be the only one, and whether only until it is begun.
+    pub(crate) unique: Option<(&'static str, bool)>,
 }
 
 impl Asked {
     /// Whether it takes the road of tasks that need more than a place.
     pub(crate) fn is_special(&self) -> bool {
-        self.gate.is_some() || self.promise.is_some()
+        self.gate.is_some() || self.promise.is_some() || self.expires > 0 || self.unique.is_some()
     }
 
     /// What a person is asked at its gate.
@@ -214,6 +253,10 @@ pub(crate) struct Entry {
     /// Its changes of state are not told.
     pub(crate) quiet: bool,
     pub(crate) journal: bool,
+    /// Until when an attempt may begin; also of a task that has ended.
+    pub(crate) expiry: Option<Expiry>,
+    /// Its handler has begun, and waits or goes on behind a wait.
+    pub(crate) going: bool,
     /// Also of a task that has ended, as long as it is kept.
     pub(crate) clock: Option<Clock>,
     pub(crate) error: Option<String>,
@@ -244,11 +287,6 @@ impl Entry {
             Place::Parked { .. } => Some(BlockedOn::Timer),
             _ => None,
         }
-    }
-
-    /// Its key in an order by priority, then `at`, then id.
-    pub(crate) fn rank(&self, at: u64) -> (Priority, u64, TaskId) {
-        (self.priority, at, self.asked.id)
     }
 }
 
@@ -289,6 +327,8 @@ pub(crate) struct StepReply {
     pub(crate) stale: Vec<Ticket>,
     pub(crate) claims: Vec<Ticket>,
     pub(crate) due: Option<u64>,
+    /// Something had expired: there may be more.
+    pub(crate) again: bool,
 }
 
 #[derive(Debug)]
@@ -313,6 +353,8 @@ pub(crate) struct Reference {
     /// Reported starts: instant and worker.
     pub(crate) started: BTreeMap<TaskId, (u64, usize)>,
     pub(crate) children: BTreeMap<TaskId, Vec<TaskId>>,
+    /// Who holds a key alone.
+    pub(crate) locks: BTreeMap<Digest, TaskId>,
     /// What was asked of people, as long as it is kept.
     pub(crate) approvals: BTreeMap<(TaskId, u16), super::parked::Approval>,
     /// What was decided, by the instant of the decision.
@@ -350,6 +392,7 @@ impl Reference {
             dead: BTreeSet::new(),
             started: BTreeMap::new(),
             children: BTreeMap::new(),
+            locks: BTreeMap::new(),
             approvals: BTreeMap::new(),
             history: BTreeSet::new(),
             journals: BTreeMap::new(),
@@ -381,10 +424,15 @@ impl Reference {
         self.tasks.values().filter(|entry| !entry.status().is_terminal())
     }
 
-    pub(crate) fn ready(&self, queue: &str) -> BTreeSet<(Priority, u64, TaskId)> {
+    /// The place of a task of that priority that came at `at`.
+    pub(crate) fn score(&self, priority: Priority, at: u64) -> u64 {
+        priority as u64 * self.limits.class + at
+    }
+
+    pub(crate) fn ready(&self, queue: &str) -> BTreeSet<(u64, TaskId)> {
         let here = self.tasks.values().filter(|entry| entry.asked.queue == queue);
         here.filter_map(|entry| match entry.place {
-            Place::Ready { at } => Some(entry.rank(at)),
+            Place::Ready { at } => Some((self.score(entry.priority, at), entry.asked.id)),
             _ => None,
         })
         .collect()
@@ -399,12 +447,13 @@ impl Reference {
     }
 
     /// Shelved tasks by type, each in its order.
-    pub(crate) fn shelves(&self) -> BTreeMap<&str, BTreeSet<(Priority, u64, TaskId)>> {
+    pub(crate) fn shelves(&self) -> BTreeMap<&str, BTreeSet<(u64, TaskId)>> {
         let mut shelves: BTreeMap<&str, BTreeSet<_>> = BTreeMap::new();
         for entry in self.tasks.values() {
             let Place::Shelf { priority } = entry.place else { continue };
-            let rank = (priority, entry.asked.id.created_at_ms(), entry.asked.id);
-            shelves.entry(&entry.asked.task_type).or_default().insert(rank);
+            let id = entry.asked.id;
+            let score = self.score(priority, id.created_at_ms());
+            shelves.entry(&entry.asked.task_type).or_default().insert((score, id));
         }
         shelves
     }
@@ -429,7 +478,7 @@ impl Reference {
     pub(crate) fn next_due(&self) -> Option<u64> {
         let timer = self.timers().first().map(|(due, _)| *due);
         let bucket = self.buckets.first().map(|bucket| self.expiry(*bucket));
-        let (wait, alarm) = (self.waits().first().map(|(over, _)| *over), self.each_alarm().map(|(at, ..)| at).min());
+        let (wait, alarm) = (self.waits().first().map(|(over, _)| *over), self.next_alarm());
         [timer, bucket, wait, alarm].into_iter().flatten().min().map(|due| due.saturating_sub(self.now))
     }
 

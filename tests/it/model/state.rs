@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use orchestrator::{SlaClock, SlaState, Stats, Status, TaskId, event};
+use orchestrator::{SlaClock, SlaState, Stats, Status, TaskId, UniqueUntil, event};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
@@ -18,9 +18,6 @@ pub(crate) type Dump = BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>;
 
 /// Names and values of an entry of the stream.
 pub(crate) type Fields = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Distance between two priorities in a score.
-const CLASS: u64 = 1 << 42;
 
 pub(crate) fn key(name: &str, rest: impl AsRef<[u8]>) -> Vec<u8> {
     [name.as_bytes(), rest.as_ref()].concat()
@@ -38,12 +35,12 @@ pub(crate) fn expected(model: &Reference, closed: &BTreeSet<Vec<u8>>) -> Dump {
     };
     for entry in model.tasks.values() {
         let (id, asked) = (id_bytes(entry.asked.id), &entry.asked);
-        let score = |at| number(entry.priority as u64 * CLASS + at);
+        let score = |at: &u64| number(model.score(entry.priority, *at));
         match &entry.place {
-            Place::Ready { at } => put(key("r:", &asked.queue), id.clone(), score(*at)),
+            Place::Ready { at } => put(key("r:", &asked.queue), id.clone(), score(at)),
             Place::Timer { due } => put(key("z", ""), key("d", &id), number(*due)),
             Place::Shelf { priority } => {
-                let score = number(*priority as u64 * CLASS + asked.id.created_at_ms());
+                let score = number(model.score(*priority, asked.id.created_at_ms()));
                 put(key("u:", &asked.task_type), id.clone(), score);
             }
             Place::Parked { .. } => {}
@@ -100,6 +97,11 @@ pub(crate) fn expected(model: &Reference, closed: &BTreeSet<Vec<u8>>) -> Dump {
         let line = children.iter().flat_map(|child| id_bytes(*child)).collect();
         put(key("c", slice(*parent)), id_bytes(*parent), line);
     }
+    for (digest, id) in &model.locks {
+        let (mode, _) = model.tasks[id].asked.lock().expect("a key");
+        put(key("l", ""), digest.to_vec(), id_bytes(*id));
+        put(key("l", ""), id_bytes(*id), [&[mode], digest.as_slice()].concat());
+    }
     waits::expected(model, &mut put);
     for key in closed {
         dump.insert(key.clone(), BTreeMap::new());
@@ -124,7 +126,7 @@ pub(crate) async fn actual(
         }
         let command = match name {
             b"e" | b"now" | b"h" | b"audit" => continue,
-            b"g" | b"s" | b"C" | b"O" | b"quiet" => "HGETALL",
+            b"g" | b"s" | b"C" | b"O" | b"l" | b"quiet" => "HGETALL",
             b"q" | b"U" => "SMEMBERS",
             b"W" | b"T" | b"z" | b"B" | b"X" | b"P" | b"y" | b"A" | b"H" | b"x" => "ZRANGE",
             _ => match (name[0], name.get(1)) {
@@ -411,6 +413,13 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
     };
     assert_eq!(task.approval_id.map(|approval| approval.number), approval, "approval of {id}");
     assert_eq!(task.requested_by, asked.requested_by, "submitter of {id}");
+    assert_eq!(
+        task.expires_at.map(|at| at.timestamp_millis()),
+        instant(entry.expiry.map(|expiry| expiry.at)),
+        "when {id} expires"
+    );
+    let until = asked.unique.map(|(_, started)| if started { UniqueUntil::Started } else { UniqueUntil::Done });
+    assert_eq!(task.unique, until, "until when {id} is alone");
     assert_eq!((task.sla.is_some(), task.sla_clock.is_some()), (asked.promise.is_some(), entry.clock.is_some()));
     if let (Some(told), Some(clock)) = (&task.sla_clock, &entry.clock) {
         clock_agrees(told, clock, entry);

@@ -109,6 +109,30 @@ impl World {
         }
     }
 
+    /// The library has told of these tasks, one by one. It names the events: those names are learnt.
+    pub(crate) async fn hear_of(&mut self, tasks: &[TaskId], event_type: &'static str, source: &str) {
+        #[derive(serde::Deserialize)]
+        struct Of {
+            t: String,
+            s: String,
+        }
+        let mut read = redis::cmd("XREVRANGE");
+        read.arg(format!("{}e", self.base)).arg("+").arg("-").arg("COUNT").arg(tasks.len());
+        let entries: Vec<Value> = read.query_async(&mut self.raw).await.expect("the stream");
+        assert_eq!(entries.len(), tasks.len(), "not all was told");
+        for (task, entry) in tasks.iter().zip(entries.into_iter().rev()) {
+            let (at, mut fields): (String, Fields) = redis::from_redis_value(entry).expect("an entry");
+            let (_, bytes) = fields.pop().filter(|(name, _)| name == b"P").expect("an event");
+            let stored: Of = rmp_serde::from_slice(&bytes[14..]).expect("an event");
+            assert_eq!((stored.t.as_str(), stored.s.as_str()), (event_type, source));
+            let id = read_id(&bytes[..14]).expect("an id");
+            let tell = Tell { id, event_type, key: None, task: Some(*task), payload: 0, by: None };
+            self.model.tell_event(&tell);
+            self.model.voices.fresh.clear();
+            self.model.voices.stands(&tell, place(&at), bytes);
+        }
+    }
+
     /// What a handler has told since its last note.
     pub(crate) fn tells(&mut self, holding: &Holding) -> (Vec<Telling>, Vec<Tell>) {
         let n = if self.rng.random_bool(0.2) { self.rng.random_range(1..3) } else { 0 };

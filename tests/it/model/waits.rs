@@ -6,6 +6,7 @@ use orchestrator::{ApprovalId, ApprovalStatus, Entry, Gate, Noted, TaskId};
 use redis::Value;
 use redis::aio::MultiplexedConnection;
 
+use super::alone;
 use super::awaited;
 use super::bytes::{entry_stored, id_bytes, read_id};
 use super::outside;
@@ -175,8 +176,18 @@ pub(crate) fn no_orphans(dump: &super::state::Dump) {
         waiting.insert(timer[1..].to_vec());
     }
     for timer in members("y") {
-        let flag = if b"me".contains(&timer[0]) { 2 } else { 32 };
+        let flag = match timer[0] {
+            b'm' | b'e' => 2,
+            b'x' => 2048,
+            _ => 32,
+        };
         assert_ne!(flags(&timer[1..]) & flag, 0, "an alarm `{}` of a task that has none", char::from(timer[0]));
+    }
+    alone::no_orphans(dump, all);
+    for (id, flags) in all {
+        let timer = [b"x", *id].concat();
+        let timers = members("y").into_iter().filter(|other| **other == timer).count();
+        assert_eq!(timers, usize::from(flags & 2048 != 0), "{:?} expires, or its timer", read_id(id));
     }
     for asked in &asking {
         assert_eq!(flags(asked) & 2, 2, "a question of a task that asks nothing");

@@ -1,13 +1,13 @@
 //! One namespace on a real Redis beside the model of it: each call is made on both, and what they say is compared.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::{Duration, UNIX_EPOCH};
 
 use orchestrator::{
-    ApprovalPolicy, Config, Error, Gate, NewTask, Orchestrator, Priority, Result, SlaTerms, Status, TaskHandle, TaskId,
-    Ticket,
+    Aging, ApprovalPolicy, Config, Error, Gate, NewTask, Orchestrator, Priority, Result, SlaTerms, Status, TaskHandle,
+    TaskId, Ticket, Unique,
 };
 use orchestrator_tests::{Server, namespace};
 use rand::rngs::StdRng;
@@ -118,6 +118,7 @@ impl World {
             history_max: if rng.random_bool(0.3) { 5 } else { 1000 },
             history_ttl: if rng.random_bool(0.3) { 3_600_000 } else { 30 * 24 * 3_600_000 },
             self_approval: rng.random_bool(0.2),
+            class: if rng.random_bool(0.25) { [1_000, 20_000][rng.random_range(0..2)] } else { 1 << 42 },
         };
         log.say(format!("{limits:?}"));
         let config = Config {
@@ -127,6 +128,7 @@ impl World {
             dead_max: limits.dead_max as u32,
             queue_max: limits.queue_max as u64,
             events_max: 10_000_000,
+            aging: if limits.class < 1 << 42 { Aging::By(Duration::from_millis(limits.class)) } else { Aging::Off },
             approvals: ApprovalPolicy {
                 history_max: limits.history_max as u32,
                 history_ttl: Duration::from_millis(limits.history_ttl),
@@ -187,7 +189,7 @@ impl World {
     pub(crate) async fn enqueue(&mut self, tasks: &[Asked]) {
         let ids: Vec<String> = tasks.iter().map(|asked| format!("{}→{}", self.name(asked.id), asked.queue)).collect();
         self.log.say(format!("enqueue {}", ids.join(" ")));
-        if tasks.iter().any(|asked| asked.due > 0) {
+        if tasks.iter().any(|asked| asked.due > 0 || asked.expires > 0) {
             // Its own idea of the time runs on meanwhile.
             self.orch.clock_error().await.expect("the time");
         }
@@ -196,7 +198,7 @@ impl World {
             let task = task.priority(asked.priority).max_retries(asked.max_retries);
             let task =
                 if asked.due == 0 { task } else { task.run_at((UNIX_EPOCH + Duration::from_millis(asked.due)).into()) };
-            let task = promised(task, asked);
+            let task = alone(promised(task, asked), asked);
             let task = asked.requested_by.iter().fold(task, |task, caller| task.requested_by(caller));
             asked.parent.into_iter().fold(task, NewTask::parent_id)
         });
@@ -205,7 +207,7 @@ impl World {
         let ahead = tasks.iter().any(|asked| asked.id.created_at_ms() > self.model.now + SEND_WINDOW);
         let mut expected = if ids.len() < tasks.len() || ahead { Err("Invalid") } else { Ok(()) };
         // In the order in which they are sent: by queue and by road, and of those that need more at most so many at once.
-        let mut roads: Vec<(&String, bool)> = Vec::new();
+        let (mut roads, mut others): (Vec<(&String, bool)>, _) = (Vec::new(), BTreeMap::new());
         for asked in tasks.iter().filter(|_| expected.is_ok()) {
             let road = (&asked.queue, asked.is_special());
             if !roads.contains(&road) {
@@ -217,7 +219,11 @@ impl World {
                 tasks.iter().filter(|asked| (&asked.queue, asked.is_special()) == (queue, special)).cloned().collect();
             for batch in batch.chunks(if special { SPECIAL_MAX } else { usize::MAX }) {
                 match self.model.enqueue(batch) {
-                    Ok(_) => self.accepted.extend(batch.iter().map(|asked| asked.id)),
+                    Ok(refused) => {
+                        let stored = batch.iter().map(|asked| asked.id).filter(|id| !refused.contains_key(id));
+                        self.accepted.extend(stored);
+                        others.extend(refused);
+                    }
                     Err(refusal) => {
                         expected = Err(if refusal == Refusal::Late { "Invalid" } else { "QueueFull" });
                         break 'sending;
@@ -226,6 +232,16 @@ impl World {
             }
         }
         assert_eq!(kind(&reply), expected, "reply to a submission: {reply:?}");
+        for (asked, handle) in tasks.iter().zip(reply.into_iter().flatten()) {
+            let other = others.get(&asked.id);
+            let told = (handle.id(), handle.existing());
+            assert_eq!(
+                told,
+                (other.copied().unwrap_or(asked.id), other.is_some()),
+                "which task stands for {}",
+                asked.id
+            );
+        }
     }
 
     /// Tasks whose ids the library makes go another way, because nobody can have sent them before. Those ids are no seed's:
@@ -255,9 +271,11 @@ impl World {
                 gate: None,
                 promise: None,
                 requested_by: None,
+                expires: 0,
+                unique: None,
             };
             let asked: Vec<Asked> = (0..n).zip(reply.expect("handles")).map(asked).collect();
-            assert_eq!(self.model.enqueue(&asked), Ok(asked.len()), "first sends are new");
+            assert_eq!(self.model.enqueue(&asked), Ok(BTreeMap::new()), "first sends are new");
             self.accepted.extend(asked.iter().map(|asked| asked.id));
             self.get(asked[0].id).await;
         }
@@ -378,6 +396,19 @@ pub(crate) async fn aside<T>(call: impl Future<Output = T>) -> T {
         call.as_mut().poll(context)
     })
     .await
+}
+
+/// With the end of its time, and with its key.
+fn alone(task: NewTask<u64>, asked: &Asked) -> NewTask<u64> {
+    let task = match asked.expires {
+        0 => task,
+        at => task.expires_at((UNIX_EPOCH + Duration::from_millis(at)).into()),
+    };
+    let unique = asked.unique.map(|(key, started)| match started {
+        true => Unique::until_started(key),
+        false => Unique::until_done(key),
+    });
+    unique.into_iter().fold(task, NewTask::unique)
 }
 
 /// With its gate, and with what is promised.

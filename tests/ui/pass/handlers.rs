@@ -121,6 +121,18 @@ macro_rules! handler {
 
 handler!(echo, "echo", "ops", String, TaskResult<String>);
 
+/// Comes by itself.
+#[task_handler("sweep", cron = "*/5 8-17 * * mon-fri", tz = "Europe/Berlin", overlap = "replace", catch_up = "skip")]
+async fn sweep(_: ()) -> TaskResult {
+    Ok(())
+}
+
+/// Comes by itself, with the default of what it takes.
+#[task_handler("tidy", cron = "@daily")]
+pub async fn tidy(_days: Option<u64>) -> TaskResult {
+    Ok(())
+}
+
 #[orchestrator_worker::main]
 async fn main() -> TaskResult {
     // A handler is a function,

@@ -14,7 +14,7 @@ local function expect(name, kind)
 end
 for name, kind in pairs({e = 'stream', T = 'zset', q = 'set', z = 'zset', g = 'hash', W = 'zset', n = 'hash', B = 'zset',
     X = 'zset', U = 'set', s = 'hash', h = 'hash', Q = 'list', C = 'hash', P = 'zset', y = 'zset', A = 'zset', H = 'zset', audit = 'stream',
-    x = 'zset', O = 'hash', l = 'hash', M = 'hash', quiet = 'hash'}) do expect(name, kind) end
+    x = 'zset', O = 'hash', l = 'hash', M = 'hash', quiet = 'hash', S = 'hash', Z = 'zset', N = 'hash'}) do expect(name, kind) end
 expect('v' .. math.floor(call('TIME')[1] / 3600), 'hash')
 for _, at in ipairs({now, now + DEAD_SHIFT}) do expect('D' .. math.floor(at / BUCKET), 'hash') end
 if ARGV[1] ~= '' then

@@ -45,6 +45,8 @@ local flags = bit.bor(flags_of(record), #entry > 0 and JOURNAL or GATED)
 if #ARGV[7] > 0 then
   record = with_flags(record, bit.bor(flags, ON_APPROVAL))
   give_back(id, record, 'h')
+  -- At a gate its attempt has not begun.
+  if #entry == 0 then may_expire(id, record, true) end
   local n = 0
   if #entry > 0 then
     n = call('HINCRBY', journal, '\0n', 1)

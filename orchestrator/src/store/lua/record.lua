@@ -1,6 +1,6 @@
 -- For all scripts but the two that every task goes through: healing, reading, splicing, ending and readying.
 -- Those two, enqueue and step, do without, because making these functions costs them more than their work.
--- Keys built inside: r:<q> t<slice> T q k:<q> z P y D<n> C C<n> R<n> B X n i:<inbox> s j:<id> l Q bad:<key>
+-- Keys built inside: r:<q> t<slice> T q k:<q> z P y Z N S:<name> D<n> C C<n> R<n> B X n i:<inbox> s j:<id> l Q bad:<key>
 
 -- Sets a key aside, as bad:<key>, and notes it in Q.
 local function set_aside(key)
@@ -73,7 +73,7 @@ end
 -- Milliseconds until the next timer or bucket is due; -1 = nothing is.
 local function next_due()
   local due
-  for _, key in ipairs({'z', 'P', 'y', 'B'}) do
+  for _, key in ipairs({'z', 'P', 'y', 'Z', 'B'}) do
     local head = go('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
     if head[2] and tonumber(head[2]) < (due or FAR) then due = tonumber(head[2]) end
   end
@@ -160,6 +160,12 @@ local function tell(id)
   go('HDEL', base .. 'n', id)
 end
 
+-- A run of a schedule has ended: when one of its ticks waits for that, the schedule is due.
+local function follow(id)
+  local name = go('HGET', base .. 'N', id)
+  if name and go('HEXISTS', base .. 'S:' .. name, 'w') == 1 then go('ZADD', base .. 'Z', 'XX', now, name) end
+end
+
 -- Stores a task that has left a worker; its clock, if it has one, runs on in `phase`.
 local function give_back(id, record, phase)
   store(id, record)
@@ -189,6 +195,7 @@ local function finish(id, record, tail)
   if letter == 'f' then bury(id, value) else go('HSET', bucket(now), id, value) end
   go('HDEL', base .. 't' .. sub(id, 1, 4), id)
   if bit.band(flags, AWAITED) ~= 0 then tell(id) end
+  if bit.band(flags, FOLLOWED) ~= 0 then follow(id) end
   if bit.band(flags, EXPIRES) ~= 0 then go('ZREM', base .. 'y', 'x' .. id) end
   if bit.band(flags, UNIQUE) ~= 0 then unlock(id, 'd') end
   local ended = element(id, record)
@@ -205,6 +212,11 @@ local function find_finished(id)
     local key = base .. 'D' .. math.floor((buried + DEAD_SHIFT) / BUCKET)
     local value = go('HGET', key, id)
     if value then return key, value end
+    -- It failed while another retention held.
+    for _, n in ipairs(go('ZRANGEBYSCORE', base .. 'B', buried, '+inf')) do
+      value = go('HGET', base .. 'D' .. n, id)
+      if value then return base .. 'D' .. n, value end
+    end
   end
   local oldest = math.floor(math.max(created_at(id) - CLOCK_SLACK, now - RETENTION - BUCKET) / BUCKET)
   for n = math.floor((now + CLOCK_SLACK) / BUCKET), oldest, -1 do

@@ -27,5 +27,9 @@ if old ~= tonumber(ARGV[3]) then return {now, 'changed', 0} end
 --{{tell}}
 tell_event(ARGV[5], ARGV[6], ARGV[7])
 go('HSET', base .. 't' .. sub(id, 1, 4), id, sub(record, 1, 12) .. char(priority) .. sub(record, 14))
-if score then go('ZADD', key, 'XX', format('%.0f', priority * CLASS + time_part(tonumber(score), old)), id) end
+if score then
+  -- One that was raised on the shelf lies there with the priority that it had before.
+  local at = place == 'shelf' and created_at(id) or time_part(tonumber(score), old)
+  go('ZADD', key, 'XX', format('%.0f', priority * CLASS + at), id)
+end
 return {now, place, woken}

@@ -22,7 +22,7 @@ if bit.band(flags, UNIQUE) ~= 0 then
   local holder = holder_of(sub(ARGV[3], 2))
   if holder then return '=' .. holder end
 end
-record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED + QUIET + UNIQUE))
+record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED + QUIET + UNIQUE + FOLLOWED))
 record = sub(record, 1, 9) .. '\0\0' .. sub(record, 12)
 go('HDEL', key, id)
 -- The clock of the life that has ended says nothing of this one.

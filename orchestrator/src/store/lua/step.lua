@@ -6,7 +6,7 @@
 -- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
 -- and what may fail on a key of the wrong type before the writes that count.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id>
---                       x v<hour> O l Q
+--                       x v<hour> O l Q Z N S:<name>
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
 --       was taken (from 1, 0 = none), or six: k (u16) too · queues in order of preference
 --       n × (id ‖ epoch, letter ‖ ending), no id twice · k × (id ‖ epoch, event's id, event, its names) told by them
@@ -82,7 +82,7 @@ else
           special = special or {}
           special[#special + 1] = {id, flags, letter, byte(record, 13)}
         end
-        -- Above QUIET: EXPIRES and UNIQUE.
+        -- Above QUIET: EXPIRES, UNIQUE and FOLLOWED.
         if more > 7 then
           marks = marks or {}
           marks[#marks + 1] = {id, more}
@@ -243,6 +243,7 @@ if told then
   end
   wakes = woken
 end
+if #told_lapsed > 0 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(told_lapsed)) end
 if late then
   if #ended > 0 then
     call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 'V', late, 'w', worker)
@@ -261,13 +262,18 @@ if #ended > 0 or #started > 0 then
     call('XADD', event, 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(ended), 's', concat(started), 'w', worker)
   end
 end
-if #told_lapsed > 0 then call('XADD', base .. 'e', 'MAXLEN', '~', EVENTS_MAX, '*', 'e', concat(told_lapsed)) end
 if marks then
   --{{lock}}
   for _, mark in ipairs(marks) do
     local id, more, record = unpack(mark)
     if not record and more % 16 > 7 then call('ZREM', base .. 'y', 'x' .. id) end
     if more % 32 > 15 then unlock(id, record and 's' or 'd') end
+    -- A run of a schedule has ended: when one of its ticks waits for that, the schedule is due.
+    local name = not record and more % 64 > 31 and redis.pcall('HGET', base .. 'N', id)
+    if type(name) == 'string' and redis.pcall('HEXISTS', base .. 'S:' .. name, 'w') == 1 then
+      redis.pcall('ZADD', base .. 'Z', 'XX', now, name)
+      wakes = wakes + 1
+    end
   end
   for id in pairs(lapsed or {}) do call('HDEL', base .. 't' .. sub(id, 1, 4), id) end
 end
@@ -297,14 +303,14 @@ for i = 1, unsound and #unsound or 0, 2 do
   redis.pcall('LPUSH', base .. 'Q', 'record ' .. unsound[i] .. ' ' .. unsound[i + 1])
   redis.pcall('LTRIM', base .. 'Q', 0, 999)
 end
-if #taken == 0 and unsound or lapsed then
+if #taken == 0 and unsound or lapsed and wakes == 0 then
   reply[2] = -3
 elseif wakes > 0 then
   reply[2] = 0
 elseif clocked or #taken == 0 and want > 0 then
   for q = 1, clocked and 0 or queues do call('DEL', base .. 'k:' .. ARGV[3 + q]) end
   local due
-  for _, key in ipairs({'z', 'P', 'y', 'B'}) do
+  for _, key in ipairs({'z', 'P', 'y', 'Z', 'B'}) do
     local head = redis.pcall('ZRANGE', base .. key, 0, 0, 'WITHSCORES')
     if head[2] and tonumber(head[2]) < (due or FAR) then due = tonumber(head[2]) end
   end

@@ -4,10 +4,11 @@
 -- remind · e escalate · s the service-level clock warns · v it is violated · x no attempt may begin any more.
 -- Drops the events that are too old, at most one bucket of finished tasks a call, and forgets up to 8 slices that have emptied.
 -- KEYS[1] {ns.p}:e      keys built inside: z P y t<slice> T r:<q> q k:<q> B D<n> C C<n> X A H a:<id><n> j:<id> audit U u:<type>
---                       W w:<worker> i:<worker> n i:<inbox> v<hour> O l Q
+--                       W w:<worker> i:<worker> n i:<inbox> v<hour> O l Q Z N S:<name>
 -- ARGV: 1 most timers of each kind to fire (1..100) · 2 letter ‖ ending of a task whose approval expired
 --       3 letter ‖ ending of one that is cancelled because its clock ran out
--- Reply: {timers fired, ms until the next or -1}; call again while the first is that many.
+-- Reply: {timers fired, ms until the next or -1, number of schedules that are due, for FIRE}; call again while the first is that
+--         many.
 local event, fired = {}, 0
 
 local function add(letter, elements) event[letter] = (event[letter] or '') .. elements end
@@ -154,4 +155,4 @@ end
 for _, slice in ipairs(go('ZRANGE', base .. 'T', 0, 7)) do
   if redis.call('EXISTS', base .. 't' .. slice) == 0 then go('ZREM', base .. 'T', slice) end
 end
-return {fired, next_due()}
+return {fired, next_due(), go('ZCOUNT', base .. 'Z', '-inf', now)}

@@ -1,0 +1,5 @@
+//! The program `orchestrator-worker`, for the tests to run.
+
+fn main() -> std::process::ExitCode {
+    orchestrator_worker::exec::main()
+}
