@@ -26,10 +26,7 @@ mod priorities;
 mod progress;
 mod punctual;
 mod races;
-<<<<<<< HEAD
 mod results;
-=======
->>>>>>> cron
 mod retries;
 mod schedules;
 mod sla;

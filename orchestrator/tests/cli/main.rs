@@ -14,11 +14,8 @@ mod groups;
 mod health;
 #[cfg(feature = "gateway")]
 mod keys;
-<<<<<<< HEAD
 mod output;
 mod priorities;
-=======
->>>>>>> cron
 mod rules;
 mod schedules;
 #[cfg(feature = "gateway")]
