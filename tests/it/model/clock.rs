@@ -197,7 +197,7 @@ impl Reference {
             OnViolation::Cancel => {
                 let error = "cancelled because its service level was violated".to_owned();
                 let ending = Ending { reason: Some("sla"), error: Some(error), ..Ending::default() };
-                if self.call_off(id, ending) == Off::Ended {
+                if self.call_off(id, ending, 0) == Off::Ended {
                     self.meet("a task was called off by its clock", ());
                 }
             }

@@ -10,7 +10,7 @@ use orchestrator::{
 use rand::Rng;
 
 use super::reference::{Ending, Fin};
-use super::world::{World, kind};
+use super::world::{URGENT, World, kind};
 
 /// A claim in a worker's hands, and when it was told of it.
 #[derive(Debug)]
@@ -407,7 +407,9 @@ impl World {
 
     /// Waits at the bell, if something is there; `Some` names the queue whose token was taken.
     pub(crate) async fn ring(&mut self, worker: usize, queues: &[String]) -> Option<String> {
-        let note = self.model.workers[worker].notes.pop_first();
+        let notes = &mut self.model.workers[worker].notes;
+        let note = notes.iter().map(|(id, urgency)| (*urgency, *id)).min();
+        note.map(|(_, id)| notes.remove(&id));
         let mut look = redis::pipe();
         for queue in queues {
             look.exists(format!("{}k:{queue}", self.base));
@@ -416,7 +418,8 @@ impl World {
         let token =
             queues.iter().zip(there).find(|(_, there)| *there && note.is_none()).map(|(queue, _)| queue.clone());
         let expected = match (note, &token) {
-            (Some(id), _) => Wake::Cancel(id),
+            (Some((0, id)), _) => Wake::Cancel(id),
+            (Some((urgency, id)), _) => Wake::CancelWithin(id, Duration::from_millis((urgency + URGENT) as u64)),
             (None, Some(queue)) => Wake::Work(queue.clone()),
             (None, None) => return None,
         };

@@ -230,7 +230,7 @@ impl Reference {
     }
 
     /// What a request to cancel answers: the status, or the kind of error.
-    pub(crate) fn cancel(&mut self, id: TaskId) -> Result<Status, &'static str> {
+    pub(crate) fn cancel(&mut self, id: TaskId, urgency: i64) -> Result<Status, &'static str> {
         let Some(entry) = self.known(id) else { return Err(self.unknown(id)) };
         let status = entry.status();
         match next(Some(status), Cause::Cancel) {
@@ -238,19 +238,25 @@ impl Reference {
             None => Err(self.meet("a finished task was to be cancelled", "Conflict")),
             Some(to) => {
                 let mark = self.told.len();
-                let off = self.call_off(id, Ending::by_request());
+                let off = self.call_off(id, Ending::by_request(), urgency);
                 self.seal(mark);
                 Ok(if off == Off::Ended { to } else { Status::InProgress })
             }
         }
     }
 
-    /// Ends a task that nobody runs, or asks its worker to stop.
-    pub(crate) fn call_off(&mut self, id: TaskId, ending: Ending) -> Off {
+    /// Ends a task that nobody runs, or asks its worker to stop, as urgently as that.
+    pub(crate) fn call_off(&mut self, id: TaskId, ending: Ending, urgency: i64) -> Off {
         match self.tasks[&id].place {
             Place::Held { worker } => {
                 self.tasks.get_mut(&id).expect("a task").cancel = true;
-                self.workers[worker].notes.insert(id);
+                let note = self.workers[worker].notes.entry(id).or_insert(urgency);
+                if urgency < std::mem::replace(note, urgency.min(*note)) {
+                    self.meet("a note became more urgent", ());
+                }
+                if urgency < 0 {
+                    self.meet("a running task was to be cancelled within a time", ());
+                }
                 return Off::Asked;
             }
             Place::Parked { approval: Some(number), .. } => self.withdraw(id, number, "the task was cancelled"),
@@ -318,7 +324,7 @@ impl Reference {
         self.queues.extend(queues.iter().cloned());
         self.buckets.insert(self.now / BUCKET);
         let (name, lease) = (name.to_owned(), Some(self.now + length));
-        self.workers.add(Life { name, length, generation: Some(1), lease, notes: BTreeSet::new() })
+        self.workers.add(Life { name, length, generation: Some(1), lease, notes: BTreeMap::new() })
     }
 
     pub(crate) fn present(&mut self, worker: usize, generation: u64) -> Option<()> {

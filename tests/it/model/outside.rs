@@ -1,6 +1,6 @@
 //! Agents outside: what they may take by its id, what they say of it, and what each of those calls answers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ impl Lives {
         let known = self.outside.iter().position(|life| life.name == name);
         OUTSIDE
             + known.unwrap_or_else(|| {
-                self.outside.push(Life { name, length: 0, generation: None, lease: None, notes: BTreeSet::new() });
+                self.outside.push(Life { name, length: 0, generation: None, lease: None, notes: BTreeMap::new() });
                 self.outside.len() - 1
             })
     }
@@ -243,6 +243,12 @@ impl World {
         if self.grips.len() > KEPT {
             self.grips.pop_front();
         }
+        let asked = |entry: &Entry| matches!(entry.noted, Noted::Asked { .. });
+        if self.model.journals.get(&id).is_some_and(|journal| journal.entries.values().any(asked)) {
+            // It goes on where it has asked.
+            let holder = self.orch.holder(agent, id, Some(hold.token));
+            self.ask_outside(&holder, (worker, id, Some(epoch))).await;
+        }
     }
 
     /// An agent outside says something of a task that it was given, and may have no more.
@@ -319,7 +325,9 @@ impl World {
                 // Few texts, so that a failure is said again.
                 let (retryable, error) = (self.rng.random_bool(0.6), format!("no {}", n % 2));
                 let delay = [0, 1, 500, 30_000][self.rng.random_range(0..4)];
-                self.fail_outside(&holder, (worker, id, epoch), retryable, &error, delay).await;
+                for _ in 0..self.rng.random_range(1..3) {
+                    self.fail_outside(&holder, (worker, id, epoch), retryable, &error, delay).await;
+                }
             }
             10 => {
                 let expected = self.model.grip(worker, id, epoch);

@@ -120,6 +120,8 @@ pub(crate) const RARE: &[&str] = &[
     "a task had that priority already",
     "a finished task was to take another priority",
     "a task came before one of higher priority, by its age",
+    "a running task was to be cancelled within a time",
+    "a note became more urgent",
     "a dead letter was deleted",
     "the newest dead letters were deleted",
     "no dead letter was to be deleted",
@@ -299,8 +301,8 @@ pub(crate) struct Life {
     pub(crate) generation: Option<u64>,
     /// When its lease is over, while it has one.
     pub(crate) lease: Option<u64>,
-    /// Tasks whose cancelling it was told.
-    pub(crate) notes: BTreeSet<TaskId>,
+    /// Tasks whose cancelling it was told, each with the score of the note: the less time there is, the lower.
+    pub(crate) notes: BTreeMap<TaskId, i64>,
 }
 
 /// A finish as it is sent.

@@ -77,8 +77,8 @@ pub(crate) fn expected(model: &Reference, closed: &BTreeSet<Vec<u8>>) -> Dump {
         if let Some(lease) = worker.lease {
             put(key("W", ""), worker.name.clone().into_bytes(), number(lease));
         }
-        for note in &worker.notes {
-            put(key("i:", &worker.name), key("c", id_bytes(*note)), number(0));
+        for (note, urgency) in &worker.notes {
+            put(key("i:", &worker.name), key("c", id_bytes(*note)), urgency.to_string().into_bytes());
         }
     }
     for slice in &model.slices {

@@ -32,6 +32,9 @@ const SPECIAL_MAX: usize = 100;
 /// Looks between two at what is closed and expires.
 const THOROUGH_EVERY: usize = 5;
 
+/// The score of a note about a cancelling without any time.
+pub(crate) const URGENT: i64 = 1 << 40;
+
 /// Lines that are kept.
 const LINES: usize = 30;
 
@@ -295,9 +298,13 @@ impl World {
 
     pub(crate) async fn cancel(&mut self, id: TaskId) {
         let name = self.name(id);
-        let expected = self.model.cancel(id);
-        self.log.say(format!("cancel {name}: {expected:?}"));
-        let reply = self.orch.cancel(id).await;
+        let within = self.rng.random_bool(0.4).then(|| [1, 2_000, 600_000][self.rng.random_range(0..3)]);
+        let expected = self.model.cancel(id, within.map_or(0, |ms| ms as i64 - URGENT));
+        self.log.say(format!("cancel {name} within {within:?}: {expected:?}"));
+        let reply = match within {
+            Some(ms) => self.orch.cancel_within(id, Duration::from_millis(ms)).await,
+            None => self.orch.cancel(id).await,
+        };
         assert_eq!(kind(&reply), expected.map(drop), "reply to cancel {name}: {reply:?}");
         assert_eq!(reply.ok(), expected.ok(), "reply to cancel {name}");
     }
