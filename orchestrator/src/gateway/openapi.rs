@@ -79,7 +79,7 @@ const SOMETIMES: [(&str, &[&str]); 9] = [
     ("Sla", &["pause_for_people", "on_violation", "hours"]),
     ("DeadLetter", &["worker"]),
     ("Event", &["key", "traceparent"]),
-    ("TaskCreated", &["approval_id"]),
+    ("TaskCreated", &["approval_id", "existing"]),
     ("ApprovalAnswer", &["votes", "quorum"]),
     (
         "CloudEvent",
