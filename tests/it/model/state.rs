@@ -428,6 +428,8 @@ pub(crate) fn agrees(task: &orchestrator::Task, entry: &Entry, model: &Reference
     let progress =
         model.journals.get(&id).filter(|_| running && entry.journal).and_then(|journal| journal.progress.as_ref());
     assert_eq!(task.progress, progress.map(|(fraction, _)| *fraction), "how far {id} is");
+    let note = progress.map(|(_, note)| note.as_str()).filter(|note| !note.is_empty());
+    assert_eq!(task.progress_note.as_deref(), note, "what is told of how far {id} is");
     assert_eq!(task.changes, entry.changes + u32::from(running), "changes of {id}");
 }
 
