@@ -238,6 +238,7 @@ impl World {
         // These the claim does not tell.
         (task.sla_clock, hold.task.sla_clock) = (None, None);
         (task.progress, hold.task.progress) = (None, None);
+        (task.progress_note, hold.task.progress_note) = (None, None);
         assert_eq!(hold.task, task, "what an agent is told of its task");
         self.grips.push_back(Grip { id, agent, token: hold.token, epoch });
         if self.grips.len() > KEPT {
