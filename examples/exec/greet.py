@@ -14,5 +14,6 @@ if not isinstance(payload, dict) or "name" not in payload:
     print("the payload has no name", file=sys.stderr)
     sys.exit(65)  # EX_DATAERR: no further attempt can mend that
 
-print("@progress 0.5 thinking of a greeting", file=sys.stderr)
+print("@progress 0.5 thinking of a greeting", file=sys.stderr, flush=True)
+print("@chunk " + json.dumps(f"for {payload['name']}: "), file=sys.stderr, flush=True)  # read live: orchestrator task output
 json.dump({"text": f"Hello, {payload['name']}!", "attempt": int(os.environ["ORCHESTRATOR_ATTEMPT"])}, sys.stdout)

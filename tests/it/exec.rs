@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use orchestrator_tests::{Process, orch, server, until, within};
+use orchestrator_tests::{Process, all_events, orch, server, until, within};
 use orchestrator_worker::{NewTask, Orchestrator, Status, Task, TaskHandle};
 use serde_json::{Value, json};
 
@@ -107,7 +107,14 @@ async fn the_examples_do_what_they_say() {
         ("wordcount", format!("sh {}", example("wordcount.sh"))),
     ];
     let exec = Exec::start_with(&[], &commands).await;
-    let greeted = exec.run("greet", &json!({"name": "Ada \"the first\""})).await.unwrap();
+    let task = exec.submit("greet", &json!({"name": "Ada \"the first\""})).await;
+    let mut chunks = task.chunks();
+    let chunk = within("a piece of its output", chunks.next()).await.unwrap().expect("before its end");
+    assert_eq!(chunk.data.as_text(), Some("for Ada \"the first\": "));
+    let greeted = within("the result", task.result()).await.unwrap();
+    let progress = async || all_events(&exec.orch).await.into_iter().find(|event| event.event_type == "task.progress");
+    let progress = until("the word on progress", progress).await.payload;
+    assert!(progress.to_string().contains("thinking of a greeting"), "{progress}");
     assert_eq!(greeted, json!({"text": "Hello, Ada \"the first\"!", "attempt": 1}));
     let file = std::env::temp_dir().join(format!("words-{}", std::process::id()));
     std::fs::write(&file, "one two  three\nfour").unwrap();

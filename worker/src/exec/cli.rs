@@ -20,7 +20,8 @@ What counts of it:
                    signal: the attempt failed and is tried again while retries are left
   standard output  the result: one JSON value of at most 1 MiB, nothing for null; with --text a string
   standard error   its last 4 KiB tell why an attempt failed; at LOG_LEVEL=debug all lines are logged. A line
-                   `@progress 0.4 indexing` tells how far it is
+                   `@progress 0.4 indexing` tells how far it is, `@chunk text` (or a JSON string) puts out a piece of its
+                   output for who reads it live
 
 A command is one program with arguments, parted as a shell would, but without a shell: write sh -c '…' for one. At its timeout,
 when the task is cancelled, when this worker stops or loses the task, its process group gets SIGTERM and, after --cancel-grace,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use orchestrator::{COMMAND_ENVIRONMENT, ERROR_BYTES_MAX, RESULT_BYTES_MAX};
+use orchestrator::{CANCEL_GRACE_MAX, COMMAND_ENVIRONMENT, ERROR_BYTES_MAX, PROGRESS_NOTE_MAX, RESULT_BYTES_MAX};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
@@ -18,7 +18,7 @@ use super::cli::Terms;
 use super::command::Command;
 use super::crew::Crew;
 use super::process::Process;
-use super::stderr::{self, Tail};
+use super::stderr::{self, Hears, Said, Tail};
 use crate::output::Output;
 use crate::{HandlerSpec, TaskContext, TaskError, TaskHandler};
 
@@ -168,9 +168,22 @@ async fn collect(stream: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) ->
     bytes.len() > RESULT_BYTES_MAX
 }
 
-/// How far the command is.
-fn progress(ctx: &TaskContext, share: f64, text: &str) {
-    tracing::info!(task_type = ctx.task_type(), share, text, "progress");
+#[async_trait]
+impl Hears for TaskContext {
+    async fn hear(&self, said: Said) {
+        let told = match said {
+            Said::Progress(share, mut text) => {
+                while text.len() > PROGRESS_NOTE_MAX {
+                    text.pop();
+                }
+                self.progress(share, text)
+            }
+            Said::Chunk(text) => self.emit_chunk(text).await,
+        };
+        if let Err(error) = told {
+            tracing::warn!(%error, "what the command says is not taken");
+        }
+    }
 }
 
 #[async_trait]
@@ -181,6 +194,7 @@ impl TaskHandler for Handler {
         spec.doc = self.doc;
         // The command has its own timeout: when the attempt ends, nothing of it is left for the next one to meet.
         spec.timeout = Some(self.terms.timeout + self.terms.grace + SPARE);
+        spec.cancel_grace = Some((self.terms.grace + SPARE).min(CANCEL_GRACE_MAX));
         spec
     }
 
@@ -197,7 +211,7 @@ impl TaskHandler for Handler {
             let mut collecting = pin!(collect(stdout, &mut written));
             // Who does not read the payload is not waited for.
             let mut talking = pin!(async {
-                let listen = stderr::listen(stderr, &mut tail, |share, text| progress(&ctx, share, text));
+                let listen = stderr::listen(stderr, &mut tail, &ctx);
                 tokio::join!(feed(stdin, &payload), listen);
             });
             let mut limit = pin!(tokio::time::sleep(self.terms.timeout));

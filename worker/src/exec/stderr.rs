@@ -2,12 +2,28 @@
 
 use std::collections::VecDeque;
 
+use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of the end that are kept.
 const TAIL_MAX: usize = 4096;
 /// Longer lines are parted.
-const LINE_MAX: usize = 4096;
+const LINE_MAX: usize = 1 << 16;
+
+/// What a command says to more than the log.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Said {
+    /// `@progress 0.4 text`: how far it is.
+    Progress(f64, String),
+    /// `@chunk text`: a piece of its output. As a JSON string it may hold anything.
+    Chunk(String),
+}
+
+/// Who listens to that.
+#[async_trait]
+pub(super) trait Hears: Sync {
+    async fn hear(&self, said: Said);
+}
 
 /// The end of what was said.
 #[derive(Debug, Default)]
@@ -38,8 +54,8 @@ fn harmless(c: char) -> char {
     if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }
 }
 
-/// Reads to the end; `progress` gets the share and the text of each `@progress 0.4 text`, which is no part of the tail.
-pub(super) async fn listen(stream: Option<impl AsyncRead + Unpin>, tail: &mut Tail, progress: impl Fn(f64, &str)) {
+/// Reads to the end. What is meant for `listener` is no part of the tail.
+pub(super) async fn listen(stream: Option<impl AsyncRead + Unpin>, tail: &mut Tail, listener: &impl Hears) {
     let Some(mut stream) = stream else { return };
     let (mut buffer, mut line) = ([0; 8192], Vec::new());
     while let Ok(read @ 1..) = stream.read(&mut buffer).await {
@@ -48,48 +64,61 @@ pub(super) async fn listen(stream: Option<impl AsyncRead + Unpin>, tail: &mut Ta
                 line.push(*byte);
             }
             if *byte == b'\n' || line.len() >= LINE_MAX {
-                hear(&line, tail, &progress);
+                hear(&line, tail, listener).await;
                 line.clear();
             }
         }
     }
     if !line.is_empty() {
-        hear(&line, tail, &progress);
+        hear(&line, tail, listener).await;
     }
 }
 
-fn hear(line: &[u8], tail: &mut Tail, progress: &impl Fn(f64, &str)) {
+async fn hear(line: &[u8], tail: &mut Tail, listener: &impl Hears) {
     let text = String::from_utf8_lossy(line);
-    if let Some((share, text)) = read_progress(&text) {
-        return progress(share, text);
+    if let Some(said) = read(&text) {
+        return listener.hear(said).await;
     }
     tracing::debug!(line = text.trim_end(), "the command says");
     tail.push(line);
 }
 
-/// `@progress 0.4 text`, the text as one likes.
-fn read_progress(line: &str) -> Option<(f64, &str)> {
-    let told = line.trim().strip_prefix("@progress ")?.trim_start();
+fn read(line: &str) -> Option<Said> {
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if let Some(told) = line.strip_prefix("@chunk ") {
+        return Some(Said::Chunk(serde_json::from_str(told).unwrap_or_else(|_| told.to_owned())));
+    }
+    let told = line.strip_prefix("@progress ")?.trim();
     let (share, text) = told.split_once(' ').unwrap_or((told, ""));
     let share = share.parse().ok().filter(|share| (0.0..=1.0).contains(share))?;
-    Some((share, text.trim()))
+    Some(Said::Progress(share, text.trim().chars().map(harmless).collect()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::sync::Mutex;
 
     use super::*;
 
+    #[async_trait]
+    impl Hears for Mutex<Vec<Said>> {
+        async fn hear(&self, said: Said) {
+            self.lock().expect("one user").push(said);
+        }
+    }
+
     #[tokio::test]
-    async fn the_end_is_kept_and_progress_is_told() {
-        let told = RefCell::new(Vec::new());
-        let progress = |share, text: &str| told.borrow_mut().push((share, text.to_owned()));
-        let mut tail = Tail::default();
-        let said =
-            format!("{}\n@progress 0.5 half way\n@progress much\n\x1b[31mred\x07\n@progress 1", "x".repeat(10_000));
-        listen(Some(said.as_bytes()), &mut tail, progress).await;
-        assert_eq!(*told.borrow(), [(0.5, "half way".to_owned()), (1.0, String::new())]);
+    async fn the_end_is_kept_and_what_is_meant_for_others_is_told() {
+        let (told, mut tail) = (Mutex::default(), Tail::default());
+        let said = format!(
+            "{}\n@progress 0.5 half way\n@chunk two \n@chunk \"a\\nb\"\n@progress much\n\x1b[31mred\x07\n@progress 1",
+            "x".repeat(100_000)
+        );
+        listen(Some(said.as_bytes()), &mut tail, &told).await;
+        let progress = |share, text: &str| Said::Progress(share, text.into());
+        let expected =
+            [progress(0.5, "half way"), Said::Chunk("two ".into()), Said::Chunk("a\nb".into()), progress(1.0, "")];
+        assert_eq!(*told.lock().expect("one user"), expected);
         let text = tail.text(4096);
         assert!(text.len() <= 4100 && text.starts_with("xxx"), "{}", text.len());
         assert!(text.ends_with("\n@progress much\n\u{fffd}[31mred\u{fffd}"), "{text}");
