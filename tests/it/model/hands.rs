@@ -301,6 +301,7 @@ impl World {
         let expected = self.model.tick().map(Duration::from_millis);
         let life = self.hands[worker].life.clone();
         assert_eq!(life.tick().await.expect("a reply"), expected, "time until the next timer");
+        self.names_go_with_their_events().await;
     }
 
     pub(crate) async fn unshelve(&mut self, worker: usize, task_types: &[String]) {

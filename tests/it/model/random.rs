@@ -45,6 +45,10 @@ impl World {
             405..460 => {
                 let id = self.any_task();
                 self.cancel(id).await;
+                if self.model.tasks.get(&id).is_some_and(|entry| entry.cancel) {
+                    // Once more, now that it is asked to stop.
+                    self.cancel(id).await;
+                }
                 self.get(id).await;
             }
             460..500 => {
@@ -319,7 +323,7 @@ impl World {
         self.hands[worker].dismiss(holding);
         let shelved = self.model.tasks.get(&id).filter(|entry| matches!(entry.place, Place::Shelf { .. }));
         let ends = shelved.and_then(|entry| entry.clock.as_ref()?.ends);
-        if let Some(ends) = ends.filter(|_| self.rng.random_bool(0.5)) {
+        if let Some(ends) = ends {
             // Its clock runs out there.
             self.set_time(ends.max(self.model.now)).await;
             self.tick(worker).await;

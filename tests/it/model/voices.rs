@@ -133,6 +133,17 @@ impl World {
         }
     }
 
+    /// By the server's own clock: names of the hours before the first event that the stream holds are dropped.
+    pub(crate) async fn names_go_with_their_events(&mut self) {
+        let mut read = redis::cmd("XRANGE");
+        read.arg(format!("{}e", self.base)).arg("-").arg("+").arg("COUNT").arg(1);
+        let entries: Vec<Value> = read.query_async(&mut self.raw).await.expect("the stream");
+        let Some(first) = entries.into_iter().next() else { return };
+        let (at, _): (String, Fields) = redis::from_redis_value(first).expect("an entry");
+        let hour = place(&at).0 / 3_600_000;
+        self.model.voices.named.retain(|named, _| ![hour - 1, hour - 2].contains(named));
+    }
+
     /// What a handler has told since its last note.
     pub(crate) fn tells(&mut self, holding: &Holding) -> (Vec<Telling>, Vec<Tell>) {
         let n = if self.rng.random_bool(0.2) { self.rng.random_range(1..3) } else { 0 };
