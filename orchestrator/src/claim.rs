@@ -179,6 +179,14 @@ impl Assignment {
         self.claimed_at_ms
     }
 
+    /// Whether its handler is not to be begun any more at an instant, in Unix milliseconds of the server's clock. Of one with a
+    /// journal nobody says so here: what its handler has begun goes on.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn has_expired(&self, now_ms: u64) -> bool {
+        self.header.flags & flag::EXPIRES != 0 && !self.has_journal() && self.body.expires_at_ms <= now_ms
+    }
+
     /// How long it could have run before it was claimed; `None` unless this is its first claim and no person was waited for:
     /// of later ones nobody notes since when they can run.
     #[doc(hidden)]

@@ -197,22 +197,24 @@ async fn no_more_is_claimed_than_runs_and_as_much_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thread_keeps_its_place_after_the_timeout_and_waiting_for_it_does_not_count() {
     let (orch, gate) = (orch().await, Shared::default());
-    let (stop, running) = begin(worker(&orch, &gate).blocking_slots(1));
+    let (stop, running) = begin(worker(&orch, &gate).blocking_slots(2));
     let first = orch.enqueue(late::with(())).await.unwrap();
     let error = within("the timeout", first.result()).await.unwrap_err().to_string();
     assert!(error.contains("longer than its timeout of 100ms"), "{error}");
-    // It cannot begin while the thread stands there, which is for longer than its own timeout.
+    let stands = orch.enqueue(stand::with(())).await.unwrap();
+    until("the other place to be taken", async || (gate.entered() == 2).then_some(())).await;
+    // It cannot begin while the threads stand there, which is for longer than its own timeout.
     let second = orch.enqueue(late::with(())).await.unwrap();
     until("the second to be claimed", async || {
         (second.task().await.unwrap().status == Status::InProgress).then_some(())
     })
     .await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert_eq!((second.task().await.unwrap().status, gate.entered()), (Status::InProgress, 1));
+    assert_eq!((second.task().await.unwrap().status, gate.entered()), (Status::InProgress, 2));
     gate.open();
-    within("the second", second.result()).await.unwrap();
-    assert_eq!(gate.entered(), 2);
-    assert!(!gate.told.load(Ordering::SeqCst), "the second was in time");
+    within("the second was in time", second.result()).await.unwrap();
+    within("the one that stood", stands.result()).await.unwrap();
+    assert_eq!(gate.entered(), 3);
     stop.drain();
     running.await.unwrap().unwrap();
 }

@@ -73,6 +73,10 @@ pub(crate) async fn run(
         Ok(blocking) => blocking,
         Err(outcome) => return (outcome, Vec::new()),
     };
+    if blocking.is_some() && task.has_expired(ledger.now_ms()) {
+        let error = "no place was free before it expired".into();
+        return (Outcome::Fatal { error, reason: "expired" }, Vec::new());
+    }
     let timeout = registered.spec.timeout.unwrap_or(TIMEOUT_DEFAULT);
     let after = After {
         backoff: task.backoff().or(registered.spec.backoff).unwrap_or_default(),

@@ -4,6 +4,7 @@
 //! ended; it is told by [`TaskContext::is_cancelled`], and [`TaskContext::block_on`] unwinds it.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::future::IntoFuture;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -47,9 +48,11 @@ impl Pool {
         Arc::clone(ALONE.get_or_init(|| Self::new(Self::size_default())))
     }
 
-    /// How many more tasks may be claimed when so many have been: as many wait at most as there are places.
+    /// How many more tasks may be claimed when so many have been: as many wait at most as there are places
+    /// in which no thread lingers.
     pub(crate) fn room(&self, claimed: usize) -> usize {
-        (2 * self.size).saturating_sub(claimed + self.lingering.load(Ordering::Relaxed))
+        let places = self.size.saturating_sub(self.lingering.load(Ordering::Relaxed));
+        (2 * places).saturating_sub(claimed)
     }
 
     /// A thread has returned whose attempt was over.
@@ -67,13 +70,18 @@ impl Pool {
     }
 }
 
+thread_local! {
+    /// Whether the call is over whose thread this is.
+    static OWN: OnceCell<CancellationToken> = const { OnceCell::new() };
+}
+
 /// What the context of a blocking handler has beside the others.
 pub(crate) struct Blocking {
     pool: Arc<Pool>,
     /// Until the handler is called.
     place: Mutex<Option<OwnedSemaphorePermit>>,
-    /// The attempt is over, or was left.
-    over: CancellationToken,
+    /// The last call is over, or was left: a layer may call the handler again.
+    over: Mutex<CancellationToken>,
     runtime: Handle,
 }
 
@@ -96,12 +104,21 @@ impl Blocking {
             () = cancel.cancelled() => return Err(Outcome::Cancelled),
             place = pool.enter() => Some(place.ok_or(Outcome::Halted)?),
         };
-        let (place, over, runtime) = (Mutex::new(place), CancellationToken::new(), Handle::current());
+        let (place, over, runtime) = (Mutex::new(place), Mutex::default(), Handle::current());
         Ok(Some(Self { pool, place, over, runtime }))
     }
 
-    pub(crate) fn over(&self) -> &CancellationToken {
-        &self.over
+    /// That of the call whose thread this is; elsewhere, that of the last one.
+    pub(crate) fn over(&self) -> CancellationToken {
+        let own = OWN.try_with(|own| own.get().cloned()).ok().flatten();
+        own.unwrap_or_else(|| self.over.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone())
+    }
+
+    /// Another call begins.
+    fn begin_call(&self) -> CancellationToken {
+        let over = CancellationToken::new();
+        self.over.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone_from(&over);
+        over
     }
 
     fn take_place(&self) -> Option<OwnedSemaphorePermit> {
@@ -176,12 +193,14 @@ where
     };
     let race = Arc::new(Race { pool: Arc::clone(&own.pool), one_has_ended: AtomicBool::new(false) });
     let thread = Thread { race: Arc::clone(&race), place: Some(place) };
-    let _attempt = Attempt { over: own.over.clone(), race };
+    let over = own.begin_call();
+    let _attempt = Attempt { over: over.clone(), race };
     let (tell, told) = oneshot::channel();
     let (runtime, span) = (own.runtime.clone(), Span::current());
     // Not one of the runtime's threads: for those a program waits before it ends, however long.
     std::thread::Builder::new().name("orchestrator-blocking".into()).spawn(move || {
         let thread = thread;
+        let _ = OWN.with(|own| own.set(over));
         let _runtime = runtime.enter();
         let _within = span.entered();
         let outcome = catch_unwind(AssertUnwindSafe(|| work(ctx)));
@@ -215,13 +234,33 @@ impl TaskContext {
         let Some(own) = self.blocking() else {
             panic!("`ctx.block_on` is for handlers with `blocking = true`; write `.await` in one that is async");
         };
-        let over = own.runtime.block_on(async {
+        if std::thread::panicking() {
+            // Unwinding from within a destructor that runs because of a panic would end the process.
+            return own.runtime.block_on(future.into_future());
+        }
+        let over = own.over();
+        let value = own.runtime.block_on(async {
             tokio::select! {
                 biased;
-                () = own.over.cancelled() => None,
+                () = over.cancelled() => None,
                 value = future.into_future() => Some(value),
             }
         });
-        over.unwrap_or_else(|| resume_unwind(Box::new(Left)))
+        value.unwrap_or_else(|| resume_unwind(Box::new(Left)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_lingers_takes_the_place_of_two_tasks() {
+        let pool = Pool::new(2);
+        assert_eq!((pool.room(0), pool.room(3), pool.room(9)), (4, 1, 0));
+        pool.lingering.store(1, Ordering::Relaxed);
+        assert_eq!((pool.room(0), pool.room(1)), (2, 1));
+        pool.lingering.store(2, Ordering::Relaxed);
+        assert_eq!(pool.room(0), 0, "nothing could begin");
     }
 }

@@ -72,13 +72,10 @@ async fn work(cli: &Cli) -> Result {
         builder = builder.queues(&cli.queue);
     }
     for command in commands {
-        tracing::info!(
-            task_type = command.task_type,
-            timeout = ?terms.timeout,
-            command = command.line,
-            "runs a command for each {}",
-            command.task_type
-        );
+        let task_type = &command.task_type;
+        tracing::info!(task_type, timeout = ?terms.timeout, "runs a command for each {task_type}");
+        // Its arguments may hold secrets.
+        tracing::debug!(task_type, command = command.line, "the command for each {task_type}");
         builder = builder.handler(Handler::new(command, &terms, Arc::clone(&crew)));
     }
     let outcome = builder.run().await;

@@ -14,7 +14,7 @@ use orchestrator::{
     TaskId, Ticket,
 };
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Bytes of output that wait to be sent at most; then whoever puts out more waits.
 const BUFFER_MAX: usize = OUTPUT_BYTES_MAX / 8;
@@ -24,6 +24,8 @@ const FULL: usize = 16 * 1024;
 const SENT_MAX: usize = 64 * 1024;
 /// Pause before sending again what Redis did not take.
 const BREATH: Duration = Duration::from_millis(200);
+/// How long what is left is sent when the attempt is over.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often it is refused before it is given up: for a moment nobody has a task whose worker asks what it holds.
 const REFUSALS: u32 = 5;
 
@@ -107,6 +109,8 @@ struct Said {
     has_output: bool,
     /// Whether Redis knows that none follows.
     is_closed: bool,
+    /// The attempt is over: what is here is sent, and nothing is added.
+    closing: bool,
     /// Nobody takes it any more.
     over: bool,
 }
@@ -138,7 +142,7 @@ impl Voice {
         self.mouth.hear(&progress);
         let mut said = self.said();
         let newest = said.progress.as_ref().or(said.sent.as_ref().map(|(sent, _)| sent));
-        if !said.over && newest != Some(&progress) {
+        if !said.over && !said.closing && newest != Some(&progress) {
             said.progress = Some(progress);
             self.news.notify_one();
         }
@@ -152,7 +156,7 @@ impl Voice {
             room.as_mut().enable();
             {
                 let mut said = self.said();
-                if said.over {
+                if said.over || said.closing {
                     return;
                 }
                 if said.chunks.is_empty() || said.bytes + chunk.weight() <= BUFFER_MAX {
@@ -189,11 +193,23 @@ impl Voice {
     }
 
     /// Sends all that is left: output always, the word on progress unless the attempt is tried again. `is_end` says that no
-    /// attempt follows.
+    /// attempt follows. What comes from now on, from what the handler has left behind, is not taken.
     pub(crate) async fn finish(&self, with_progress: bool, is_end: bool) {
-        if !with_progress {
-            self.said().progress = None;
+        {
+            let mut said = self.said();
+            said.closing = true;
+            if !with_progress {
+                said.progress = None;
+            }
         }
+        self.room.notify_waiters();
+        if timeout(LAST_WORDS, self.drain(is_end)).await.is_err() {
+            tracing::warn!("what is left of the task's output could not be sent in time, and is lost");
+            self.said().stop();
+        }
+    }
+
+    async fn drain(&self, is_end: bool) {
         loop {
             match self.next(Some(is_end)) {
                 Next::Output(batch) => self.send_output(batch).await,

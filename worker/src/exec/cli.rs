@@ -4,16 +4,18 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use clap::Parser;
-use orchestrator::{Error, Result, Span};
+use orchestrator::{CANCEL_GRACE_MAX, Error, Result, Span};
 
 use super::command::Command;
+use super::run::SPARE;
 use crate::{DRAIN_GRACE_DEFAULT, TIMEOUT_DEFAULT};
 
 const ABOUT: &str = "\
 What a command gets:
   standard input   the payload as one line of JSON, then its end
   environment      ORCHESTRATOR_TASK_ID, _TASK_TYPE, _ATTEMPT, _PRIORITY, _QUEUE, _TRACE_ID, _FENCING_TOKEN, and that of this
-                   worker without REDIS_URL and its ORCHESTRATOR_* settings, which hold secrets (--pass, --clear-env)
+                   worker. Commands do not inherit REDIS_URL and the ORCHESTRATOR_* settings, which may hold secrets
+                   (--pass, --clear-env)
 
 What counts of it:
   exit code        0: done. 64 or 65 (EX_USAGE, EX_DATAERR): failed for good, the task is wrong. Any other, and an end by a
@@ -23,17 +25,21 @@ What counts of it:
                    `@progress 0.4 indexing` tells how far it is, `@chunk text` (or a JSON string) puts out a piece of its
                    output for who reads it live
 
-A command is one program with arguments, parted as a shell would, but without a shell: write sh -c '…' for one. At its timeout,
-when the task is cancelled, when this worker stops or loses the task, its process group gets SIGTERM and, after --cancel-grace,
-SIGKILL. What it has started and left running when it ends is killed, on Linux also what has begun a session of its own.
+A command is one program with arguments, parted as a shell would, but without a shell: write sh -c '…' for one. At its timeout
+and when the task is cancelled, its process group gets SIGTERM and, after --cancel-grace, SIGKILL; whoever cancels can shorten
+that with --within. When this worker loses the task, or stops and --drain-grace is over, it gets SIGKILL at once. What it has
+started and left running when it ends is killed, on Linux also what has begun a session of its own, unless it has cleared its
+environment, too.
 
 Example: orchestrator worker --exec greet='python3 greet.py' --exec wordcount='sh wordcount.sh' --timeout 1m
 Settings that every worker knows are read from the environment: REDIS_URL, ORCHESTRATOR_METRICS_ADDRESS, LOG_LEVEL, LOG_FORMAT.";
 
 /// Longest attempt that can be asked for.
 const TIMEOUT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Longest time for a command to end by itself.
-const GRACE_MAX: Duration = Duration::from_secs(600);
+/// Shortest one.
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// Longest time for a command to end by itself: the attempt lasts a little longer.
+const GRACE_MAX: Duration = Duration::from_secs(CANCEL_GRACE_MAX.as_secs() - SPARE.as_secs());
 
 #[derive(Debug, Parser)]
 #[command(name = "orchestrator-worker", bin_name = "orchestrator worker", version)]
@@ -45,10 +51,10 @@ pub(super) struct Cli {
     /// Commands that run at once [default: the number of cores]
     #[arg(long, value_name = "N")]
     concurrency: Option<usize>,
-    /// Longest attempt [default: 15m]
+    /// Longest attempt, at least 100ms [default: 15m]
     #[arg(long, value_name = "SPAN")]
     timeout: Option<String>,
-    /// Time between SIGTERM and SIGKILL
+    /// Time between SIGTERM and SIGKILL, at most 585s; less when whoever cancels says so (--within)
     #[arg(long, value_name = "SPAN", default_value = "5s")]
     cancel_grace: String,
     /// How long commands may go on when this worker is told to stop [default: 30s]
@@ -106,23 +112,30 @@ impl Cli {
     /// # Errors
     /// [`Error::Invalid`]
     pub(super) fn terms(&self) -> Result<Terms> {
-        let span = |option: &str, text: Option<&str>, default: Duration, longest: Duration| {
+        let span = |option: &str, text: Option<&str>, default: Duration, shortest: Duration, longest: Duration| {
             let span = match text {
                 Some(text) => Span::from(text).duration().map_err(|error| format!("{option} '{text}': {error}")),
                 None => Ok(default),
             };
-            let fits = span.and_then(|span| match span <= longest {
-                true => Ok(span),
-                false => Err(format!("{option}: at most {longest:?}")),
+            let fits = span.and_then(|span| match (span >= shortest, span <= longest) {
+                (true, true) => Ok(span),
+                (false, _) => Err(format!("{option}: at least {shortest:?}")),
+                (_, false) => Err(format!("{option}: at most {longest:?}")),
             });
             fits.map_err(|what| Error::Invalid { what })
         };
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         Ok(Terms {
             at_once: self.concurrency.unwrap_or(cores),
-            timeout: span("--timeout", self.timeout.as_deref(), TIMEOUT_DEFAULT, TIMEOUT_MAX)?,
-            grace: span("--cancel-grace", Some(&self.cancel_grace), Duration::ZERO, GRACE_MAX)?,
-            drain: span("--drain-grace", self.drain_grace.as_deref(), DRAIN_GRACE_DEFAULT, TIMEOUT_MAX)?,
+            timeout: span("--timeout", self.timeout.as_deref(), TIMEOUT_DEFAULT, TIMEOUT_MIN, TIMEOUT_MAX)?,
+            grace: span("--cancel-grace", Some(&self.cancel_grace), Duration::ZERO, Duration::ZERO, GRACE_MAX)?,
+            drain: span(
+                "--drain-grace",
+                self.drain_grace.as_deref(),
+                DRAIN_GRACE_DEFAULT,
+                Duration::ZERO,
+                TIMEOUT_MAX,
+            )?,
             queue: self.queue.first().cloned(),
             text: self.text,
             pass: self.pass.clone(),
@@ -143,8 +156,10 @@ mod tests {
         assert!(cli.commands().expect_err("twice").to_string().contains("`a` twice"));
         let cli = Cli::parse_from(["orchestrator-worker", "--exec", "a=sh", "--timeout", "soon"]);
         assert!(cli.terms().expect_err("no span").to_string().contains("--timeout 'soon'"));
-        let cli = Cli::parse_from(["orchestrator-worker", "--exec", "a=sh", "--cancel-grace", "1h"]);
-        assert!(cli.terms().expect_err("too long").to_string().contains("--cancel-grace: at most"));
+        let cli = Cli::parse_from(["orchestrator-worker", "--exec", "a=sh", "--timeout", "1ms"]);
+        assert!(cli.terms().expect_err("too short").to_string().contains("--timeout: at least 100ms"));
+        let cli = Cli::parse_from(["orchestrator-worker", "--exec", "a=sh", "--cancel-grace", "590s"]);
+        assert!(cli.terms().expect_err("too long").to_string().contains("--cancel-grace: at most 585s"));
         let terms = Cli::parse_from(["orchestrator-worker", "--exec", "a=sh"]).terms().expect("defaults");
         assert_eq!(
             (terms.timeout, terms.grace, terms.drain),

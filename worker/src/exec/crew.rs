@@ -43,8 +43,6 @@ pub(super) struct Crew {
 struct Own {
     /// Their ids, until they have been waited for.
     pids: HashSet<i32>,
-    /// How many of them are commands.
-    commands: usize,
 }
 
 impl Crew {
@@ -61,7 +59,7 @@ impl Crew {
             Guard::start(&token).map_err(|error| unfit("the guard of the commands cannot be started", &error))?;
         // A private Redis, and whatever else is there already.
         let pids = hunt::all().into_iter().filter(|seen| seen.parent == me()).map(|seen| seen.pid).chain([guard.pid()]);
-        let own = Mutex::new(Own { pids: pids.collect(), commands: 0 });
+        let own = Mutex::new(Own { pids: pids.collect() });
         let (endings, runtime) = (TaskTracker::new(), Handle::current());
         let crew = Arc::new(Self { token, next: AtomicU64::new(0), guard, own, grace, endings, runtime });
         let rounds = Arc::downgrade(&crew);
@@ -88,18 +86,13 @@ impl Crew {
         let child = command.spawn()?;
         let pid = child.id().map_or(0, u32::cast_signed);
         own.pids.insert(pid);
-        own.commands += 1;
         own.pids.insert(self.guard.tell(pid, true));
         Ok((child, pid, mark))
     }
 
     /// A command has been waited for: ends what it has left behind. Blocks for a moment.
     pub(super) fn sweep(&self, pid: i32, mark: &str) {
-        {
-            let mut own = self.own();
-            own.pids.remove(&pid);
-            own.commands = own.commands.saturating_sub(1);
-        }
+        self.own().pids.remove(&pid);
         let mut unsure = 0;
         for look in 1..=LOOKS_MAX {
             if self.look(pid, mark, &mut unsure) {
@@ -122,9 +115,8 @@ impl Crew {
         let mut found = 0;
         // What has lost its parent is our child by now, or descends from one that is.
         for seen in hunt::descendants(&all, me(), &own.pids).into_iter().filter(|seen| !seen.is_zombie) {
-            // Without any other command even what bears no mark can only be of this one.
-            let is_of_it = seen.group == pid || own.commands == 0;
-            match if is_of_it { Some(true) } else { hunt::bears(seen.pid, mark) } {
+            // What is neither in its group nor marked may be anybody's, and is left alone.
+            match if seen.group == pid { Some(true) } else { hunt::bears(seen.pid, mark) } {
                 Some(true) => hunt::end(seen.pid),
                 None if *unsure < UNSURE_MAX => *unsure += 1,
                 _ => continue,

@@ -68,8 +68,10 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(mut running) = self.running.take() {
+            // At once: when the attempt is gone, another one may begin elsewhere. The grace was within it.
+            running.signal(Signal::SIGKILL);
             let crew = Arc::clone(&self.crew);
-            self.crew.endings.spawn_on(async move { running.stop(&crew).await }, &self.crew.runtime);
+            self.crew.endings.spawn_on(async move { running.kill(&crew).await }, &self.crew.runtime);
         }
     }
 }

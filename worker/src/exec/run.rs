@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use orchestrator::{CANCEL_GRACE_MAX, COMMAND_ENVIRONMENT, ERROR_BYTES_MAX, PROGRESS_NOTE_MAX, RESULT_BYTES_MAX};
+use orchestrator::{COMMAND_ENVIRONMENT, ERROR_BYTES_MAX, PROGRESS_NOTE_MAX, RESULT_BYTES_MAX};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::ChildStdin;
@@ -27,7 +28,7 @@ const FATAL: [i32; 2] = [64, 65];
 /// How long streams are read whose other end should be closed, because nothing is left that could hold it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much longer an attempt may last than its command, beside the grace: for what ends the command.
-const SPARE: Duration = Duration::from_secs(15);
+pub(super) const SPARE: Duration = Duration::from_secs(15);
 /// What commands get of a cleared environment.
 const BASIC: [&str; 7] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 
@@ -53,7 +54,9 @@ enum End {
 
 impl Handler {
     pub(super) fn new(command: Command, terms: &Terms, crew: Arc<Crew>) -> Self {
-        let (task_type, doc) = (command.task_type.clone().leak(), format!("Runs `{}`.", command.line).leak());
+        // Without its arguments, which may hold secrets: everybody may read what a handler says of itself.
+        let program = Path::new(&command.program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (task_type, doc) = (command.task_type.clone().leak(), format!("Runs `{program}`.").leak());
         let queue = terms.queue.clone().map(|queue| &*queue.leak());
         Self { task_type, queue, doc, terms: terms.clone(), crew, command }
     }
@@ -194,7 +197,7 @@ impl TaskHandler for Handler {
         spec.doc = self.doc;
         // The command has its own timeout: when the attempt ends, nothing of it is left for the next one to meet.
         spec.timeout = Some(self.terms.timeout + self.terms.grace + SPARE);
-        spec.cancel_grace = Some((self.terms.grace + SPARE).min(CANCEL_GRACE_MAX));
+        spec.cancel_grace = Some(self.terms.grace + SPARE);
         spec
     }
 
