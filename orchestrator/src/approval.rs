@@ -164,7 +164,7 @@ pub struct Approval {
     pub rejection_reason: Option<String>,
     /// Who submitted the task; may not decide.
     pub requested_by: Option<String>,
-    /// The agent outside that has the task and asks, if one does; may not decide either.
+    /// The agent outside that has the task and asks, or who has a schedule make it, if one does; may not decide either.
     #[serde(default)]
     pub asked_by: Option<String>,
     /// The tenant that the task belongs to, if to any.

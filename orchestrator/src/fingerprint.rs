@@ -12,6 +12,8 @@ pub const FINGERPRINT_LEN: usize = 12;
 
 /// Characters of an error that are looked at.
 const LINE_MAX: usize = 2000;
+/// Characters that an address is looked for in.
+const ADDRESS_MAX: usize = 320;
 /// Characters of what is left that count.
 const COUNTED_MAX: usize = 300;
 /// Stands for all that varies.
@@ -111,6 +113,8 @@ fn without_folders(line: &str) -> String {
 fn without_quotes(line: &str) -> String {
     let chars: Vec<char> = line.chars().collect();
     let (mut out, mut i) = (String::new(), 0);
+    // Marks that do not come again.
+    let mut gone = Vec::new();
     while i < chars.len() {
         let close = match chars[i] {
             c @ ('"' | '\'') => Some(c),
@@ -119,7 +123,11 @@ fn without_quotes(line: &str) -> String {
             _ => None,
         };
         let inside = i > 0 && chars[i - 1].is_alphanumeric();
-        let end = close.filter(|_| !inside).and_then(|close| closing(&chars, i + 1, close));
+        let close = close.filter(|close| !inside && !gone.contains(close));
+        let end = close.and_then(|close| closing(&chars, i + 1, close));
+        if end.is_none() {
+            gone.extend(close);
+        }
         match end {
             Some(end) => {
                 out.push(ANY);
@@ -188,7 +196,7 @@ fn without_varying_words(line: &str) -> String {
 
 /// The end of an address that begins here: a UUID, an e-mail address, an IPv6 address.
 fn address(chars: &[char], from: usize) -> Option<usize> {
-    let rest = &chars[from..];
+    let rest = &chars[from..chars.len().min(from + ADDRESS_MAX)];
     let length = |fits: fn(&char) -> bool| rest.iter().take_while(|c| fits(c)).count();
     let ends = |at: usize| !rest.get(at).is_some_and(|c| c.is_alphanumeric());
     let hex = length(|c| c.is_ascii_hexdigit() || *c == '-');

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 
-use crate::new_task::Draft;
+use crate::new_task::{Draft, check_text};
 use crate::schedule::{CatchUp, Definition, Overlap, State, tick_id};
 use crate::store::{Change, Fault, Fired, Stored, Ticks};
 use crate::{Error, Orchestrator, Result, TaskId};
@@ -21,7 +21,8 @@ const QUEUE_PAUSE_MS: u64 = 10_000;
 const TROUBLE_PAUSE_MS: u64 = 60_000;
 
 impl Orchestrator {
-    /// The task of one tick, as it is to be stored.
+    /// The task of one tick, as it is to be stored. Whose schedule it is has submitted it; `by`, who has it made now, if the
+    /// schedule names nobody. Neither may decide on it.
     pub(crate) async fn run_of(
         &self,
         name: &str,
@@ -29,12 +30,12 @@ impl Orchestrator {
         (tick_ms, id): (u64, TaskId),
         by: Option<&str>,
     ) -> Result<Draft> {
-        let task = definition.task(name, tick_ms);
-        let task = match by {
-            Some(by) => task.requested_by(by),
-            None => task,
-        };
+        let task = definition.task(name, tick_ms).requested_by_default(by);
         let mut draft = crate::submit::draft_of(self, task, id).await?;
+        if let Some(by) = by.filter(|by| definition.template.requested_by.is_some() && !is_maker(definition, by)) {
+            check_text("caller's name", Some(by))?;
+            draft.asking = draft.asking.take().map(|asking| asking.asked_by(by));
+        }
         if definition.overlap == Overlap::Queue {
             crate::record::make_followed(&mut draft.record);
         }
@@ -70,9 +71,11 @@ impl Orchestrator {
         let (definition, timing) = match Definition::read(&stored.definition) {
             Ok(read) => read,
             Err(error) => {
-                tracing::error!(schedule = name, %error, "a schedule cannot be read and is not looked at any more");
+                // Others may be of a later version, and able to.
+                tracing::error!(schedule = name, %error, "a schedule cannot be read and is put off");
                 let why = error.to_string();
-                let change = Change::Defer { digest, awaited, look_ms: None, why: &why };
+                let look_ms = Some(now_ms + TROUBLE_PAUSE_MS);
+                let change = Change::Defer { digest, awaited, look_ms, why: &why };
                 return self.store.change_schedule(name, change).await.map(drop);
             }
         };
@@ -88,7 +91,13 @@ impl Orchestrator {
             }
             // Somebody else was first, or the run that it waited for has come back to life.
             (None, None) => {
-                let change = Change::Defer { digest, awaited, look_ms: state.next_ms(), why: "" };
+                let change = match (state.next_ms(), timing.next_after(now_ms)) {
+                    // What it waits for is gone, or nobody can read it.
+                    (None, next_ms @ Some(_)) if state.paused.is_none() => {
+                        Change::Drop { digest, awaited, next_ms, why: "", missed: 0, waiting: None }
+                    }
+                    (look_ms, _) => Change::Defer { digest, awaited, look_ms, why: "" },
+                };
                 return self.store.change_schedule(name, change).await.map(drop);
             }
         };
@@ -143,9 +152,11 @@ impl Orchestrator {
         let now_ms = self.store.now_ms();
         let id = self.store.new_id(now_ms);
         let runs = [(now_ms, self.run_of(&stored.name, &definition, (now_ms, id), by).await?)];
+        // A tick that waits keeps no name.
+        let ticks = Ticks::ByHand { may_wait: by.is_none_or(|by| is_maker(&definition, by)) };
         let mut pause = Duration::from_millis(20);
         loop {
-            match self.store.fire(stored, Ticks::ByHand, definition.overlap, &runs).await {
+            match self.store.fire(stored, ticks, definition.overlap, &runs).await {
                 Ok(fired) => return Ok((id, fired)),
                 // The id tells a repeated call from another one.
                 Err(Fault::Lost(_) | Fault::NotNow(_)) if pause < Duration::from_secs(5) => {
@@ -161,4 +172,9 @@ impl Orchestrator {
             }
         }
     }
+}
+
+/// Whether the tasks of a schedule are submitted in the name of `by`. Case says nothing about who somebody is.
+fn is_maker(definition: &Definition, by: &str) -> bool {
+    definition.template.requested_by.as_deref().is_some_and(|maker| maker.eq_ignore_ascii_case(by))
 }

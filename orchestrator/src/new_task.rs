@@ -486,7 +486,7 @@ impl<T> NewTask<T> {
     }
 }
 
-fn check_text(what: &str, text: Option<&str>) -> Result {
+pub(crate) fn check_text(what: &str, text: Option<&str>) -> Result {
     match text {
         Some(text) if text.is_empty() || text.len() > 128 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
             Err(Error::invalid(format!("a {what} has 1 to 128 printable ASCII characters")))

@@ -19,8 +19,9 @@ impl Orchestrator {
     /// ends with. To ask for the priority that it has already changes nothing.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it has ended; [`Error::Forbidden`] when an approval rule holds back tasks of that priority and
-    /// nobody has approved this one; [`Error::NotFound`].
+    /// [`Error::Conflict`] when it has ended, and when people decide on whether it may begin: they have seen its priority;
+    /// [`Error::Forbidden`] when an approval rule holds back tasks of that priority, and not those of the one that it has;
+    /// [`Error::NotFound`].
     pub async fn set_priority(&self, id: TaskId, priority: Priority) -> Result<Status> {
         self.set_priority_by(id, priority, "", false).await
     }
@@ -39,20 +40,30 @@ impl Orchestrator {
         self.store.freshen_time().await?;
         let event_id = self.store.new_id(self.store.now_ms());
         loop {
-            let (task, passed) = self.seen(id).await?;
+            let (task, flags) = self.seen(id).await?;
             if task.status.is_terminal() {
                 return Err(ended(id, task.status.as_str()));
             }
-            if task.priority != priority
-                && !override_rules
-                && !passed
-                && let Some(rule) = self.newly_stopped_by(&task, priority)
-            {
+            let is_bound = task.priority != priority && !override_rules;
+            if is_bound && flags & flag::GATED != 0 {
+                return Err(Error::Conflict {
+                    what: format!(
+                        "task {id} waits for an approval, and whoever decides has seen its priority {}: decide first, or cancel \
+                         it and submit it anew",
+                        task.priority
+                    ),
+                });
+            }
+            if is_bound && let Some(rule) = self.newly_stopped_by(&task, priority) {
                 return Err(Error::Forbidden {
                     what: format!(
-                        "a task of priority {priority} needs an approval ({}), and {id} was submitted without one: submit it \
-                         anew with that priority, so that somebody can decide on it",
-                        rule.reason
+                        "a task of priority {priority} needs an approval ({}), and {id} {}: submit it anew with that \
+                         priority, so that somebody can decide on it",
+                        rule.reason,
+                        match flags & flag::PASSED {
+                            0 => "was submitted without one",
+                            _ => "was approved for another reason",
+                        }
                     ),
                 });
             }
@@ -86,18 +97,18 @@ impl Orchestrator {
         }
     }
 
-    /// The task, and whether it is held by its gate or has passed it.
-    async fn seen(&self, id: TaskId) -> Result<(Task, bool)> {
+    /// The task, and its flags.
+    async fn seen(&self, id: TaskId) -> Result<(Task, u16)> {
         let parts = self.parts(id).await?;
         let part = |i: usize| parts.get(i).map(Vec::as_slice).unwrap_or_default();
         let task = Task::told(id, [part(0), part(1), part(2), part(3)])?;
         let task = task.ok_or_else(|| Error::NotFound { what: format!("task {id}") })?;
         // The flags lie in front of the queue's name, at the same place in live and ended ones.
         let flags = part(1).get(13..15).map_or(0, |at| u16::from_be_bytes([at[0], at[1]]));
-        Ok((task, flags & (flag::GATED | flag::PASSED) != 0))
+        Ok((task, flags))
     }
 
-    /// The rule that stops the task with this priority and did not with its own.
+    /// The rule that stops the task with this priority, unless it is the one that stops it with its own.
     fn newly_stopped_by(&self, task: &Task, priority: Priority) -> Option<&ApprovalRule> {
         let stops = |priority| {
             let facts = Facts {
@@ -110,7 +121,7 @@ impl Orchestrator {
             self.config().approvals.stops(&facts, || task.payload.clone())
         };
         let rule = stops(priority)?;
-        stops(task.priority).is_none().then_some(rule)
+        (stops(task.priority) != Some(rule)).then_some(rule)
     }
 }
 

@@ -218,6 +218,11 @@ pub(crate) fn far_off(name: &str) -> Error {
 
 /// Refuses what is no name for a schedule.
 pub(crate) fn check_schedule_name(name: &str) -> Result {
+    if matches!(name, "." | "..") {
+        return Err(Error::invalid(format!(
+            "`{name}` is no name for a schedule: no path of an address can end with it"
+        )));
+    }
     let own = name.strip_prefix(OF_HANDLERS).unwrap_or(name);
     crate::router::check_name("schedule", own)
 }

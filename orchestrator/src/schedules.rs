@@ -14,6 +14,10 @@ use crate::{Error, Orchestrator, Result, Schedule, ScheduleStatus, TaskId};
 pub const SCHEDULES_PAGE_MAX: usize = 100;
 /// Ticks that are told of a schedule that is looked at.
 const UPCOMING: usize = 5;
+/// How often a schedule is put that others change meanwhile.
+const TRIES_MAX: usize = 20;
+/// A last tick further ahead than this comes of a clock that had jumped.
+const AHEAD_MAX_MS: u64 = 24 * 3_600_000;
 
 /// What putting a schedule came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +92,7 @@ impl Schedules<'_> {
         let name = schedule.name();
         check_schedule_name(name)?;
         let (mut definition, timing) = schedule.define()?;
-        loop {
+        for _ in 0..TRIES_MAX {
             let (now_ms, found) = self.orch.store.schedules_named(&[name.to_owned()]).await?;
             let there = found.first();
             // One that nobody can read belongs to nobody.
@@ -98,10 +102,10 @@ impl Schedules<'_> {
                 definition.template.tenant.clone_from(&owner);
             }
             let bytes = definition.write()?;
-            if there.is_some_and(|there| there.definition == bytes) {
-                return Ok(ScheduleChange::Same);
-            }
+            // The same is put all the same: nobody may have been able to look at it for a while.
+            let is_same = there.is_some_and(|there| there.definition == bytes);
             let is_taken = match whose {
+                _ if is_same => false,
                 Whose::Nobodys => there.is_some(),
                 Whose::Tenants(Some(tenant)) => there.is_some() && owner.as_deref() != Some(tenant),
                 Whose::Tenants(None) | Whose::Anybodys => false,
@@ -114,7 +118,9 @@ impl Schedules<'_> {
                 });
             }
             // What would fail at every tick is refused now.
-            self.orch.run_of(name, &definition, (now_ms, tick_id(name, now_ms)), None).await?;
+            if !is_same {
+                self.orch.run_of(name, &definition, (now_ms, tick_id(name, now_ms)), None).await?;
+            }
             let state = there.map(|there| State::read(&there.state)).unwrap_or_default();
             let kept = before.as_ref().and_then(|before| {
                 let next_ms = state.next_ms()?;
@@ -123,7 +129,7 @@ impl Schedules<'_> {
                 (before.comes_as(&definition) || next_ms <= now_ms && is_ours()).then_some(next_ms)
             });
             // A clock that was set back brings no tick again that has come.
-            let from_ms = now_ms.max(state.last_tick.unwrap_or(0));
+            let from_ms = not_before(now_ms, &state);
             let next_ms = kept.or_else(|| timing.next_after(from_ms)).ok_or_else(|| far_off(name))?;
             let change = Change::Put {
                 digest: there.map(Stored::digest).unwrap_or_default(),
@@ -141,12 +147,17 @@ impl Schedules<'_> {
                 }
                 Changed::Done => {
                     self.look_soon(next_ms.saturating_sub(now_ms));
-                    return Ok(if there.is_some() { ScheduleChange::Changed } else { ScheduleChange::Created });
+                    return Ok(match there {
+                        Some(_) if is_same => ScheduleChange::Same,
+                        Some(_) => ScheduleChange::Changed,
+                        None => ScheduleChange::Created,
+                    });
                 }
                 // Somebody else has changed it meanwhile, or an earlier copy of this call did.
                 _ => {}
             }
         }
+        Err(Error::Conflict { what: format!("the schedule `{name}` changes all the time; try again later") })
     }
 
     /// Sees to a tick that comes before workers and gateways have heard of it: they look every 2 seconds.
@@ -247,7 +258,7 @@ impl Schedules<'_> {
         loop {
             let (now_ms, stored) = self.stored(name).await?;
             let (_, timing) = Definition::read(&stored.definition)?;
-            let from_ms = now_ms.max(State::read(&stored.state).last_tick.unwrap_or(0));
+            let from_ms = not_before(now_ms, &State::read(&stored.state));
             let next_ms = timing.next_after(from_ms).ok_or_else(|| Error::Conflict {
                 what: format!("the schedule `{name}` does not come within five years; put another one in its place"),
             })?;
@@ -271,7 +282,8 @@ impl Schedules<'_> {
         self.trigger_by(name, None).await
     }
 
-    /// [`Schedules::trigger`] in the name of `by`, who may not approve that run.
+    /// [`Schedules::trigger`] in the name of `by`, who may not approve that run; nor may who submits the schedule's tasks. Where
+    /// that is somebody else, it does not wait for the end of the last run: [`Error::Conflict`].
     ///
     /// # Errors
     /// As [`Schedules::trigger`].
@@ -348,6 +360,12 @@ pub(crate) enum Whose<'w> {
     Tenants(Option<&'w str>),
     /// All.
     Anybodys,
+}
+
+/// Where the ticks of a schedule go on: a clock that was set back brings none again that has come.
+fn not_before(now_ms: u64, state: &State) -> u64 {
+    let last_ms = state.last_tick.filter(|last_ms| *last_ms <= now_ms.saturating_add(AHEAD_MAX_MS));
+    last_ms.map_or(now_ms, |last_ms| last_ms.max(now_ms))
 }
 
 fn refuse_of_handlers(name: &str) -> Result {

@@ -154,9 +154,12 @@ async fn nobody_gets_past_an_approval_by_a_priority() {
     assert_eq!(orch.get(id).await.unwrap().priority, Priority::P3);
     assert_eq!(orch.set_priority(id, Priority::P2).await.unwrap(), Status::Assigned);
     assert_eq!(orch.set_priority_by(id, Priority::P0, "ops", true).await.unwrap(), Status::Assigned);
-    // Whoever was approved once needs no second time, and who is held is held still.
+    // What people are deciding on stays as they see it; whoever was approved needs no second time by the same rule.
     let held = enqueue(&orch, new(Priority::P1)).await;
-    assert_eq!(orch.set_priority(held, Priority::P2).await.unwrap(), Status::Blocked);
+    let error = orch.set_priority(held, Priority::P0).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict { what } if what.contains("waits for an approval")), "{error}");
+    assert_eq!(orch.set_priority(held, Priority::P1).await.unwrap(), Status::Blocked);
+    assert_eq!(orch.get(held).await.unwrap().priority, Priority::P1);
     orch.decide(ApprovalId { task: held, number: 0 }, &Ballot::approve(Approver::named("bob"))).await.unwrap();
     assert_eq!(orch.set_priority(held, Priority::P0).await.unwrap(), Status::Assigned);
 }

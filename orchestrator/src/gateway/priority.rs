@@ -45,7 +45,7 @@ pub(super) struct TaskReprioritised {
     request_body = PriorityBody,
     responses(
         (status = 200, description = "How it stands", body = TaskReprioritised),
-        (status = 409, description = "It has ended; `task_status` tells how"),
+        (status = 409, description = "It has ended, or waits for an approval; `task_status` tells"),
     )
 )]
 pub(super) async fn change(

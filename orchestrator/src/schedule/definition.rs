@@ -37,7 +37,7 @@ impl Timing {
     /// The first tick behind an instant, both in Unix milliseconds.
     pub(crate) fn next_after(&self, ms: u64) -> Option<u64> {
         match self {
-            Self::Every(every) => Some((ms / every + 1) * every),
+            Self::Every(every) => (ms / every + 1).checked_mul(*every),
             Self::Cron(cron) => u64::try_from(cron.next_after(instant(ms))?.timestamp_millis()).ok(),
         }
     }
@@ -147,6 +147,12 @@ impl Schedule {
         }
         if let Some(who) = self.made_by.as_deref().filter(|who| who.is_empty() || who.len() > 128) {
             return Err(Error::invalid(format!("a maker's name has 1 to 128 characters, not {}", who.len())));
+        }
+        if self.overlap == Overlap::Replace && self.task.rules.unique.is_some() {
+            return Err(Error::invalid(
+                "a unique task cannot take the place of the last run, which may hold its key: choose the overlap skip, queue \
+                 or allow, or leave `unique` out",
+            ));
         }
         let template = self.task.template()?;
         if template.payload.len() > SCHEDULE_PAYLOAD_MAX {
@@ -366,6 +372,8 @@ mod tests {
         let large = NewTask::<()>::new("report", &"x".repeat(SCHEDULE_PAYLOAD_MAX));
         assert!(fault(Schedule::cron("x", "@hourly", large)).contains("at most 65536 bytes"));
         assert!(fault(hourly().made_by(&"x".repeat(129))).contains("1 to 128"));
+        let unique = Schedule::cron("x", "@hourly", task().unique(crate::Unique::until_done("all")));
+        assert!(fault(unique.overlap(Overlap::Replace)).contains("cannot take the place"));
     }
 
     #[test]

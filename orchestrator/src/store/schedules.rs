@@ -59,8 +59,8 @@ pub(crate) enum Ticks<'t> {
     Due { awaited: &'t str, next_ms: Option<u64>, missed: u64 },
     /// The first of those that wait.
     Waiting,
-    /// One by hand.
-    ByHand,
+    /// One by hand; whether it may wait for the end of the last run.
+    ByHand { may_wait: bool },
 }
 
 /// What became of a tick.
@@ -162,13 +162,14 @@ impl Store {
         let (kind, awaited, next_ms, missed) = match ticks {
             Ticks::Due { awaited, next_ms, missed } => ("t", awaited, next_ms, missed),
             Ticks::Waiting => ("w", "", None, 0),
-            Ticks::ByHand => ("h", "", None, 0),
+            Ticks::ByHand { .. } => ("h", "", None, 0),
         };
-        let letter = match overlap {
-            Overlap::Skip => "s",
-            Overlap::Queue => "q",
-            Overlap::Replace => "r",
-            Overlap::Allow => "a",
+        let letter = match (overlap, ticks) {
+            (Overlap::Queue, Ticks::ByHand { may_wait: false }) => "n",
+            (Overlap::Skip, _) => "s",
+            (Overlap::Queue, _) => "q",
+            (Overlap::Replace, _) => "r",
+            (Overlap::Allow, _) => "a",
         };
         let call = self.call(&self.scripts().fire).arg(&schedule.name).arg(schedule.digest()).arg(kind);
         let call = call.arg(awaited).arg(text(next_ms)).arg(letter).arg(TICKS_WAITING_MAX).arg(missed);

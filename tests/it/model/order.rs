@@ -20,6 +20,9 @@ impl Reference {
         if entry.priority == priority {
             return Ok(self.meet("a task had that priority already", (status, false)));
         }
+        if entry.gated {
+            return Err(self.meet("a task at its gate was to take another priority", "Conflict"));
+        }
         let entry = self.tasks.get_mut(&id).expect("a task");
         let before = std::mem::replace(&mut entry.priority, priority);
         let what = match &mut entry.place {

@@ -119,6 +119,7 @@ pub(crate) const RARE: &[&str] = &[
     "a parked task took another priority",
     "a task had that priority already",
     "a finished task was to take another priority",
+    "a task at its gate was to take another priority",
     "a task came before one of higher priority, by its age",
     "a running task was to be cancelled within a time",
     "a note became more urgent",

@@ -5,10 +5,11 @@
 -- KEYS[1] {ns.p}:e      keys built inside: S S:<name> Z N, those of ADMIT, those of CANCEL
 -- ARGV: 1 schedule · 2 digest of its definition (8 bytes) · 3 't' ticks that are due, 'w' the first that waits, 'h' by hand
 --       4 the tick that it waits for (ms), of 't' · 5 the one behind (ms) or '', of 't' · 6 letter of what to do while the last
---       run is live: s skip, q queue, r replace, a allow · 7 most ticks that wait · 8 ticks missed · 9 letter ‖ ending of a run that is
+--       run is live: s skip, q queue, n queue, but by hand none waits, r replace, a allow · 7 most ticks that wait · 8 ticks missed · 9 letter ‖ ending of a run that is
 --       replaced · 10.. n (1..100; 1 with r, w, h) × (queue, tick ms, id, record, state of its clock or '', what is asked or '')
 -- Reply: {'fired', 'waits', 'live' or 'other', id of the last run or '', ms until the next timer or -1}; error QUEUEFULL.
-local name, kind, overlap = ARGV[1], ARGV[3], ARGV[6]
+local name, kind, overlap, waits_max = ARGV[1], ARGV[3], ARGV[6], tonumber(ARGV[7])
+if overlap == 'n' then overlap, waits_max = 'q', 0 end
 local state = base .. 'S:' .. name
 local definition = go('HGET', base .. 'S', name)
 local known = go('HMGET', state, 'n', 'id', 'w', 'p')
@@ -44,11 +45,14 @@ end
 local runs, fired, skipped, first, word = (#ARGV - 9) / 6, 0, 0, last, 'fired'
 for i = 10, #ARGV, 6 do
   local live = is_live(last)
-  if overlap == 's' and live then
-    if kind == 'h' then return as_it_was('live') end
+  -- What could not be stored, being the only one of its kind, takes no place.
+  local digest = overlap == 'r' and live and sub(ARGV[i + 2], 15, 15) == 'l' and sub(ARGV[i + 2], 17, 32)
+  local holder = digest and holder_of(digest)
+  if holder or overlap == 's' and live then
+    if kind == 'h' then return {'live', holder or last, next_due()} end
     skipped = skipped + 1
   elseif overlap == 'q' and (live or waiting ~= '' and kind ~= 'w') then
-    if #waiting >= 6 * ARGV[7] then
+    if #waiting >= 6 * waits_max then
       if kind == 'h' then return as_it_was('live') end
       skipped = skipped + 1
     else

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- SCHEDULE: changes one schedule. Guarantee: what depends on what the caller has read changes nothing when that is no longer so.
--- KEYS[1] {ns.p}:e      keys built inside: S S:<name> Z N
+-- KEYS[1] {ns.p}:e      keys built inside: S S:<name> Z N t<slice>
 -- ARGV: 1 what to do · 2 schedule, and
 --       put: 3 digest of the definition that is there or '' · 4 the tick that it waits for (ms) or '' · 5 definition · 6 its next
 --            tick · 7 most schedules · 8 '1' when ticks may wait
@@ -29,8 +29,10 @@ if what == 'put' then
     waiting = ''
   end
   go('HSET', base .. 'S', name, ARGV[5])
-  go('HSET', state, 'ua', now)
-  go('HDEL', state, 'e', 'ea')
+  if definition ~= ARGV[5] then
+    go('HSET', state, 'ua', now)
+    go('HDEL', state, 'e', 'ea')
+  end
   if not paused then go('HSET', state, 'n', ARGV[6]) end
   if ARGV[8] ~= '1' then
     if waiting ~= '' then
@@ -41,8 +43,13 @@ if what == 'put' then
     if last ~= '' then go('HDEL', base .. 'N', last) end
   elseif last ~= '' then
     go('HSET', base .. 'N', last, name)
+    -- It may have been made while none was to wait for its end.
+    local record = records({last})[1]
+    if sound(last, record) then
+      go('HSET', base .. 't' .. sub(last, 1, 4), last, with_flags(record, bit.bor(flags_of(record), FOLLOWED)))
+    end
   end
-  look_at(ARGV[6])
+  look_at(waiting ~= '' and now or ARGV[6])
   return 'done'
 end
 if definition == '' then
