@@ -225,8 +225,8 @@ impl Holder {
         let outcome = self.heard(parked).await?;
         self.let_go(&life, outcome, Status::Blocked).await?;
         let task = self.orch.get(self.id).await?;
-        // It may have been decided on, or cancelled, by now.
-        task.approval_id.map(Answer::Asked).ok_or_else(|| Error::Conflict {
+        // It may have been decided on, or cancelled, by now; what it then names is the gate that it has passed.
+        task.approval_id.filter(|_| task.status == Status::Blocked).map(Answer::Asked).ok_or_else(|| Error::Conflict {
             what: format!("task {} is {}: somebody was faster than this answer", self.id, task.status),
         })
     }

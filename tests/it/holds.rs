@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use orchestrator::{
-    Answer, ApprovalPolicy, Approver, Ballot, Config, Error, Gate, HOLD_LEASE_MAX, HOLD_LEASE_MIN, Hold, HoldToken,
-    Incarnation, NewTask, Orchestrator, Result, Status, TaskId, Terms, Wanted,
+    Answer, ApprovalId, ApprovalPolicy, Approver, Ballot, Config, Error, Gate, HOLD_LEASE_MAX, HOLD_LEASE_MIN, Hold,
+    HoldToken, Incarnation, NewTask, Orchestrator, Result, Status, TaskId, Terms, Wanted,
 };
 use orchestrator_tests::{Proxy, config, key, namespace, orch, raw, server, until, within};
 use orchestrator_worker::{Data, TaskContext, TaskError, TaskResult, Worker, task_handler};
@@ -499,6 +499,19 @@ async fn nobody_takes_a_task_past_its_gate() {
     let approval = orch.get(id).await.unwrap().approval_id.unwrap();
     orch.decide(approval, &Ballot::approve(Approver::named("bob"))).await.unwrap();
     assert_eq!(orch.hold_next("ann", &jobs(), 9, HOLD_LEASE_MIN, Duration::ZERO).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_question_on_a_task_that_was_to_be_cancelled_is_not_the_gate_it_has_passed() {
+    let orch = orch().await;
+    let id = orch.enqueue(job().policies(Some(Gate::new()), None)).await.unwrap().id();
+    let gate = ApprovalId { task: id, number: 0 };
+    orch.decide(gate, &Ballot::approve(Approver::named("bob"))).await.unwrap();
+    let holder = hold_of(&orch, "ann", id).await;
+    assert_eq!(orch.cancel(id).await.unwrap(), Status::InProgress);
+    let asked = holder.ask("q", "?", json!(1), Vec::new(), Terms::default()).await;
+    assert!(is_conflict(&asked) && asked.as_ref().unwrap_err().to_string().contains("cancelled"), "{asked:?}");
+    assert_eq!(status(&orch, id).await, Status::Cancelled);
 }
 
 #[tokio::test]
