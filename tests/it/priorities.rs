@@ -87,8 +87,11 @@ async fn whatever_waits_takes_it_along_and_what_has_ended_does_not() {
     assert_eq!(claim(&worker).await.priority(), Priority::P1);
 
     let gated = enqueue(&orch, new(Priority::P3).policies(Some(Gate::new()), None)).await;
-    assert_eq!(orch.set_priority(gated, Priority::P1).await.unwrap(), Status::Blocked);
+    // Whoever decides has seen its priority.
+    let error = orch.set_priority(gated, Priority::P1).await.unwrap_err();
+    assert!(matches!(&error, Error::Conflict { what } if what.contains("waits for an approval")), "{error}");
     orch.decide(ApprovalId { task: gated, number: 0 }, &Ballot::approve(Approver::named("bob"))).await.unwrap();
+    assert_eq!(orch.set_priority(gated, Priority::P1).await.unwrap(), Status::Assigned);
     let held = claim(&worker).await;
     assert_eq!((held.ticket().id, held.priority()), (gated, Priority::P1));
 
