@@ -24,8 +24,8 @@ use crate::{TaskContext, TaskError};
 /// #[async_trait]
 /// impl Middleware for Paid {
 ///     async fn call(&self, ctx: TaskContext, next: Next<'_>) -> Result<Output, TaskError> {
-///         let tenant = ctx.metadata().get("tenant").and_then(|name| name.as_str()).unwrap_or_default();
-///         if !self.0.iter().any(|paid| paid == tenant) {
+///         let tenant = ctx.metadata().get("tenant").and_then(|name| name.as_str()).unwrap_or_default().to_owned();
+///         if !self.0.contains(&tenant) {
 ///             return Err(TaskError::reject("nobody pays for it"));
 ///         }
 ///         next.run(ctx).await.map_err(|error| error.context(format!("for {tenant}")))
