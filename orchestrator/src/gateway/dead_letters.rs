@@ -88,11 +88,12 @@ pub(super) struct DeadLetterFilter {
 #[schema(as = Sweep, example = json!({"filter": {"type": "deploy", "reason": "retries"}, "dry_run": true}))]
 pub(super) struct SweepBody {
     /// An empty object means all.
-    #[schema(required)]
+    #[schema(required, value_type = DeadLetterFilter)]
     filter: Option<DeadLetterFilter>,
     /// Only count them: true unless told otherwise.
     dry_run: Option<bool>,
     /// How many there were when they were counted: when more are found nothing is done.
+    #[schema(format = "uint64")]
     expected: Option<u64>,
     /// How many are dealt with at most, the newest first: 10,000 unless told.
     #[schema(minimum = 1, maximum = 10_000)]
