@@ -5,8 +5,8 @@ use orchestrator::{Error, Orchestrator, Span, Status, TaskId};
 use serde_json::json;
 
 use super::failure::{Failure, code_of};
+use super::new_task::span;
 use super::output::{Output, note};
-use super::submit::span;
 
 #[derive(Debug, Args)]
 pub(crate) struct Cancel {

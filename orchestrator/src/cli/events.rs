@@ -115,7 +115,7 @@ pub(super) async fn run(orch: &Orchestrator, command: Events, out: &mut Output) 
 }
 
 async fn publish(orch: &Orchestrator, command: Publish, out: &mut Output) -> Result<(), Failure> {
-    let payload = super::submit::payload(&command.payload)?;
+    let payload = super::new_task::payload(&command.payload)?;
     let mut event = NewEvent::new(&command.event_type, &payload).priority(command.priority).source(&command.source);
     if let Some(task) = command.task {
         event = event.task(task);

@@ -9,8 +9,8 @@ use orchestrator::{ApiKey, Orchestrator, Span};
 use serde_json::{Value, json};
 
 use super::failure::Failure;
+use super::new_task::span;
 use super::output::{Output, cell, distance, note};
-use super::submit::span;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

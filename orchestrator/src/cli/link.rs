@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::approve::approver;
 use super::failure::Failure;
+use super::new_task::span;
 use super::output::{Output, note};
-use super::submit::span;
 use super::token::tokens;
 
 #[derive(Debug, Args)]

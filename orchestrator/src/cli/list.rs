@@ -28,7 +28,7 @@ pub(crate) struct List {
     #[arg(long, value_parser = PossibleValuesParser::new(["P0", "P1", "P2", "P3"]).try_map(|p| p.parse::<Priority>()))]
     priority: Option<Priority>,
     /// Only those created within this time: 1h, 2d
-    #[arg(long, value_name = "SPAN", value_parser = super::submit::span)]
+    #[arg(long, value_name = "SPAN", value_parser = super::new_task::span)]
     since: Option<Span>,
     /// Tasks at most
     #[arg(long, short = 'n', value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]

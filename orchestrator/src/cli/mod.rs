@@ -20,6 +20,7 @@ mod key;
 #[cfg(feature = "gateway")]
 mod link;
 mod list;
+mod new_task;
 #[cfg(feature = "gateway")]
 mod openapi;
 mod output;

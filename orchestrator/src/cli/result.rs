@@ -5,8 +5,8 @@ use orchestrator::{Error, Orchestrator, Span, TaskId};
 use serde_json::Value;
 
 use super::failure::{Failure, REFUSED};
+use super::new_task::span;
 use super::output::Output;
-use super::submit::span;
 
 /// Print the result of a task, alone; exits with 1 when it has ended without one
 #[derive(Debug, Args)]

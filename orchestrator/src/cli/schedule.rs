@@ -5,15 +5,15 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args, Subcommand};
 use comfy_table::Cell;
 use orchestrator::{
-    CatchUp, NewTask, Orchestrator, Overlap, Priority, SCHEDULES_PAGE_MAX, Schedule, ScheduleChange, ScheduleStatus,
-    Span, Triggered,
+    CatchUp, NewTask, Orchestrator, Overlap, SCHEDULES_PAGE_MAX, Schedule, ScheduleChange, ScheduleStatus, Span,
+    Triggered,
 };
 use serde_json::{Value, json};
 
 use super::approve::user;
 use super::failure::Failure;
+use super::new_task::{NewTaskArgs, span};
 use super::output::{Output, cell, distance, note, plain};
-use super::submit::{pair, payload, span};
 
 const EXPRESSION: &str = "\
 A cron expression has five fields: minute (0-59), hour (0-23), day of the month (1-31), month (1-12 or jan-dec), day of the
@@ -48,9 +48,8 @@ pub(crate) enum Command {
 pub(crate) struct Add {
     /// Its name: 1 to 64 of a-z 0-9 _ . -
     name: String,
-    /// Type of the tasks
-    #[arg(value_name = "TYPE")]
-    task_type: String,
+    #[command(flatten)]
+    task: NewTaskArgs,
     /// When it comes, as an expression: '30 2 * * mon-fri'
     #[arg(long, value_name = "EXPRESSION")]
     cron: Option<String>,
@@ -60,9 +59,6 @@ pub(crate) struct Add {
     /// Time zone of the expression [default: UTC]
     #[arg(long, value_name = "ZONE", requires = "cron")]
     tz: Option<String>,
-    /// Input of the handler: JSON, @FILE, or - for standard input
-    #[arg(long, short, value_name = "JSON", default_value = "{}", allow_hyphen_values = true)]
-    payload: String,
     /// What becomes of a tick while the last run has not ended
     #[arg(long, default_value = "skip", value_parser = PossibleValuesParser::new(["skip", "queue", "replace", "allow"]).try_map(|o| o.parse::<Overlap>()))]
     overlap: Overlap,
@@ -72,30 +68,9 @@ pub(crate) struct Add {
     /// How far back those are made up for
     #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = span)]
     catch_up_within: Span,
-    /// Order within the queue: all of P0 before any of P1
-    #[arg(long, default_value = "P2", value_parser = PossibleValuesParser::new(["P0", "P1", "P2", "P3"]).try_map(|p| p.parse::<Priority>()))]
-    priority: Priority,
-    /// Queue, instead of the one of the type
-    #[arg(long, value_name = "NAME")]
-    queue: Option<String>,
-    /// Attempts that may follow the first [default: 3]
-    #[arg(long, value_name = "N")]
-    retries: Option<u8>,
-    /// Free field; may be given again
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    meta: Vec<(String, String)>,
-    /// Total time that a task may take, from its tick: 30m
-    #[arg(long, value_name = "SPAN", value_parser = span)]
-    sla: Option<Span>,
-    /// No attempt begins later than this after its task was made: 1h
-    #[arg(long, value_name = "SPAN", value_parser = span)]
-    expires: Option<Span>,
     /// Tenant that schedule and tasks belong to
     #[arg(long, value_name = "NAME")]
     tenant: Option<String>,
-    /// Name of whoever asks for the tasks; they may not approve them [default: $USER]
-    #[arg(long = "as", value_name = "WHO")]
-    who: Option<String>,
     /// Put it in the place of the schedule that has this name
     #[arg(long)]
     replace: bool,
@@ -197,28 +172,10 @@ pub(super) async fn run(orch: &Orchestrator, command: Command, out: &mut Output)
 }
 
 async fn add(orch: &Orchestrator, command: Add, out: &mut Output) -> Result<(), Failure> {
-    let mut task = NewTask::<Value>::new(&command.task_type, &payload(&command.payload)?).priority(command.priority);
-    if let Some(queue) = &command.queue {
-        task = task.queue(queue);
-    }
-    if let Some(retries) = command.retries {
-        task = task.max_retries(retries);
-    }
-    for (key, value) in command.meta {
-        task = task.metadata(&key, value);
-    }
-    if let Some(sla) = command.sla {
-        task = task.sla_target(sla);
-    }
-    if let Some(expires) = command.expires {
-        task = task.expires(expires);
-    }
+    let who = command.task.asked_by();
+    let mut task = command.task.task()?;
     if let Some(tenant) = &command.tenant {
         task = task.tenant(tenant);
-    }
-    let who = command.who.or_else(user);
-    if let Some(who) = &who {
-        task = task.requested_by(who);
     }
     let mut schedule = match (&command.cron, command.every) {
         (Some(cron), _) => Schedule::cron(&command.name, cron, task),

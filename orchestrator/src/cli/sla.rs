@@ -5,8 +5,8 @@ use comfy_table::Cell;
 use orchestrator::{Orchestrator, Percentiles, SlaRow, Span};
 
 use super::failure::Failure;
+use super::new_task::span;
 use super::output::{Output, cell, distance, note};
-use super::submit::span;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Sla {

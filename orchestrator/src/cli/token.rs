@@ -8,8 +8,8 @@ use orchestrator::gateway::{Role, Tokens};
 use serde_json::json;
 
 use super::failure::Failure;
+use super::new_task::span;
 use super::output::Output;
-use super::submit::span;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Token {

@@ -1,12 +1,10 @@
 //! Events over HTTP: telling them, and following them as they are told.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{RawQuery, Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderName};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::{Extension, Json};
 use chrono::DateTime;
@@ -15,7 +13,8 @@ use utoipa::ToSchema;
 
 use super::audience::Audience;
 use super::cloud_event::CloudEvent;
-use super::feed::{End, Feed, Form};
+use super::event_feed::{EventFeed, Form};
+use super::feed::LAST_EVENT_ID;
 use super::new_event::{NewEventBody, from_cloud_event, in_headers, traceparent};
 use super::query::Pairs;
 use super::standing::Standing;
@@ -25,13 +24,6 @@ use crate::{Error, EventCursor, EventsFrom, patterns};
 
 /// How long the answer may wait for the first event that is wanted; the search then goes on behind it.
 const LOOK_TIME: Duration = Duration::from_secs(2);
-/// Seconds after which a place may be free.
-pub(super) const FULL_RETRY: u64 = 10;
-
-pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// Tells proxies to pass every event on at once.
-pub(super) const UNBUFFERED: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// An event that was told.
 #[derive(Serialize, ToSchema)]
@@ -206,9 +198,7 @@ pub(super) async fn follow(
     let pairs = Pairs::read(query.unwrap_or_default().as_bytes());
     let wanted = patterns(pairs.one("types")?.unwrap_or_default())?;
     let from = beginning(&headers, pairs.one("from")?)?;
-    let place = Arc::clone(&gateway.streams).try_acquire_owned().map_err(|_| {
-        Problem::unavailable("as many event streams are open here as may be; try again later", FULL_RETRY)
-    })?;
+    let seat = gateway.seat()?;
     let events = gateway.orch.events(&wanted, from);
     let mut events = Audience::new(&gateway.orch, events, caller.tenant.as_deref());
     let first = match tokio::time::timeout(LOOK_TIME, events.next_if_any()).await {
@@ -224,12 +214,9 @@ pub(super) async fn follow(
         true => Form::CloudEvents { namespace: gateway.orch.config().namespace.clone() },
         false => Form::Ours,
     };
-    let end = End::new(gateway.stopped.clone(), standing);
-    let mut response = Response::new(Body::new(Feed::new(events, first.as_ref(), form, end, place)));
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(UNBUFFERED.0, UNBUFFERED.1);
-    Ok(response)
+    let feed = EventFeed { events, form };
+    let first = first.map(|heard| feed.block(&heard));
+    Ok(gateway.stream(feed, first, standing, seat))
 }
 
 /// Where a reader begins: behind what it read last, else where it asks to.
@@ -265,6 +252,8 @@ fn unfit(what: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     #[test]

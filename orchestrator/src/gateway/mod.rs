@@ -72,6 +72,7 @@ mod dead_letters;
 mod deliver;
 mod docs;
 mod edge;
+mod event_feed;
 mod events;
 mod examples;
 mod feed;

@@ -1,12 +1,8 @@
 //! What a task puts out while it runs: read live, page by page, and told by agents outside.
 
-use std::sync::Arc;
-
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use base64::Engine;
@@ -16,11 +12,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::claim::LEASE_DEFAULT;
-use super::events::{FULL_RETRY, LAST_EVENT_ID, UNBUFFERED, asks_for};
-use super::feed::End;
+use super::events::asks_for;
+use super::feed::LAST_EVENT_ID;
 use super::leases::{AskedId, asked, holder};
 use super::new_task::span;
-use super::output_feed::OutputFeed;
 use super::query::Pairs;
 use super::standing::Standing;
 use super::tasks::{id_of, idempotency_key, moved, unfit};
@@ -138,15 +133,8 @@ pub(super) async fn follow(
     let mut chunks = gateway.orch.chunks(task_id).after(place);
     let wants_page = asks_for(&headers, &["application/json"]) && !asks_for(&headers, &["text/event-stream"]);
     if !wants_page {
-        let seat = Arc::clone(&gateway.streams).try_acquire_owned().map_err(|_| {
-            Problem::unavailable("as many event streams are open here as may be; try again later", FULL_RETRY)
-        })?;
-        let end = End::new(gateway.stopped.clone(), standing);
-        let mut response = Response::new(Body::new(OutputFeed::new(chunks, end, seat)));
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        headers.insert(UNBUFFERED.0, UNBUFFERED.1);
-        return Ok(response);
+        let seat = gateway.seat()?;
+        return Ok(gateway.stream(chunks, None, standing, seat));
     }
     let mut page = Vec::new();
     let mut weight = 0;
@@ -224,6 +212,7 @@ pub(super) async fn put_out(
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
     use axum::http::header::ACCEPT;
 
     use super::*;

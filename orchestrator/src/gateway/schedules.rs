@@ -152,6 +152,19 @@ impl Gateway {
         }
     }
 
+    /// Changes a schedule that this caller knows; `change` tells whether it was otherwise before.
+    async fn change_schedule(
+        &self,
+        caller: &Caller,
+        name: &str,
+        change: impl Future<Output = Result<bool, Error>>,
+    ) -> Result<Json<ScheduleChanged>, Problem> {
+        self.schedule_of(caller, name).await?;
+        let changed = self.change(change).await?;
+        let schedule = self.schedule_of(caller, name).await?;
+        Ok(Json(ScheduleChanged { success: true, changed, schedule }))
+    }
+
     /// Puts what was asked for.
     async fn put_schedule(
         &self,
@@ -322,10 +335,7 @@ pub(super) async fn pause(
     name: Named,
 ) -> Result<Json<ScheduleChanged>, Problem> {
     let name = name_of(name)?;
-    gateway.schedule_of(&caller, &name).await?;
-    let changed = gateway.change(gateway.orch.schedules().pause(&name, Some(&caller.name))).await?;
-    let schedule = gateway.schedule_of(&caller, &name).await?;
-    Ok(Json(ScheduleChanged { success: true, changed, schedule }))
+    gateway.change_schedule(&caller, &name, gateway.orch.schedules().pause(&name, Some(&caller.name))).await
 }
 
 /// Resume a schedule
@@ -345,10 +355,7 @@ pub(super) async fn resume(
     name: Named,
 ) -> Result<Json<ScheduleChanged>, Problem> {
     let name = name_of(name)?;
-    gateway.schedule_of(&caller, &name).await?;
-    let changed = gateway.change(gateway.orch.schedules().resume(&name)).await?;
-    let schedule = gateway.schedule_of(&caller, &name).await?;
-    Ok(Json(ScheduleChanged { success: true, changed, schedule }))
+    gateway.change_schedule(&caller, &name, gateway.orch.schedules().resume(&name)).await
 }
 
 /// Start a run now
