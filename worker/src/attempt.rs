@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::Blocking;
 use crate::cancelling::{CANCEL_GRACE_DEFAULT, Cancelling};
+use crate::counted::Ended;
 use crate::durable::{Durable, Leaving, Ledger};
 use crate::error::{Kind, NoRetry};
 use crate::extract::State;
 use crate::handler::TIMEOUT_DEFAULT;
-use crate::metrics::Ended;
 use crate::registry::Registered;
 use crate::voice::Voice;
 use crate::{TaskContext, TaskError};

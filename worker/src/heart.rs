@@ -10,7 +10,8 @@ use orchestrator::{Error, Incarnation, Orchestrator, Result, TaskId};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::{Meter, Rare};
+use crate::counted::Rare;
+use crate::metrics::Meter;
 
 /// How long before the end of an unrenewed lease the worker stops its handlers by itself; of a short lease a sixth.
 const MARGIN: Duration = Duration::from_secs(1);

@@ -5,6 +5,7 @@ mod attempt;
 mod blocking;
 mod cancelling;
 mod context;
+mod counted;
 mod durable;
 mod emit;
 mod error;

@@ -13,6 +13,7 @@ use orchestrator::meters::{Counter, Gauge, Help, Histogram, Meters, OTHER, TYPES
 use orchestrator::{Claim, Error, Result};
 
 use self::serve::Serving;
+use crate::counted::{Ended, Rare};
 
 /// The variable that names the address.
 const ADDRESS: &str = "ORCHESTRATOR_METRICS_ADDRESS";
@@ -47,34 +48,6 @@ const HELP: &[Help] = &[
     (STALE, "Outcomes that came too late: the task had been taken from this worker."),
     (LEASED, "Whether this worker holds a lease (1) or not (0)."),
 ];
-
-/// How an attempt ended, as it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    Completed,
-    Failed,
-    Retried,
-    Snoozed,
-    Rejected,
-    Cancelled,
-    Parked,
-    Stopped,
-}
-
-impl Ended {
-    const NAMES: [&str; 8] =
-        ["completed", "failed", "retried", "snoozed", "rejected", "cancelled", "parked", "stopped"];
-}
-
-/// What rarely happens, as it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rare {
-    LateRenewal,
-    FailedRenewal,
-    LostLease,
-    RedisError,
-    StaleOutcome,
-}
 
 /// Counts, if anybody can ask for the figures. Cheap to clone.
 #[derive(Clone, Debug, Default)]

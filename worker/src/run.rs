@@ -20,8 +20,9 @@ use tracing::{Instrument, Span};
 use self::wanting::Listening;
 use crate::attempt::{self, Outcome};
 use crate::cancelling::Cancelling;
+use crate::counted::Rare;
 use crate::heart::{Heart, Roster};
-use crate::metrics::{Begun, Rare};
+use crate::metrics::Begun;
 use crate::park::Park;
 use crate::{Stop, Worker};
 

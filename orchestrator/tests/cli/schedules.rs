@@ -17,7 +17,8 @@ async fn a_schedule_is_added_shown_paused_triggered_and_removed() {
     assert!(added.out.contains("T02:30:00+0") && added.err.contains("it is new"), "{}", added.err);
     let again = bench.run(&add).await;
     assert!(again.code == 1 && again.err.contains("another schedule has the name"), "{}", again.err);
-    let replaced = bench.run(&[&add[..], &["--replace", "--json"]].concat()).await.json();
+    let task = ["--unique", "night", "--backoff", "fixed(30s)"];
+    let replaced = bench.run(&[&add[..], &["--replace", "--json"], &task].concat()).await.json();
     assert_eq!((&replaced["overlap"], &replaced["made_by"]), (&json!("skip"), &json!("ann")));
 
     let listed = bench.run(&["schedule", "list"]).await;
@@ -32,6 +33,8 @@ async fn a_schedule_is_added_shown_paused_triggered_and_removed() {
     let run = bench.run(&["schedule", "trigger", "nightly"]).await;
     let task = bench.run(&["task", "get", run.ok(), "--json"]).await.json();
     assert_eq!(task["metadata"]["schedule"], "nightly");
+    let same = bench.run(&["task", "submit", "bugfix", "--unique", "night"]).await;
+    assert_eq!(same.ok(), run.ok(), "the schedule's task is the only one of its key");
     let refused = bench.run(&["schedule", "trigger", "nightly"]).await;
     assert!(refused.code == 1 && refused.err.contains(run.ok()), "{}", refused.err);
     assert_eq!(bench.run(&["schedule", "resume", "nightly"]).await.ok(), "schedule nightly is resumed");

@@ -2,26 +2,7 @@
 
 use orchestrator::{Claim, Result};
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ended {
-    Completed,
-    Failed,
-    Retried,
-    Snoozed,
-    Rejected,
-    Cancelled,
-    Parked,
-    Stopped,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Rare {
-    LateRenewal,
-    FailedRenewal,
-    LostLease,
-    RedisError,
-    StaleOutcome,
-}
+use crate::counted::{Ended, Rare};
 
 #[derive(Debug)]
 pub(crate) struct Begun;

@@ -7,7 +7,7 @@ use orchestrator::{Result, Wake};
 
 use super::{ABORT_GRACE, BREATH, Run};
 use crate::Worker;
-use crate::metrics::Rare;
+use crate::counted::Rare;
 
 /// Longest blocking wait before it is sent anew.
 const PATIENCE: Duration = Duration::from_secs(30);
