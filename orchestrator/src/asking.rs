@@ -44,7 +44,7 @@ pub(crate) struct Request {
     /// That of the task.
     #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,
-    /// The agent outside that asks; may not answer itself.
+    /// The agent outside that asks, or who had a schedule make the task; may not answer itself.
     #[serde(rename = "ab", default, skip_serializing_if = "Option::is_none")]
     pub(crate) asked_by: Option<String>,
 }
@@ -102,7 +102,7 @@ impl Asking {
             shown,
             gate: false,
             tenant: task.tenant().map(Into::into),
-            asked_by: None,
+            asked_by: task.asked_by().map(Into::into),
         };
         Self::new(request, terms, task.requested_by().map(Into::into))
     }
@@ -132,7 +132,7 @@ impl Asking {
             shown: args,
             gate: true,
             tenant: task.tenant().map(Into::into),
-            asked_by: None,
+            asked_by: task.asked_by().map(Into::into),
         };
         let asking = Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into))?;
         Ok(Some(Self { gate: gate.digest(), ..asking }))

@@ -145,6 +145,9 @@ pub(crate) struct Body {
     pub(crate) sla: Option<Sla>,
     #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_by: Option<String>,
+    /// Who had its schedule make it by hand, unless its own maker did.
+    #[serde(rename = "ab", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_by: Option<String>,
     /// Left out by a task that belongs to nobody in particular.
     #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,
