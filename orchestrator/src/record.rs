@@ -50,6 +50,7 @@ pub(crate) mod flag {
     pub(crate) const UNIQUE: u16 = 1 << 12;
     /// A tick of its schedule may wait for its end.
     pub(crate) const FOLLOWED: u16 = 1 << 13;
+    // 1 << 14, VOCAL: it has put something out. Scripts alone set it and look at it.
 }
 
 /// Has a task tell none of its changes of state.
