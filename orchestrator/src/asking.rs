@@ -47,6 +47,9 @@ pub(crate) struct Request {
     /// The agent outside that asks, or who had a schedule make the task; may not answer itself.
     #[serde(rename = "ab", default, skip_serializing_if = "Option::is_none")]
     pub(crate) asked_by: Option<String>,
+    /// Who had a schedule make the task, where an agent outside asks; may not answer either.
+    #[serde(rename = "tb", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) triggered_by: Option<String>,
 }
 
 /// As `cmsgpack.unpack` takes it in the scripts.
@@ -103,6 +106,7 @@ impl Asking {
             gate: false,
             tenant: task.tenant().map(Into::into),
             asked_by: task.asked_by().map(Into::into),
+            triggered_by: None,
         };
         Self::new(request, terms, task.requested_by().map(Into::into))
     }
@@ -133,6 +137,7 @@ impl Asking {
             gate: true,
             tenant: task.tenant().map(Into::into),
             asked_by: task.asked_by().map(Into::into),
+            triggered_by: None,
         };
         let asking = Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into))?;
         Ok(Some(Self { gate: gate.digest(), ..asking }))
@@ -140,7 +145,7 @@ impl Asking {
 
     /// Names the agent outside that asks.
     pub(crate) fn asked_by(mut self, agent: &str) -> Self {
-        self.request.asked_by = Some(agent.into());
+        self.request.triggered_by = self.request.asked_by.replace(agent.into());
         self
     }
 

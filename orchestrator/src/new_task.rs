@@ -368,6 +368,7 @@ impl<T> NewTask<T> {
                     gate: true,
                     tenant: self.tenant.clone(),
                     asked_by: self.asked_by.clone(),
+                    triggered_by: None,
                 };
                 let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
                 Ok::<_, Error>(Asking { due_ms, gate: gate.map(Gate::digest).unwrap_or_default(), ..asking })

@@ -1,6 +1,8 @@
 //! Who may decide on a run that somebody had a schedule make by hand.
 
-use orchestrator::{ApprovalId, Approver, Ballot, Gate, Overlap, Schedule, Status, Triggered};
+use orchestrator::{
+    Answer, ApprovalId, Approver, Ballot, Gate, HOLD_LEASE_MAX, Overlap, Schedule, Status, Terms, Triggered,
+};
 use orchestrator_tests::{orch, until};
 use orchestrator_worker::{TaskContext, TaskResult, Worker, task_handler};
 
@@ -68,6 +70,21 @@ async fn a_tick_that_waits_would_forget_who_triggered_it() {
     assert!(matches!(&error, Error::Conflict { what } if what.contains(&run.to_string())), "{error}");
     assert!(status(&orch, "a").await.waiting.is_empty());
     assert_eq!(orch.schedules().trigger_by("a", Some("ann")).await.unwrap(), Triggered::Waits);
+}
+
+#[tokio::test]
+async fn where_an_agent_outside_asks_it_is_one_more_who_may_not_decide() {
+    let orch = orch().await;
+    put(&orch, Schedule::cron("a", "@yearly", report().requested_by("ann"))).await;
+    let run = triggered(&orch, "a", "bob").await;
+    let hold = orch.hold("agent", run, HOLD_LEASE_MAX).await.unwrap();
+    let holder = orch.holder("agent", run, Some(hold.token));
+    let asked = holder.ask("q", "May I?", serde_json::json!(1), Vec::new(), Terms::default()).await.unwrap();
+    let Answer::Asked(approval) = asked else { panic!("nobody has decided: {asked:?}") };
+    for name in ["ann", "bob", "agent"] {
+        refused(&orch, approval, name).await;
+    }
+    orch.decide(approval, &Ballot::approve(Approver::named("carol"))).await.unwrap();
 }
 
 /// Has a gate, fails once, and asks on its way.
