@@ -167,6 +167,9 @@ pub struct Approval {
     /// The agent outside that has the task and asks, or who has a schedule make it, if one does; may not decide either.
     #[serde(default)]
     pub asked_by: Option<String>,
+    /// Who had a schedule make the task, where an agent outside asks; may not decide either.
+    #[serde(skip)]
+    pub(crate) triggered_by: Option<String>,
     /// The tenant that the task belongs to, if to any.
     #[serde(default)]
     pub tenant: Option<String>,
@@ -190,6 +193,14 @@ pub struct Approval {
     pub votes: Vec<Vote>,
     /// What asks.
     pub kind: ApprovalKind,
+}
+
+impl Approval {
+    /// Whether they have a part in asking, and so none in deciding.
+    #[must_use]
+    pub fn is_asked_by(&self, approver: &Approver) -> bool {
+        [&self.asked_by, &self.triggered_by].into_iter().flatten().any(|own| approver.is_called(own))
+    }
 }
 
 /// Somebody who decides: a name, and the roles that whoever identified them vouches for.

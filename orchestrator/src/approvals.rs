@@ -213,7 +213,7 @@ impl Orchestrator {
         if !self.self_approval() && approval.requested_by.as_deref().is_some_and(|own| approver.is_called(own)) {
             return Err(own(&approver.name));
         }
-        if !self.self_approval() && approval.asked_by.as_deref().is_some_and(|own| approver.is_called(own)) {
+        if !self.self_approval() && approval.is_asked_by(approver) {
             let what = format!("{} asks this and may not decide on it: somebody else has to", approver.name);
             return Err(Error::Forbidden { what });
         }
@@ -430,6 +430,7 @@ fn told(id: ApprovalId, fields: &[(Vec<u8>, Vec<u8>)]) -> Result<Approval> {
         rejection_reason: some("why").filter(|_| decided && status != ApprovalStatus::Approved),
         requested_by: some("own"),
         asked_by: request.asked_by,
+        triggered_by: request.triggered_by,
         tenant: request.tenant,
         expires_at: instant(number("ex")),
         payload_hash: text("hash"),

@@ -44,9 +44,12 @@ pub(crate) struct Request {
     /// That of the task.
     #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,
-    /// The agent outside that asks; may not answer itself.
+    /// The agent outside that asks, or who had a schedule make the task; may not answer itself.
     #[serde(rename = "ab", default, skip_serializing_if = "Option::is_none")]
     pub(crate) asked_by: Option<String>,
+    /// Who had a schedule make the task, where an agent outside asks; may not answer either.
+    #[serde(rename = "tb", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) triggered_by: Option<String>,
 }
 
 /// As `cmsgpack.unpack` takes it in the scripts.
@@ -102,7 +105,8 @@ impl Asking {
             shown,
             gate: false,
             tenant: task.tenant().map(Into::into),
-            asked_by: None,
+            asked_by: task.asked_by().map(Into::into),
+            triggered_by: None,
         };
         Self::new(request, terms, task.requested_by().map(Into::into))
     }
@@ -132,7 +136,8 @@ impl Asking {
             shown: args,
             gate: true,
             tenant: task.tenant().map(Into::into),
-            asked_by: None,
+            asked_by: task.asked_by().map(Into::into),
+            triggered_by: None,
         };
         let asking = Self::new(request, gate.terms.clone(), task.requested_by().map(Into::into))?;
         Ok(Some(Self { gate: gate.digest(), ..asking }))
@@ -140,7 +145,7 @@ impl Asking {
 
     /// Names the agent outside that asks.
     pub(crate) fn asked_by(mut self, agent: &str) -> Self {
-        self.request.asked_by = Some(agent.into());
+        self.request.triggered_by = self.request.asked_by.replace(agent.into());
         self
     }
 

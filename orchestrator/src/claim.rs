@@ -110,6 +110,11 @@ impl Assignment {
         self.body.requested_by.as_deref()
     }
 
+    /// Who had its schedule make it by hand, unless that is who submits it.
+    pub(crate) fn asked_by(&self) -> Option<&str> {
+        self.body.asked_by.as_deref()
+    }
+
     /// The tenant that it belongs to, if to any.
     #[must_use]
     pub fn tenant(&self) -> Option<&str> {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::seq::SliceRandom;
 
-use crate::new_task::{Draft, check_text};
+use crate::new_task::Draft;
 use crate::schedule::{CatchUp, Definition, Overlap, State, tick_id};
 use crate::store::{Change, Fault, Fired, Stored, Ticks};
 use crate::{Error, Orchestrator, Result, TaskId};
@@ -30,12 +30,11 @@ impl Orchestrator {
         (tick_ms, id): (u64, TaskId),
         by: Option<&str>,
     ) -> Result<Draft> {
-        let task = definition.task(name, tick_ms).requested_by_default(by);
-        let mut draft = crate::submit::draft_of(self, task, id).await?;
+        let mut task = definition.task(name, tick_ms).requested_by_default(by);
         if let Some(by) = by.filter(|by| definition.template.requested_by.is_some() && !is_maker(definition, by)) {
-            check_text("caller's name", Some(by))?;
-            draft.asking = draft.asking.take().map(|asking| asking.asked_by(by));
+            task = task.asked_by(by);
         }
+        let mut draft = crate::submit::draft_of(self, task, id).await?;
         if definition.overlap == Overlap::Queue {
             crate::record::make_followed(&mut draft.record);
         }

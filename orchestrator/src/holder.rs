@@ -114,7 +114,7 @@ impl Holder {
         let chunk =
             PackedChunk::new(data)?.ok_or_else(|| Error::invalid("there is nothing in this piece of output"))?;
         let name = key.map_or_else(rand::random, |key| crate::journal::digest(key.as_bytes()));
-        let batch = ChunkBatch { name, chunks: vec![chunk], at: 0, lost: 0, is_last: false };
+        let batch = ChunkBatch { name, chunks: vec![chunk], at: 0, lost: 0 };
         let Held { life, claim } = self.held().await?;
         let (number, now_ms, cancel_requested) = self.heard(life.put_out(&claim, &batch, Some(lease)).await).await?;
         let lease_ms = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);

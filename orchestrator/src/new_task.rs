@@ -73,6 +73,7 @@ pub struct NewTask<T = Value> {
     /// Of the handler that the caller has in its hands, in case no worker has published it yet.
     handler: Policies,
     pub(crate) requested_by: Option<String>,
+    asked_by: Option<String>,
     tenant: Option<String>,
     delay: Option<Span>,
     run_at: Option<DateTime<Utc>>,
@@ -104,6 +105,7 @@ impl<T> NewTask<T> {
             sla: None,
             handler: Policies::default(),
             requested_by: None,
+            asked_by: None,
             tenant: None,
             delay: None,
             run_at: None,
@@ -244,6 +246,12 @@ impl<T> NewTask<T> {
         self
     }
 
+    /// Who has a schedule make it, where somebody else submits it.
+    pub(crate) fn asked_by(mut self, caller: &str) -> Self {
+        self.asked_by = Some(caller.into());
+        self
+    }
+
     /// The tenant that it belongs to: callers of a gateway who have a tenant see and change its tasks alone. A name of
     /// `a-z 0-9 _ . -`.
     pub fn tenant(mut self, tenant: &str) -> Self {
@@ -290,6 +298,7 @@ impl<T> NewTask<T> {
             sla: self.sla,
             handler: self.handler,
             requested_by: self.requested_by,
+            asked_by: self.asked_by,
             tenant: self.tenant,
             delay: self.delay,
             run_at: self.run_at,
@@ -313,6 +322,7 @@ impl<T> NewTask<T> {
         let payload = std::mem::replace(&mut self.payload, Ok(Vec::new())).map_err(Error::invalid)?;
         check_text("trace id", self.trace_id.as_deref())?;
         check_text("caller's name", self.requested_by.as_deref())?;
+        check_text("caller's name", self.asked_by.as_deref())?;
         self.tenant.as_ref().map_or(Ok(()), |tenant| check_name("tenant", tenant))?;
         codec::encode("metadata", &self.metadata, METADATA_BYTES_MAX)?;
         let due_ms = match (&self.delay, self.run_at) {
@@ -357,7 +367,8 @@ impl<T> NewTask<T> {
                     shown: args().clone(),
                     gate: true,
                     tenant: self.tenant.clone(),
-                    asked_by: None,
+                    asked_by: self.asked_by.clone(),
+                    triggered_by: None,
                 };
                 let asking = Asking::new(request, terms.clone(), self.requested_by.clone())?;
                 Ok::<_, Error>(Asking { due_ms, gate: gate.map(Gate::digest).unwrap_or_default(), ..asking })
@@ -382,6 +393,7 @@ impl<T> NewTask<T> {
             metadata: self.metadata,
             sla,
             requested_by: self.requested_by,
+            asked_by: self.asked_by,
             tenant: self.tenant,
             run_at_ms: due_ms,
             expires_at_ms,
@@ -486,7 +498,7 @@ impl<T> NewTask<T> {
     }
 }
 
-pub(crate) fn check_text(what: &str, text: Option<&str>) -> Result {
+fn check_text(what: &str, text: Option<&str>) -> Result {
     match text {
         Some(text) if text.is_empty() || text.len() > 128 || !text.bytes().all(|b| (0x20..0x7f).contains(&b)) => {
             Err(Error::invalid(format!("a {what} has 1 to 128 printable ASCII characters")))

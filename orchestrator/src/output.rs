@@ -183,8 +183,6 @@ pub struct ChunkBatch {
     pub at: u64,
     /// How many were given up on since.
     pub lost: u64,
-    /// Whether nothing follows, so that it may go soon.
-    pub is_last: bool,
 }
 
 impl Incarnation {
@@ -210,12 +208,11 @@ impl Incarnation {
             packed.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
             packed.extend(bytes);
         }
-        let kept = if batch.is_last { OUTPUT_KEPT } else { OUTPUT_KEPT_MAX };
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let call = |_| {
             let call = self.store.call(&self.store.scripts().chunk).arg(self.name()).arg(self.generation());
             let call = call.arg(&ticket.to_bytes()).arg(packed.as_slice()).arg(batch.chunks.len());
-            let call = call.arg(batch.at.min(PLACE_MAX)).arg(batch.lost.min(PLACE_MAX)).arg(millis(kept));
+            let call = call.arg(batch.at.min(PLACE_MAX)).arg(batch.lost.min(PLACE_MAX)).arg(millis(OUTPUT_KEPT_MAX));
             call.arg(OUTPUT_CHUNKS_MAX).arg(OUTPUT_BYTES_MAX).arg(lease.map_or(0, millis))
         };
         let mut items = Items::of(self.store.repeat(call).await?)?;

@@ -50,6 +50,7 @@ pub(crate) mod flag {
     pub(crate) const UNIQUE: u16 = 1 << 12;
     /// A tick of its schedule may wait for its end.
     pub(crate) const FOLLOWED: u16 = 1 << 13;
+    // 1 << 14, VOCAL: it has put something out. Scripts alone set it and look at it.
 }
 
 /// Has a task tell none of its changes of state.
@@ -145,6 +146,9 @@ pub(crate) struct Body {
     pub(crate) sla: Option<Sla>,
     #[serde(rename = "by", default, skip_serializing_if = "Option::is_none")]
     pub(crate) requested_by: Option<String>,
+    /// Who had its schedule make it by hand, unless its own maker did.
+    #[serde(rename = "ab", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asked_by: Option<String>,
     /// Left out by a task that belongs to nobody in particular.
     #[serde(rename = "tn", default, skip_serializing_if = "Option::is_none")]
     pub(crate) tenant: Option<String>,

@@ -3,13 +3,16 @@
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use orchestrator_tests::{all_events, blocked, orch, until, within};
 use orchestrator_worker::{
-    Approver, Ballot, Data, Orchestrator, Status, Stop, TaskContext, TaskError, TaskResult, Worker, WorkerBuilder,
-    task_handler,
+    Approver, Ballot, Data, HandlerError, HandlerService, Orchestrator, Output, Status, Stop, TaskContext, TaskError,
+    TaskResult, Worker, WorkerBuilder, task_handler,
 };
+use tower::{Layer, Service};
 
 /// The shortest that there may be.
 const LEASE: Duration = Duration::from_secs(3);
@@ -106,6 +109,34 @@ fn hangs(_: (), gate: Data<Shared>, ctx: TaskContext) -> TaskResult {
     ctx.block_on(std::future::pending())
 }
 
+/// Awaits when it is dropped.
+struct Farewell(TaskContext, Shared);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.block_on(async {
+            tokio::task::yield_now().await;
+            self.1.told.store(true, Ordering::SeqCst);
+        });
+    }
+}
+
+#[task_handler("parting", queue = "heavy", retries = 0, timeout = "100ms", blocking = true)]
+fn parting(panics: bool, gate: Data<Shared>, ctx: TaskContext) -> TaskResult {
+    let _farewell = Farewell(ctx.clone(), Arc::clone(&gate));
+    match panics {
+        true => panic!("boom"),
+        false => ctx.block_on(std::future::pending()),
+    }
+}
+
+/// Stands, and then awaits.
+#[task_handler("again", queue = "heavy", retries = 0, blocking = true)]
+fn again(_: (), gate: Data<Shared>, ctx: TaskContext) -> TaskResult<u32> {
+    gate.pass();
+    Ok(ctx.block_on(async { gate.entered() }))
+}
+
 #[task_handler("confused", queue = "light", retries = 0)]
 async fn confused(_: (), ctx: TaskContext) -> TaskResult {
     ctx.block_on(async {});
@@ -129,6 +160,8 @@ fn worker(orch: &Orchestrator, gate: &Shared) -> WorkerBuilder {
         .register::<breaks>()
         .register::<asks>()
         .register::<hangs>()
+        .register::<parting>()
+        .register::<again>()
         .register::<confused>()
         .register::<light>()
 }
@@ -321,4 +354,105 @@ async fn draining_waits_for_what_runs_and_gives_back_what_waits() {
     running.await.unwrap().unwrap();
     let seen = second.task().await.unwrap();
     assert_eq!((seen.status, seen.retry_count, gate.entered()), (Status::Assigned, 0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_while_it_waits_for_a_thread_is_not_begun() {
+    let (orch, gate) = (orch().await, Shared::default());
+    let (stop, running) = begin(worker(&orch, &gate).blocking_slots(1));
+    let first = orch.enqueue(stand::with(())).await.unwrap();
+    until("it to stand", async || (gate.entered() == 1).then_some(())).await;
+    let second = orch.enqueue(stand::with(()).expires("2s")).await.unwrap();
+    until("the other to be claimed", async || {
+        (second.task().await.unwrap().status == Status::InProgress).then_some(())
+    })
+    .await;
+    let expires = second.task().await.unwrap().expires_at.expect("it expires");
+    until("its end", async || {
+        orch.clock_error().await.unwrap();
+        (chrono::Utc::now() > expires + Duration::from_millis(20)).then_some(())
+    })
+    .await;
+    gate.open();
+    within("the first", first.result()).await.unwrap();
+    let error = within("the second", second.result()).await.unwrap_err().to_string();
+    assert!(error.contains("no place was free before it expired"), "{error}");
+    let seen = second.task().await.unwrap();
+    assert_eq!((seen.status, seen.reason.as_deref(), gate.entered()), (Status::Failed, Some("expired"), 1));
+    stop.drain();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destructor_may_await_while_its_thread_is_unwound() {
+    for panics in [true, false] {
+        let (orch, gate) = (orch().await, Shared::default());
+        let (stop, running) = begin(worker(&orch, &gate).blocking_slots(1));
+        let task = orch.enqueue(parting::with(panics)).await.unwrap();
+        within("its end", task.result()).await.unwrap_err();
+        until("the destructor to be done", async || gate.told.load(Ordering::SeqCst).then_some(())).await;
+        let task = orch.enqueue(burn::with(1)).await.unwrap();
+        within("the next one has its place", task.result()).await.unwrap();
+        stop.drain();
+        running.await.unwrap().unwrap();
+    }
+}
+
+/// Leaves its first call of a handler that stands, and calls it again.
+#[derive(Clone)]
+struct Impatient(Shared);
+
+#[derive(Clone)]
+struct Recalls(HandlerService, Shared);
+
+impl Layer<HandlerService> for Impatient {
+    type Service = Recalls;
+
+    fn layer(&self, inner: HandlerService) -> Recalls {
+        Recalls(inner, Arc::clone(&self.0))
+    }
+}
+
+impl Service<TaskContext> for Recalls {
+    type Response = Output;
+    type Error = HandlerError;
+    type Future = BoxFuture<'static, Result<Output, HandlerError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, ctx: TaskContext) -> Self::Future {
+        let Self(mut inner, gate) = self.clone();
+        Box::pin(async move {
+            if ctx.task_type() != "again" {
+                return inner.call(ctx).await;
+            }
+            tokio::select! {
+                ended = inner.call(ctx.clone()) => return ended,
+                () = until("the first call to stand", async || (gate.entered() == 1).then_some(())) => {}
+            }
+            let mut second = inner.call(ctx);
+            assert!(futures::poll!(&mut second).is_pending());
+            gate.told.store(true, Ordering::SeqCst);
+            second.await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_calls_again_gets_its_turn_when_the_first_thread_has_returned() {
+    let (orch, gate) = (orch().await, Shared::default());
+    let (stop, running) = begin(worker(&orch, &gate).blocking_slots(2).layer(Impatient(Arc::clone(&gate))));
+    let task = orch.enqueue(again::with(())).await.unwrap();
+    until("the second call", async || gate.told.load(Ordering::SeqCst).then_some(())).await;
+    // A place is free, as another task shows.
+    let other = orch.enqueue(burn::with(1)).await.unwrap();
+    within("another one", other.result()).await.unwrap();
+    assert_eq!(gate.entered(), 1, "two runs of one task at once");
+    gate.open();
+    assert_eq!(within("the second call's result", task.result()).await.unwrap(), 2);
+    assert_eq!(task.task().await.unwrap().attempt, 1);
+    stop.drain();
+    running.await.unwrap().unwrap();
 }

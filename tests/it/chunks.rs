@@ -9,7 +9,7 @@ use orchestrator::{
     CHUNK_BYTES_MAX, Chunk, ChunkBatch, ChunkData, Chunks, Error, HOLD_LEASE_MIN, Incarnation, NewTask,
     OUTPUT_BYTES_MAX, OUTPUT_CHUNKS_MAX, PackedChunk, TaskId,
 };
-use orchestrator_tests::{Proxy, Server, config, key, namespace, orch, raw, server, until, within};
+use orchestrator_tests::{Proxy, Server, config, key, namespace, orch, raw, server, taken_back, until, within};
 use orchestrator_worker::testing::{Harness, Solo};
 use orchestrator_worker::{
     Config, Data, Orchestrator, Status, Stop, TaskContext, TaskError, TaskResult, Worker, WorkerBuilder, task_handler,
@@ -127,7 +127,7 @@ async fn held(orch: &Orchestrator, lease: Duration) -> (Incarnation, Claim) {
 
 fn batch(name: u8, words: &[&str]) -> ChunkBatch {
     let packed = |word: &&str| PackedChunk::new((*word).into()).unwrap().unwrap();
-    ChunkBatch { name: [name; 8], chunks: words.iter().map(packed).collect(), at: 0, lost: 0, is_last: false }
+    ChunkBatch { name: [name; 8], chunks: words.iter().map(packed).collect(), at: 0, lost: 0 }
 }
 
 async fn all(orch: &Orchestrator, id: TaskId) -> Vec<(u64, u32, u64, String)> {
@@ -471,6 +471,52 @@ async fn agents_outside_put_out_too() {
     assert!(matches!(holder.put_out("late".into(), None, HOLD_LEASE_MIN).await, Err(Error::Conflict { .. })));
     let texts: Vec<String> = all(&orch, task.id()).await.into_iter().map(|(.., text)| text).collect();
     assert_eq!(texts, ["hello", "hello", "bye"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_behind_its_end_output_is_gone_whoever_ends_it() {
+    let (hour, day) = (1..=3_600_000, 3_600_001..=86_400_000);
+    let queues = ["held".to_owned()];
+    for way in ["complete", "fail", "outside", "fail outside", "cancel", "poison"] {
+        let (orch, brief) = (orch().await, Duration::from_millis(1));
+        let left = async || -> i64 { raw().await.pttl(output_key(&orch).await).await.unwrap() };
+        let (life, claim) = held(&orch, if way == "poison" { brief } else { orchestrator::LEASE }).await;
+        let id = claim.ticket().id;
+        life.put_out(&claim, &batch(1, &["a"]), None).await.unwrap();
+        assert!(day.contains(&left().await), "{way}: it may go on for long");
+        let null = orchestrator::encode_value("result", &(), 10).unwrap();
+        match way {
+            "complete" => drop(life.step(&[claim.complete(&null)], 0, &[], None).await.unwrap()),
+            "fail" => drop(life.step(&[claim.fail("fatal", "no")], 0, &[], None).await.unwrap()),
+            "poison" => {
+                for crashes in 1..3 {
+                    taken_back(&orch, "held", id, crashes).await;
+                    let next = Incarnation::join(&orch, &queues, &[], brief).await.unwrap();
+                    assert_eq!(next.step(&[], 1, &queues, None).await.unwrap().claims.len(), 1);
+                }
+                taken_back(&orch, "held", id, 3).await;
+            }
+            _ => {
+                // It waits, and may be tried again: its output stays.
+                life.retry(&claim, Duration::ZERO, "not yet").await.unwrap();
+                orch.tick().await.unwrap();
+                assert!(day.contains(&left().await), "{way}: it has not ended");
+                if way == "cancel" {
+                    orch.cancel(id).await.unwrap();
+                } else {
+                    let hold = orch.hold("ann", id, HOLD_LEASE_MIN).await.unwrap();
+                    let holder = orch.holder("ann", id, Some(hold.token));
+                    holder.put_out("b".into(), None, HOLD_LEASE_MIN).await.unwrap();
+                    match way {
+                        "outside" => holder.complete(json!(null)).await.unwrap(),
+                        _ => drop(holder.fail("no", false, None).await.unwrap()),
+                    }
+                }
+            }
+        }
+        assert!(orch.get(id).await.unwrap().status.is_terminal(), "{way}");
+        assert!(hour.contains(&left().await), "{way}: {} ms are left", left().await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

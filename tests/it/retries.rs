@@ -124,9 +124,8 @@ async fn a_crash_and_a_failure_are_counted_apart() {
     let orch = orch().await;
     let id = orch.enqueue(NewTask::<()>::new("job", &()).queue("q").max_retries(9)).await.unwrap().id();
     let brief = Duration::from_millis(1);
-    let join = async || Incarnation::join(&orch, &["q".into()], &[], brief).await.unwrap();
     for crashes in 1..=3 {
-        let life = join().await;
+        let life = Incarnation::join(&orch, &["q".into()], &[], brief).await.unwrap();
         let held = claim(&life).await;
         assert_eq!(life.retry(&held, Duration::ZERO, "a failure").await.unwrap(), LetGo::Done);
         orch.tick().await.unwrap();
@@ -139,14 +138,7 @@ async fn a_crash_and_a_failure_are_counted_apart() {
         .await;
         let held = claim(&life).await;
         assert_eq!(held.failures(), crashes);
-        let rescuer = join().await;
-        orchestrator_tests::until("the dead worker's task is taken back", async || {
-            rescuer.beat(&[], &[]).await.unwrap();
-            rescuer.rescue().await.unwrap();
-            (orch.get(id).await.unwrap().crashes == crashes).then_some(())
-        })
-        .await;
-        rescuer.leave(&[]).await.unwrap();
+        orchestrator_tests::taken_back(&orch, "q", id, crashes).await;
     }
     let task = orch.get(id).await.unwrap();
     assert_eq!((task.status, task.reason.as_deref()), (Status::Failed, Some("poison")));

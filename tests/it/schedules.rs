@@ -1,6 +1,8 @@
 //! Schedules: each tick once, whatever happens, and what becomes of those that cannot be had as they come.
 
+mod four_eyes;
 mod handlers;
+mod healing;
 mod policies;
 mod weeks;
 

@@ -8,7 +8,7 @@ use orchestrator::{
     ApprovalId, Approver, Ballot, Claim, Config, Error, Gate, HOLD_LEASE_MAX, Incarnation, NewTask, Orchestrator,
     Status, TaskHandle, TaskId, Unique, UniqueUntil, encode_value,
 };
-use orchestrator_tests::{Server, all_events, config, key, orch, raw, until};
+use orchestrator_tests::{Server, all_events, config, key, orch, raw, taken_back, until};
 use orchestrator_worker::{TaskContext, TaskResult, Worker, payload, task_handler};
 use redis::AsyncCommands;
 use serde_json::{Value, json};
@@ -214,14 +214,7 @@ async fn a_crash_keeps_the_key_and_the_third_one_frees_it() {
         let dying = life(&orch, Duration::from_millis(1)).await;
         let _ = claim(&dying).await;
         is_held(&orch, done("k"), id).await;
-        let rescuer = life(&orch, Duration::from_millis(1)).await;
-        until("the dead worker's task is taken back", async || {
-            rescuer.beat(&[], &[]).await.unwrap();
-            rescuer.rescue().await.unwrap();
-            (orch.get(id).await.unwrap().crashes == crashes).then_some(())
-        })
-        .await;
-        rescuer.leave(&[]).await.unwrap();
+        taken_back(&orch, QUEUE, id, crashes).await;
     }
     let task = orch.get(id).await.unwrap();
     assert_eq!((task.status, task.reason.as_deref()), (Status::Failed, Some("poison")));

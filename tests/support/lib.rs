@@ -10,7 +10,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use orchestrator::{ApprovalPolicy, Config, Event, EventsFrom, Heard, Orchestrator, Status, TaskId};
+use orchestrator::{ApprovalPolicy, Config, Event, EventsFrom, Heard, Incarnation, Orchestrator, Status, TaskId};
 
 pub use process::{Fixture, Process};
 pub use proxy::{Exchange, Proxy};
@@ -69,6 +69,19 @@ pub async fn all_events(orch: &Orchestrator) -> Vec<Event> {
 pub async fn blocked(orch: &Orchestrator, task: TaskId) {
     until("the task waits", async || (orch.get(task).await.expect("the task").status == Status::Blocked).then_some(()))
         .await;
+}
+
+/// Waits until a task of `queue` whose worker died is taken back: its `crashes`-th crash. That worker's lease is a brief one.
+pub async fn taken_back(orch: &Orchestrator, queue: &str, task: TaskId, crashes: u32) {
+    let brief = Duration::from_millis(1);
+    let rescuer = Incarnation::join(orch, &[queue.into()], &[], brief).await.expect("somebody who looks after it");
+    until("the dead worker's task is taken back", async || {
+        rescuer.beat(&[], &[]).await.expect("a beat");
+        rescuer.rescue().await.expect("a rescue");
+        (orch.get(task).await.expect("the task").crashes == crashes).then_some(())
+    })
+    .await;
+    rescuer.leave(&[]).await.expect("an end in order");
 }
 
 /// Waits until `fact` yields something; fails the test with `what` when it does not within [`PATIENCE`].

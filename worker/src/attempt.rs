@@ -83,7 +83,6 @@ pub(crate) async fn run(
         failures: task.failures() + 1,
         no_retry: registered.spec.no_retry.clone().unwrap_or_default(),
     };
-    let is_last_try = task.failures() >= task.max_retries().into();
     let voice = Voice::new(ledger.mouth(), Arc::clone(&task));
     let durable = Durable::new(ledger, &task, registered.spec.code);
     let ctx = TaskContext::new(
@@ -140,16 +139,11 @@ pub(crate) async fn run(
         () = halt.cancelled() => Outcome::Halted,
         () = own.voice().speak() => Outcome::Halted,
     };
-    let is_end = match &outcome {
-        Outcome::Failed { .. } => is_last_try,
-        Outcome::Snoozed { .. } | Outcome::Parked(_) => false,
-        _ => true,
-    };
     if !matches!(outcome, Outcome::Halted) {
         // What was told of the work comes before its end.
         tokio::select! {
             biased;
-            () = own.voice().finish(!matches!(outcome, Outcome::Failed { .. }), is_end) => {}
+            () = own.voice().finish(!matches!(outcome, Outcome::Failed { .. })) => {}
             () = halt.cancelled() => return (Outcome::Halted, own.durable().take_outbox()),
         }
     }

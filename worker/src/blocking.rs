@@ -1,7 +1,8 @@
 //! Handlers that block: each on a thread of its own, so many at once as there are places, apart from everything that is async.
 //!
 //! **Invariant:** a place is taken until its thread has returned, whatever has become of the attempt. A thread cannot be
-//! ended; it is told by [`TaskContext::is_cancelled`], and [`TaskContext::block_on`] unwinds it.
+//! ended; it is told by [`TaskContext::is_cancelled`], and [`TaskContext::block_on`] unwinds it. An attempt has one at a time: a
+//! layer that calls the handler again waits for the thread of its last call.
 
 use std::any::Any;
 use std::cell::OnceCell;
@@ -80,6 +81,8 @@ pub(crate) struct Blocking {
     pool: Arc<Pool>,
     /// Until the handler is called.
     place: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Of the one thread that an attempt may have at a time.
+    turn: Arc<Semaphore>,
     /// The last call is over, or was left: a layer may call the handler again.
     over: Mutex<CancellationToken>,
     runtime: Handle,
@@ -105,7 +108,7 @@ impl Blocking {
             place = pool.enter() => Some(place.ok_or(Outcome::Halted)?),
         };
         let (place, over, runtime) = (Mutex::new(place), Mutex::default(), Handle::current());
-        Ok(Some(Self { pool, place, over, runtime }))
+        Ok(Some(Self { pool, place, turn: Arc::new(Semaphore::new(1)), over, runtime }))
     }
 
     /// That of the call whose thread this is; elsewhere, that of the last one.
@@ -163,10 +166,11 @@ impl Drop for Attempt {
     }
 }
 
-/// The thread's side. Its place is free when it has returned.
+/// The thread's side. Its place is free when it has returned, and its attempt may have another one.
 struct Thread {
     race: Arc<Race>,
     place: Option<OwnedSemaphorePermit>,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Drop for Thread {
@@ -186,13 +190,15 @@ where
                     hand has to return its `spec`";
         return Err(TaskError::fatal(what));
     };
+    // The thread of a call that a layer has left may still run, and cannot be ended.
+    let turn = Arc::clone(&own.turn).acquire_owned().await.map_err(|_| "this worker is stopping")?;
     let place = match own.take_place() {
         Some(place) => place,
         // A layer calls it once more.
         None => own.pool.enter().await.ok_or("this worker is stopping")?,
     };
     let race = Arc::new(Race { pool: Arc::clone(&own.pool), one_has_ended: AtomicBool::new(false) });
-    let thread = Thread { race: Arc::clone(&race), place: Some(place) };
+    let thread = Thread { race: Arc::clone(&race), place: Some(place), _turn: turn };
     let over = own.begin_call();
     let _attempt = Attempt { over: over.clone(), race };
     let (tell, told) = oneshot::channel();

@@ -24,25 +24,29 @@ const FULL: usize = 16 * 1024;
 const SENT_MAX: usize = 64 * 1024;
 /// Pause before sending again what Redis did not take.
 const BREATH: Duration = Duration::from_millis(200);
-/// How long what is left is sent when the attempt is over.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How often it is refused before it is given up: for a moment nobody has a task whose worker asks what it holds.
 const REFUSALS: u32 = 5;
 
-/// How often is told at most.
+/// How often is told at most, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
     /// Shortest time between two words on progress.
     pub(crate) progress: Duration,
     /// How long output is gathered.
     pub(crate) gather: Duration,
+    /// How long what is left is sent when the attempt is over.
+    pub(crate) last_words: Duration,
 }
 
 impl Pace {
-    pub(crate) const USUAL: Self = Self { progress: Duration::from_millis(250), gather: Duration::from_millis(30) };
+    pub(crate) const USUAL: Self = Self {
+        progress: Duration::from_millis(250),
+        gather: Duration::from_millis(30),
+        last_words: Duration::from_secs(5),
+    };
     /// For tests that count awaits.
     #[cfg(feature = "testing")]
-    pub(crate) const AT_ONCE: Self = Self { progress: Duration::ZERO, gather: Duration::ZERO };
+    pub(crate) const AT_ONCE: Self = Self { progress: Duration::ZERO, gather: Duration::ZERO, ..Self::USUAL };
 }
 
 /// Where it is told.
@@ -105,10 +109,6 @@ struct Said {
     at: u64,
     /// Chunks given up since.
     lost: u64,
-    /// Whether anything was put out.
-    has_output: bool,
-    /// Whether Redis knows that none follows.
-    is_closed: bool,
     /// The attempt is over: what is here is sent, and nothing is added.
     closing: bool,
     /// Nobody takes it any more.
@@ -160,7 +160,6 @@ impl Voice {
                     return;
                 }
                 if said.chunks.is_empty() || said.bytes + chunk.weight() <= BUFFER_MAX {
-                    said.has_output = true;
                     said.bytes += chunk.weight();
                     said.since.get_or_insert_with(Instant::now);
                     let was_full = said.bytes - chunk.weight() >= FULL;
@@ -178,7 +177,7 @@ impl Voice {
     /// Sends what there is to send, for as long as the attempt runs.
     pub(crate) async fn speak(&self) {
         loop {
-            match self.next(None) {
+            match self.next(false) {
                 Next::Output(batch) => self.send_output(batch).await,
                 Next::Progress(progress, id) => self.send_progress(progress, id).await,
                 Next::Later(at) => {
@@ -192,9 +191,9 @@ impl Voice {
         }
     }
 
-    /// Sends all that is left: output always, the word on progress unless the attempt is tried again. `is_end` says that no
-    /// attempt follows. What comes from now on, from what the handler has left behind, is not taken.
-    pub(crate) async fn finish(&self, with_progress: bool, is_end: bool) {
+    /// Sends all that is left: output always, the word on progress unless the attempt is tried again. What comes from now on,
+    /// from what the handler has left behind, is not taken.
+    pub(crate) async fn finish(&self, with_progress: bool) {
         {
             let mut said = self.said();
             said.closing = true;
@@ -203,33 +202,24 @@ impl Voice {
             }
         }
         self.room.notify_waiters();
-        if timeout(LAST_WORDS, self.drain(is_end)).await.is_err() {
+        if timeout(self.mouth.pace().last_words, self.drain()).await.is_err() {
             tracing::warn!("what is left of the task's output could not be sent in time, and is lost");
             self.said().stop();
         }
     }
 
-    async fn drain(&self, is_end: bool) {
+    async fn drain(&self) {
         loop {
-            match self.next(Some(is_end)) {
+            match self.next(true) {
                 Next::Output(batch) => self.send_output(batch).await,
                 Next::Progress(progress, id) => self.send_progress(progress, id).await,
                 Next::Later(_) | Next::Nothing => break,
             }
         }
-        let batch = {
-            let mut said = self.said();
-            (is_end && said.has_output && !said.is_closed && !said.over).then(|| said.take(true))
-        };
-        if let Some(batch) = batch {
-            // Without chunks: it says only that the output may go soon.
-            let _ = self.mouth.put_out(&self.task, &batch).await;
-        }
     }
 
-    /// What is to be sent now; at the end of the attempt, and whether none follows, without waiting for more.
-    fn next(&self, end: Option<bool>) -> Next {
-        let at_once = end.is_some();
+    /// What is to be sent now; at the end of the attempt without waiting for more.
+    fn next(&self, at_once: bool) -> Next {
         let (mut said, pace, now) = (self.said(), self.mouth.pace(), Instant::now());
         if said.over {
             return Next::Nothing;
@@ -242,7 +232,7 @@ impl Voice {
         }
         let output_at = said.since.map(|since| if said.bytes >= FULL { now } else { since + pace.gather });
         if output_at.is_some_and(|at| at_once || at <= now) {
-            return Next::Output(said.take(end.unwrap_or(false)));
+            return Next::Output(said.take());
         }
         // What is no news any more need not be told.
         if said.progress.is_some() && said.progress.as_ref() == said.sent.as_ref().map(|(sent, _)| sent) {
@@ -264,7 +254,7 @@ impl Voice {
         let mut said = self.said();
         said.batch = None;
         match sent {
-            Some(Ok(number)) => (said.at, said.lost, said.is_closed) = (number, 0, batch.is_last),
+            Some(Ok(number)) => (said.at, said.lost) = (number, 0),
             Some(Err(error)) => {
                 tracing::warn!(%error, chunks = batch.chunks.len(), "some of the task's output is lost; the task goes on");
                 said.lost += batch.chunks.len() as u64;
@@ -318,8 +308,8 @@ impl Drop for Speaking<'_> {
 }
 
 impl Said {
-    /// The next output to be sent; `is_end` says that none follows what is here.
-    fn take(&mut self, is_end: bool) -> ChunkBatch {
+    /// The next output to be sent.
+    fn take(&mut self) -> ChunkBatch {
         let mut weight = 0;
         let fit = self.chunks.iter().take(CHUNKS_SENT_MAX).take_while(|chunk| {
             let fits = weight < SENT_MAX;
@@ -331,9 +321,8 @@ impl Said {
         self.bytes -= chunks.iter().map(PackedChunk::weight).sum::<usize>();
         // The rest has waited long enough.
         self.since = self.since.filter(|_| !self.chunks.is_empty());
-        let is_last = is_end && self.chunks.is_empty();
-        let batch = ChunkBatch { name: rand::random(), chunks, at: self.at, lost: self.lost, is_last };
-        self.batch = (!batch.chunks.is_empty()).then(|| batch.clone());
+        let batch = ChunkBatch { name: rand::random(), chunks, at: self.at, lost: self.lost };
+        self.batch = Some(batch.clone());
         batch
     }
 
@@ -341,5 +330,104 @@ impl Said {
         self.over = true;
         self.chunks.clear();
         (self.bytes, self.since, self.progress, self.batch) = (0, None, None, None);
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::future::pending;
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use orchestrator::{Alone, CHUNK_BYTES_MAX, NewTask};
+
+    use super::*;
+
+    /// Far above what a loaded machine needs.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn piece(bytes: usize) -> PackedChunk {
+        PackedChunk::new("x".repeat(bytes).into()).expect("a fair chunk").expect("not empty")
+    }
+
+    fn voice(mouth: impl Mouth + 'static) -> Arc<Voice> {
+        let alone = Alone::new(NewTask::<()>::new("any", &()), 0).expect("a fair task");
+        let claim = alone.claim(0, 0, false, 0).expect("our own record");
+        Arc::new(Voice::new(Box::new(mouth), claim.assignment()))
+    }
+
+    /// A line on which no answer ever comes.
+    struct Silent;
+
+    #[async_trait]
+    impl Mouth for Silent {
+        async fn progress(&self, _: &Assignment, _: &Progress, _: TaskId) -> Result {
+            pending().await
+        }
+
+        async fn put_out(&self, _: &Assignment, _: &ChunkBatch) -> Result<u64> {
+            pending().await
+        }
+
+        fn new_id(&self) -> TaskId {
+            Alone::new_id(0)
+        }
+
+        fn pace(&self) -> Pace {
+            Pace { last_words: Duration::from_millis(50), ..Pace::USUAL }
+        }
+    }
+
+    #[tokio::test]
+    async fn it_ends_though_nobody_answers() {
+        let voice = voice(Silent);
+        voice.put_out(piece(CHUNK_BYTES_MAX)).await;
+        // There is no room for as much again: who puts it out waits.
+        let more = voice.put_out(piece(CHUNK_BYTES_MAX));
+        tokio::pin!(more);
+        assert!(futures::poll!(more.as_mut()).is_pending());
+        let both = async { futures::join!(voice.finish(true), more) };
+        timeout(PATIENCE, both).await.expect("both have an end");
+        assert!(matches!(voice.next(true), Next::Nothing), "what is left is given up");
+        timeout(PATIENCE, voice.put_out(piece(1))).await.expect("nobody waits for a voice that is gone");
+    }
+
+    /// As if what the handler has left behind put out more whenever it can.
+    #[derive(Clone, Default)]
+    struct Chatting(Arc<(OnceLock<Arc<Voice>>, AtomicU32)>);
+
+    #[async_trait]
+    impl Mouth for Chatting {
+        async fn progress(&self, _: &Assignment, _: &Progress, _: TaskId) -> Result {
+            Ok(())
+        }
+
+        async fn put_out(&self, _: &Assignment, batch: &ChunkBatch) -> Result<u64> {
+            self.0.1.fetch_add(1, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            let voice = self.0.0.get().expect("the voice");
+            voice.put_out(piece(1)).await;
+            voice.report(Progress::new(rand::random(), "").expect("a fair word"));
+            Ok(batch.at + 1)
+        }
+
+        fn new_id(&self) -> TaskId {
+            Alone::new_id(0)
+        }
+
+        fn pace(&self) -> Pace {
+            Pace { last_words: PATIENCE, ..Pace::USUAL }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_the_end_does_not_put_it_off() {
+        let mouth = Chatting::default();
+        let voice = voice(mouth.clone());
+        let _ = mouth.0.0.set(Arc::clone(&voice));
+        voice.put_out(piece(1)).await;
+        timeout(PATIENCE / 2, voice.finish(true)).await.expect("it comes to its end");
+        assert_eq!(mouth.0.1.load(Ordering::Relaxed), 1, "what there was, and nothing else");
+        assert!(matches!(voice.next(true), Next::Nothing));
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn run(orch: &Orchestrator, command: &Link, out: &mut Output) -
     if own && !orch.config().approvals.self_approval {
         return Err(Failure::refused(format!("{} submitted the task and may not decide on it", approver.name)));
     }
-    let asks = approval.asked_by.as_deref().is_some_and(|own| approver.is_called(own));
+    let asks = approval.is_asked_by(&approver);
     if asks && !orch.config().approvals.self_approval {
         return Err(Failure::refused(format!("{} asks this and may not decide on it", approver.name)));
     }

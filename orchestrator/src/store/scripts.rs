@@ -2,7 +2,7 @@
 
 use redis::Script;
 
-use crate::Config;
+use crate::{Config, OUTPUT_KEPT};
 
 const HEAD: &str = include_str!("lua/head.lua");
 const RECORD: &str = include_str!("lua/record.lua");
@@ -143,6 +143,7 @@ fn assemble(source: &str, shared: &[&str], config: &Config) -> String {
         .replace("{{history_ttl_ms}}", &config.approvals.history_ttl.as_millis().to_string())
         .replace("{{history_max}}", &config.approvals.history_max.to_string())
         .replace("{{idempotency_ms}}", &config.idempotency.as_millis().to_string())
+        .replace("{{output_kept_ms}}", &OUTPUT_KEPT.as_millis().to_string())
         .replace("{{audit_max}}", &config.approvals.audit_max.to_string());
     #[cfg(feature = "test-clock")]
     if config.test_clock {

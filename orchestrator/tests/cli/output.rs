@@ -11,7 +11,7 @@ use crate::bench::{Bench, Worker};
 
 async fn put_out(worker: &Worker, claim: &Claim, name: u8, data: impl Into<ChunkData>, lost: u64) {
     let chunks = vec![PackedChunk::new(data.into()).unwrap().unwrap()];
-    let batch = ChunkBatch { name: [name; 8], chunks, at: 0, lost, is_last: false };
+    let batch = ChunkBatch { name: [name; 8], chunks, at: 0, lost };
     worker.life.put_out(claim, &batch, None).await.expect("it is taken");
 }
 

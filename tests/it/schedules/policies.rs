@@ -159,6 +159,60 @@ async fn a_task_that_is_the_only_one_of_its_kind_keeps_ticks_out_whoever_made_it
     assert_eq!(orch.get(there.last_task_id.unwrap()).await.unwrap().status, Status::Failed);
 }
 
+/// The key is laid down by the handler: a schedule's own task cannot be both unique and replaced.
+#[tokio::test]
+async fn a_unique_run_that_nobody_has_begun_gives_way_and_takes_its_key_along() {
+    let orch = still().await;
+    let unique = || report().handler_rules(None, Some(Unique::until_done("all")));
+    put(&orch, Schedule::cron("a", "0 * * * *", unique()).overlap(Overlap::Replace)).await;
+    let statuses = async || runs(&orch).await.iter().map(|run| run.status).collect::<Vec<_>>();
+    at(&orch, HOUR).await;
+    at(&orch, 2 * HOUR).await;
+    assert_eq!(statuses().await, [Status::Cancelled, Status::Assigned]);
+    let second = status(&orch, "a").await.last_task_id.unwrap();
+    let rival = orch.enqueue(unique()).await.unwrap();
+    assert_eq!((rival.id(), rival.existing()), (second, true), "the key is the new run's");
+    // Begun, it keeps its key until it has ended: it goes on, and nothing takes its place.
+    let (life, running) = claim(&orch, "reports").await;
+    at(&orch, 3 * HOUR).await;
+    let refused = orch.schedules().trigger("a").await.expect_err("a conflict").to_string();
+    assert!(refused.contains(&second.to_string()), "{refused}");
+    let seen = orch.get(second).await.unwrap();
+    assert_eq!((seen.status, seen.cancel_requested), (Status::InProgress, false));
+    assert_eq!(life.retry(&running, Duration::from_secs(2 * HOUR), "later").await.unwrap(), LetGo::Done);
+    // It waits for its next attempt: nobody has it.
+    at(&orch, 4 * HOUR).await;
+    assert_eq!(statuses().await, [Status::Cancelled, Status::Cancelled, Status::Assigned]);
+    // Somebody else has the key: a run that waits is not given up for nothing.
+    orch.cancel(status(&orch, "a").await.last_task_id.unwrap()).await.unwrap();
+    let plain = Schedule::cron("a", "0 * * * *", report()).overlap(Overlap::Replace);
+    orch.schedules().put(&plain).await.unwrap();
+    at(&orch, 5 * HOUR).await;
+    let waits = status(&orch, "a").await.last_task_id.unwrap();
+    assert!(!orch.enqueue(unique()).await.unwrap().existing());
+    orch.schedules().put(&Schedule::cron("a", "0 * * * *", unique()).overlap(Overlap::Replace)).await.unwrap();
+    at(&orch, 6 * HOUR).await;
+    assert_eq!(orch.get(waits).await.unwrap().status, Status::Assigned);
+    let there = status(&orch, "a").await;
+    assert_eq!((there.fired, there.skipped, there.last_task_id), (4, 2, Some(waits)));
+}
+
+#[tokio::test]
+async fn a_run_that_was_made_before_ticks_were_to_wait_lets_them_go_on_when_it_ends() {
+    let orch = with_overlap(Overlap::Skip).await;
+    at(&orch, HOUR).await;
+    let (life, running) = claim(&orch, "reports").await;
+    let changed = hourly("a").overlap(Overlap::Queue);
+    assert_eq!(orch.schedules().put(&changed).await.unwrap(), ScheduleChange::Changed);
+    at(&orch, 2 * HOUR).await;
+    assert_eq!(status(&orch, "a").await.waiting, [instant(2 * HOUR)]);
+    let done = running.complete(&encode_value("result", &(), 10).unwrap());
+    let stepped = life.step(&[done], 1, &["reports".into()], None).await.unwrap();
+    assert_eq!(stepped.due, Some(Duration::ZERO));
+    orch.tick().await.unwrap();
+    assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR]);
+}
+
 #[tokio::test]
 async fn ticks_that_nobody_was_there_for_are_made_up_for_as_the_schedule_says() {
     let orch = still().await;

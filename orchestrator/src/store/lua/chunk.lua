@@ -25,6 +25,11 @@ end
 if count > 0 and not (last and sub(last[2][2], 1, 16) == sub(packed, 1, 16)) then
   number = math.max(number, tonumber(ARGV[6])) + tonumber(ARGV[7]) + count
   bytes = bytes + #packed
+  -- Whatever ends it shortens what is left of its output's time.
+  if bit.band(flags_of(record), VOCAL) == 0 then
+    record = with_flags(record, bit.bor(flags_of(record), VOCAL))
+    go('HSET', base .. 't' .. sub(id, 1, 4), id, record)
+  end
   call('XADD', key, format('%.0f-%.0f', number, bytes), 'c', packed)
   call('XTRIM', key, 'MINID', format('%.0f', math.max(number - ARGV[9] + 1, 0)))
   local floor, looks = bytes - ARGV[10], 0

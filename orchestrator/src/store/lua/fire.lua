@@ -41,6 +41,12 @@ elseif kind == 'h' then
     if sub(waiting, i, i + 5) == pack('>I6', ARGV[11]) then return as_it_was('waits') end
   end
 end
+-- Whether nobody has begun it, or it waits for somebody: calling it off ends it at once, and frees what it holds.
+local function waits(id)
+  local record = records({id})[1]
+  return bit.band(flags_of(record), SHELVED + ON_APPROVAL + ON_TIMER) ~= 0
+    or go('ZSCORE', base .. 'r:' .. queue_of(record), id) or go('ZSCORE', base .. 'z', 'd' .. id)
+end
 --{{admit}}
 local runs, fired, skipped, first, word = (#ARGV - 9) / 6, 0, 0, last, 'fired'
 for i = 10, #ARGV, 6 do
@@ -48,6 +54,7 @@ for i = 10, #ARGV, 6 do
   -- What could not be stored, being the only one of its kind, takes no place.
   local digest = overlap == 'r' and live and sub(ARGV[i + 2], 15, 15) == 'l' and sub(ARGV[i + 2], 17, 32)
   local holder = digest and holder_of(digest)
+  if holder == last and waits(last) then holder = nil end
   if holder or overlap == 's' and live then
     if kind == 'h' then return {'live', holder or last, next_due()} end
     skipped = skipped + 1

@@ -21,9 +21,9 @@ local AUDIT_MAX = {{audit_max}}
 local IDEMPOTENCY_TTL = {{idempotency_ms}}   -- how long a key stands for what was made under it
 -- Flags: asked to stop · waits for a person, for an instant · has not passed its gate · has a journal, a clock · the instant
 -- is the end of a wait for an event · on the shelf · somebody waits for its end · has passed its gate · tells no events · begins
--- no attempt after an instant · holds a key alone · a tick of its schedule may wait for its end.
+-- no attempt after an instant · holds a key alone · a tick of its schedule may wait for its end · has put something out.
 local CANCEL, ON_APPROVAL, ON_TIMER, GATED, JOURNAL, CLOCKED, ON_EVENT, SHELVED = 1, 2, 4, 8, 16, 32, 64, 128
-local AWAITED, PASSED, QUIET, EXPIRES, UNIQUE, FOLLOWED = 256, 512, 1024, 2048, 4096, 8192
+local AWAITED, PASSED, QUIET, EXPIRES, UNIQUE, FOLLOWED, VOCAL = 256, 512, 1024, 2048, 4096, 8192, 16384
 -- How a task ends of which no attempt was begun in time: letter ‖ ending, {r = 'expired'}. Its timer `x` lies so far ahead
 -- while the task goes on with what it had begun in time.
 local EXPIRED, FAR = 'f\129\161r\167expired', 1125899906842624

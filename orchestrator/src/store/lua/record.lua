@@ -1,6 +1,6 @@
 -- For all scripts but the two that every task goes through: healing, reading, splicing, ending and readying.
 -- Those two, enqueue and step, do without, because making these functions costs them more than their work.
--- Keys built inside: r:<q> t<slice> T q k:<q> z P y Z N S:<name> D<n> C C<n> R<n> B X n i:<inbox> s j:<id> l Q bad:<key>
+-- Keys built inside: r:<q> t<slice> T q k:<q> z P y Z N S:<name> D<n> C C<n> R<n> B X n i:<inbox> s j:<id> p:<id> l Q bad:<key>
 
 -- Sets a key aside, as bad:<key>, and notes it in Q.
 local function set_aside(key)
@@ -198,6 +198,7 @@ local function finish(id, record, tail)
   if bit.band(flags, FOLLOWED) ~= 0 then follow(id) end
   if bit.band(flags, EXPIRES) ~= 0 then go('ZREM', base .. 'y', 'x' .. id) end
   if bit.band(flags, UNIQUE) ~= 0 then unlock(id, 'd') end
+  if bit.band(flags, VOCAL) ~= 0 then call('PEXPIRE', base .. 'p:' .. id, {{output_kept_ms}}) end
   local ended = element(id, record)
   return #ended > 0 and ended .. letter or '', late
 end

@@ -6,7 +6,7 @@
 -- worker's set in the same instant. One STEP of a worker is in flight at a time. All reading comes before all writing,
 -- and what may fail on a key of the wrong type before the writes that count.
 -- KEYS[1] {ns.p}:e      keys built inside: g w:<worker> r:<q> k:<q> t<slice> D<n> B X z P y n i:<inbox> C C<n> R<n> j:<id>
---                       x v<hour> O l Q Z N S:<name>
+--                       p:<id> x v<hour> O l Q Z N S:<name>
 -- ARGV: 1 worker · 2 generation · 3 four bytes: m (u16, 0..256), number of queues (0..8), which of them's wake token
 --       was taken (from 1, 0 = none), or six: k (u16) too · queues in order of preference
 --       n × (id ‖ epoch, letter ‖ ending), no id twice · k × (id ‖ epoch, event's id, event, its names) told by them
@@ -82,7 +82,7 @@ else
           special = special or {}
           special[#special + 1] = {id, flags, letter, byte(record, 13)}
         end
-        -- Above QUIET: EXPIRES, UNIQUE and FOLLOWED.
+        -- Above QUIET: EXPIRES, UNIQUE, FOLLOWED and VOCAL.
         if more > 7 then
           marks = marks or {}
           marks[#marks + 1] = {id, more}
@@ -268,6 +268,7 @@ if marks then
     local id, more, record = unpack(mark)
     if not record and more % 16 > 7 then call('ZREM', base .. 'y', 'x' .. id) end
     if more % 32 > 15 then unlock(id, record and 's' or 'd') end
+    if not record and more % 128 > 63 then call('PEXPIRE', base .. 'p:' .. id, {{output_kept_ms}}) end
     -- A run of a schedule has ended: when one of its ticks waits for that, the schedule is due.
     local name = not record and more % 64 > 31 and redis.pcall('HGET', base .. 'N', id)
     if type(name) == 'string' and redis.pcall('HEXISTS', base .. 'S:' .. name, 'w') == 1 then
