@@ -6,7 +6,7 @@ use orchestrator::{OUTPUT_BYTES_MAX, OUTPUT_CHUNKS_MAX, Status, TaskId, Ticket};
 use redis::aio::MultiplexedConnection;
 
 use super::bytes::{id_bytes, read_id};
-use super::reference::Reference;
+use super::reference::{Place, Reference};
 use super::state::{Dump, Fields, key, number};
 
 /// Inboxes that are told of one task at most.
@@ -97,8 +97,16 @@ impl Reference {
     /// that its sender has not got.
     pub(crate) fn put_out(&mut self, seat: (usize, u64), ticket: Ticket, sending: &Sending) -> Option<(u64, bool)> {
         let (worker, id) = (seat.0, ticket.id);
-        if self.present(seat.0, seat.1).is_none() || !self.holds(worker, ticket) {
-            return self.meet("output came from somebody who had not got the task", None);
+        if self.present(worker, seat.1).is_none() {
+            return self.meet("output came from somebody whose lease was lost", None);
+        }
+        if !self.holds(worker, ticket) {
+            let what = match self.tasks.get(&id).map(|entry| &entry.place) {
+                None | Some(Place::Ended { .. }) => "output came behind the end of its task",
+                Some(Place::Held { .. }) => "output came from an attempt that another one had followed",
+                Some(_) => "output came from an attempt that had let go of its task",
+            };
+            return self.meet(what, None);
         }
         let Sending { piece, at, lost, kept } = sending;
         let count = piece.chunks.len() as u64;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use orchestrator::{Priority, TaskId, Terms, Ticket};
+use orchestrator::{OnViolation, Priority, TaskId, Terms, Ticket};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
@@ -31,7 +31,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1402) {
+        match self.rng.random_range(0..1372) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -62,8 +62,8 @@ impl World {
             1213..1220 => self.fall_silent().await,
             1220..1250 => self.reprioritise().await,
             1250..1262 => self.bury().await,
-            1262..1337 => self.see_to_schedules(worker).await,
-            1337..1402 => self.see_to_output().await,
+            1262..1327 => self.see_to_schedules(worker).await,
+            1327..1372 => self.see_to_output().await,
             877..912 => self.person_acts().await,
             912..962 => self.wait(worker).await,
             962..992 => self.jot(worker).await,
@@ -80,7 +80,7 @@ impl World {
             }
             545..600 => {
                 self.tick(worker).await;
-                if self.rng.random_bool(0.8) {
+                if self.rng.random_bool(0.6) {
                     self.fire_due().await;
                 }
             }
@@ -325,7 +325,14 @@ impl World {
     }
 
     async fn lay_aside(&mut self, worker: usize) {
-        let Some(holding) = self.take_any(worker) else { return };
+        // At best one that its clock raises.
+        let raises = |holding: &Holding| {
+            let clock = self.model.tasks.get(&holding.ticket().id).and_then(|entry| entry.clock.as_ref());
+            clock.is_some_and(|clock| matches!(clock.action, OnViolation::Raise | OnViolation::Escalate(_)))
+        };
+        let at = self.hands[worker].claims.iter().position(raises).filter(|_| self.rng.random_bool(0.5));
+        let raised = at.map(|at| self.hands[worker].take(at));
+        let Some(holding) = raised.or_else(|| self.take_any(worker)) else { return };
         self.shelve(worker, None, &holding).await;
         if self.rng.random_bool(0.1) && self.hands[worker].alive {
             self.shelve(worker, None, &holding).await;

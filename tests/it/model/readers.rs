@@ -9,6 +9,7 @@ use rand::seq::IndexedRandom;
 use super::bytes::id_bytes;
 use super::hands::Holding;
 use super::outputs::{Piece, Sending, Standing, note_bytes};
+use super::reference::Place;
 use super::world::World;
 
 /// Who reads; whose name does not end with `.o` waits for the end alone.
@@ -38,7 +39,7 @@ impl World {
                 let inbox = INBOXES[self.rng.random_range(0..INBOXES.len())];
                 self.hush_inbox(id, inbox).await;
             }
-            84..86 => self.crowd_readers().await,
+            84 => self.crowd_readers().await,
             _ => {
                 let inbox = INBOXES[self.rng.random_range(0..INBOXES.len())];
                 self.hear_inbox(inbox).await;
@@ -62,8 +63,12 @@ impl World {
     async fn send(&mut self, life: &Incarnation, seat: (usize, u64), holding: &Holding, sending: &Sending) {
         let name = self.names(&[holding.ticket()]);
         let (expected, worker) = (self.model.put_out(seat, holding.ticket(), sending), seat.0);
-        let told: String = format!("{sending:?}").chars().take(120).collect();
-        self.log.say(format!("w{worker} at {} puts out of {name}: {expected:?}: {told}", seat.1));
+        let Sending { at, lost, .. } = sending;
+        let (count, call) = (sending.piece.chunks.len(), sending.piece.name[0]);
+        self.log.say(format!(
+            "w{worker} at {} puts {count} out of {name} by call {call}, behind {at} and {lost} lost: {expected:?}",
+            seat.1
+        ));
         let packed = |chunk: &String| PackedChunk::new(chunk.into()).expect("a fair chunk").expect("something");
         let batch = ChunkBatch {
             name: sending.piece.name,
@@ -114,10 +119,23 @@ impl World {
 
     /// Somebody puts something out of a task that he has let go of: it has ended, waits, or is in other hands.
     async fn put_out_too_late(&mut self) {
-        let owners: Vec<usize> = (0..self.hands.len()).filter(|worker| !self.hands[*worker].past.is_empty()).collect();
-        let Some(worker) = owners.choose(&mut self.rng).copied() else { return };
-        let at = self.rng.random_range(0..self.hands[worker].past.len());
-        let holding = self.hands[worker].past[at].twin();
+        let among = self.rng.random_range(0..10);
+        let wanted = |holding: &Holding| {
+            let place = self.model.tasks.get(&holding.ticket().id).map(|entry| &entry.place);
+            match among {
+                0..3 => matches!(place, Some(Place::Held { .. })),
+                3..6 => matches!(place, None | Some(Place::Ended { .. })),
+                _ => true,
+            }
+        };
+        let alive = self.rng.random_bool(0.8);
+        let hands = self.hands.iter().enumerate().filter(|(_, hand)| hand.alive == alive);
+        let let_go = hands.flat_map(|(worker, hand)| hand.past.iter().map(move |holding| (worker, holding)));
+        let some: Vec<(usize, Holding)> =
+            let_go.filter(|(_, holding)| wanted(holding)).map(|(worker, holding)| (worker, holding.twin())).collect();
+        let n = some.len();
+        let at = (n > 0).then(|| self.rng.random_range(0..n));
+        let Some((worker, holding)) = at.and_then(|at| some.into_iter().nth(at)) else { return };
         let other = self.rng.random_range(0..self.hands.len());
         let worker = if self.rng.random_bool(0.8) { worker } else { other };
         let ((life, seat), sending) = (self.seat(worker, None), self.sending(&holding));

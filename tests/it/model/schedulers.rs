@@ -53,10 +53,10 @@ impl World {
                 let seen = self.see_schedule(&known).await;
                 self.keep_sight(seen);
             }
-            72..80 => self.act_on_old_sight().await,
-            80..86 => self.lead_a_run_on(worker).await,
-            86..91 => self.lead_to_and_fro().await,
-            91..94 => self.begin_again().await,
+            72..79 => self.act_on_old_sight().await,
+            79..87 => self.lead_a_run_on(worker).await,
+            87..93 => self.lead_to_and_fro().await,
+            93..96 => self.begin_again().await,
             _ => self.fire_due().await,
         }
         self.look_at_schedule(&known).await;
@@ -87,7 +87,7 @@ impl World {
         Making {
             every: self.every(),
             overlap,
-            catch_up: [CatchUp::Latest, CatchUp::All, CatchUp::Skip][self.rng.random_range(0..3)],
+            catch_up: [CatchUp::Latest, CatchUp::Latest, CatchUp::All, CatchUp::Skip][self.rng.random_range(0..4)],
             within: [60 * SECOND, HOUR, 24 * HOUR][self.rng.random_range(0..3)],
             asked,
         }
