@@ -133,4 +133,19 @@ impl Chunks {
         }
         Ok(true)
     }
+
+    /// All that is there behind its place, for tests that read in the name of an inbox; and whether that is told of more.
+    #[cfg(feature = "test-clock")]
+    #[doc(hidden)]
+    pub async fn look_as(&mut self, inbox: &str) -> Result<(Vec<Chunk>, bool)> {
+        let told = self.look(inbox).await?;
+        Ok((self.read.drain(..).collect(), told))
+    }
+
+    /// Has that inbox told no more.
+    #[cfg(feature = "test-clock")]
+    #[doc(hidden)]
+    pub async fn hush_as(&self, inbox: &str) -> Result {
+        self.orch.store().hush(self.id, inbox).await
+    }
 }

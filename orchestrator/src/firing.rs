@@ -64,7 +64,7 @@ impl Orchestrator {
     }
 
     /// Sees to one schedule that is due: fires it, or puts it off.
-    async fn fire_one(&self, stored: &Stored, now_ms: u64) -> Result {
+    pub(crate) async fn fire_one(&self, stored: &Stored, now_ms: u64) -> Result {
         let (name, digest, state) = (stored.name.as_str(), stored.digest(), State::read(&stored.state));
         let awaited = state.next.as_str();
         let (definition, timing) = match Definition::read(&stored.definition) {
@@ -145,12 +145,21 @@ impl Orchestrator {
         self.store.change_schedule(name, change).await.map(drop)
     }
 
-    /// Fires once by hand, as by a tick that comes now.
-    pub(crate) async fn fire_by_hand(&self, stored: &Stored, by: Option<&str>) -> Result<(TaskId, Fired)> {
-        let (definition, _) = Definition::read(&stored.definition)?;
+    /// A tick that comes now, and the id of its task.
+    pub(crate) fn new_run(&self) -> (u64, TaskId) {
         let now_ms = self.store.now_ms();
-        let id = self.store.new_id(now_ms);
-        let runs = [(now_ms, self.run_of(&stored.name, &definition, (now_ms, id), by).await?)];
+        (now_ms, self.store.new_id(now_ms))
+    }
+
+    /// Fires once by hand, as by this tick.
+    pub(crate) async fn fire_by_hand(
+        &self,
+        stored: &Stored,
+        by: Option<&str>,
+        (tick_ms, id): (u64, TaskId),
+    ) -> Result<(TaskId, Fired)> {
+        let (definition, _) = Definition::read(&stored.definition)?;
+        let runs = [(tick_ms, self.run_of(&stored.name, &definition, (tick_ms, id), by).await?)];
         // A tick that waits keeps no name.
         let ticks = Ticks::ByHand { may_wait: by.is_none_or(|by| is_maker(&definition, by)) };
         let mut pause = Duration::from_millis(20);

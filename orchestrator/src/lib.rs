@@ -71,6 +71,8 @@ mod retry;
 mod router;
 mod schedule;
 mod schedules;
+#[cfg(feature = "test-clock")]
+mod seen;
 mod silence;
 mod sla;
 mod span;
@@ -154,6 +156,9 @@ pub use schedule::{
     ScheduleError, ScheduleStatus, ScheduledTask, TICKS_WAITING_MAX,
 };
 pub use schedules::{SCHEDULES_PAGE_MAX, ScheduleChange, SchedulePage, Schedules, Triggered};
+#[cfg(feature = "test-clock")]
+#[doc(hidden)]
+pub use seen::SeenSchedule;
 pub use sla::{OnViolation, Sla, SlaClock, SlaRule, SlaState, SlaTerms};
 pub use span::{SPAN_MAX, Span};
 pub use stats::{QueueStats, Stats};

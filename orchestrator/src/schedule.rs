@@ -10,7 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::definition::{Definition, State, next_of, tick_id};
+pub(crate) use self::definition::{Definition, State, Timing, next_of, tick_id};
 pub use self::status::{ScheduleError, ScheduleStatus, ScheduledTask};
 use crate::{Error, NewTask, Result, Span};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::schedule::{
-    Definition, OF_HANDLERS, Overlap, SCHEDULES_MAX, State, check_schedule_name, far_off, next_of, tick_id,
+    Definition, OF_HANDLERS, Overlap, SCHEDULES_MAX, State, Timing, check_schedule_name, far_off, next_of, tick_id,
 };
 use crate::store::{Change, Changed, Fired, SCHEDULES_READ_MAX, Stored};
 use crate::{Error, Orchestrator, Result, Schedule, ScheduleStatus, TaskId};
@@ -91,73 +91,83 @@ impl Schedules<'_> {
     async fn put_any(&self, schedule: &Schedule, whose: Whose<'_>) -> Result<ScheduleChange> {
         let name = schedule.name();
         check_schedule_name(name)?;
-        let (mut definition, timing) = schedule.define()?;
+        let defined = schedule.define()?;
         for _ in 0..TRIES_MAX {
             let (now_ms, found) = self.orch.store.schedules_named(&[name.to_owned()]).await?;
-            let there = found.first();
-            // One that nobody can read belongs to nobody.
-            let before = there.and_then(|there| Definition::read(&there.definition).ok()).map(|(before, _)| before);
-            let owner = before.as_ref().and_then(|before| before.template.tenant.clone());
-            if matches!(whose, Whose::Tenants(None)) && definition.template.tenant.is_none() {
-                definition.template.tenant.clone_from(&owner);
-            }
-            let bytes = definition.write()?;
-            // The same is put all the same: nobody may have been able to look at it for a while.
-            let is_same = there.is_some_and(|there| there.definition == bytes);
-            let is_taken = match whose {
-                _ if is_same => false,
-                Whose::Nobodys => there.is_some(),
-                Whose::Tenants(Some(tenant)) => there.is_some() && owner.as_deref() != Some(tenant),
-                Whose::Tenants(None) | Whose::Anybodys => false,
-            };
-            if is_taken {
-                return Err(Error::Conflict {
-                    what: format!(
-                        "another schedule has the name `{name}`; choose another name, or put this one in its place"
-                    ),
-                });
-            }
-            // What would fail at every tick is refused now.
-            if !is_same {
-                self.orch.run_of(name, &definition, (now_ms, tick_id(name, now_ms)), None).await?;
-            }
-            let state = there.map(|there| State::read(&there.state)).unwrap_or_default();
-            let kept = before.as_ref().and_then(|before| {
-                let next_ms = state.next_ms()?;
-                // A tick that is due and would come of the new one, too, is not lost.
-                let is_ours = || timing.next_after(next_ms.saturating_sub(1)) == Some(next_ms);
-                (before.comes_as(&definition) || next_ms <= now_ms && is_ours()).then_some(next_ms)
-            });
-            // A clock that was set back brings no tick again that has come.
-            let from_ms = not_before(now_ms, &state);
-            let next_ms = kept.or_else(|| timing.next_after(from_ms)).ok_or_else(|| far_off(name))?;
-            let change = Change::Put {
-                digest: there.map(Stored::digest).unwrap_or_default(),
-                awaited: &state.next,
-                definition: &bytes,
-                next_ms,
-                max: SCHEDULES_MAX,
-                may_wait: definition.overlap == Overlap::Queue,
-            };
-            match self.orch.store.change_schedule(name, change).await? {
-                Changed::Full => {
-                    return Err(Error::Conflict {
-                        what: format!("there are {SCHEDULES_MAX} schedules, as many as there may be; remove one"),
-                    });
-                }
-                Changed::Done => {
-                    self.look_soon(next_ms.saturating_sub(now_ms));
-                    return Ok(match there {
-                        Some(_) if is_same => ScheduleChange::Same,
-                        Some(_) => ScheduleChange::Changed,
-                        None => ScheduleChange::Created,
-                    });
-                }
-                // Somebody else has changed it meanwhile, or an earlier copy of this call did.
-                _ => {}
+            // Else somebody else has changed it meanwhile, or an earlier copy of this call did.
+            if let Some(change) = self.put_over(name, defined.clone(), whose, (now_ms, found.first())).await? {
+                return Ok(change);
             }
         }
         Err(Error::Conflict { what: format!("the schedule `{name}` changes all the time; try again later") })
+    }
+
+    /// Puts a schedule in the place of what was read under its name; `None` when that is not there any more.
+    pub(crate) async fn put_over(
+        &self,
+        name: &str,
+        (mut definition, timing): (Definition, Timing),
+        whose: Whose<'_>,
+        (now_ms, there): (u64, Option<&Stored>),
+    ) -> Result<Option<ScheduleChange>> {
+        // One that nobody can read belongs to nobody.
+        let before = there.and_then(|there| Definition::read(&there.definition).ok()).map(|(before, _)| before);
+        let owner = before.as_ref().and_then(|before| before.template.tenant.clone());
+        if matches!(whose, Whose::Tenants(None)) && definition.template.tenant.is_none() {
+            definition.template.tenant.clone_from(&owner);
+        }
+        let bytes = definition.write()?;
+        // The same is put all the same: nobody may have been able to look at it for a while.
+        let is_same = there.is_some_and(|there| there.definition == bytes);
+        let is_taken = match whose {
+            _ if is_same => false,
+            Whose::Nobodys => there.is_some(),
+            Whose::Tenants(Some(tenant)) => there.is_some() && owner.as_deref() != Some(tenant),
+            Whose::Tenants(None) | Whose::Anybodys => false,
+        };
+        if is_taken {
+            return Err(Error::Conflict {
+                what: format!(
+                    "another schedule has the name `{name}`; choose another name, or put this one in its place"
+                ),
+            });
+        }
+        // What would fail at every tick is refused now.
+        if !is_same {
+            self.orch.run_of(name, &definition, (now_ms, tick_id(name, now_ms)), None).await?;
+        }
+        let state = there.map(|there| State::read(&there.state)).unwrap_or_default();
+        let kept = before.as_ref().and_then(|before| {
+            let next_ms = state.next_ms()?;
+            // A tick that is due and would come of the new one, too, is not lost.
+            let is_ours = || timing.next_after(next_ms.saturating_sub(1)) == Some(next_ms);
+            (before.comes_as(&definition) || next_ms <= now_ms && is_ours()).then_some(next_ms)
+        });
+        // A clock that was set back brings no tick again that has come.
+        let from_ms = not_before(now_ms, &state);
+        let next_ms = kept.or_else(|| timing.next_after(from_ms)).ok_or_else(|| far_off(name))?;
+        let change = Change::Put {
+            digest: there.map(Stored::digest).unwrap_or_default(),
+            awaited: &state.next,
+            definition: &bytes,
+            next_ms,
+            max: SCHEDULES_MAX,
+            may_wait: definition.overlap == Overlap::Queue,
+        };
+        match self.orch.store.change_schedule(name, change).await? {
+            Changed::Full => Err(Error::Conflict {
+                what: format!("there are {SCHEDULES_MAX} schedules, as many as there may be; remove one"),
+            }),
+            Changed::Done => {
+                self.look_soon(next_ms.saturating_sub(now_ms));
+                Ok(Some(match there {
+                    Some(_) if is_same => ScheduleChange::Same,
+                    Some(_) => ScheduleChange::Changed,
+                    None => ScheduleChange::Created,
+                }))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Sees to a tick that comes before workers and gateways have heard of it: they look every 2 seconds.
@@ -257,19 +267,27 @@ impl Schedules<'_> {
     pub async fn resume(&self, name: &str) -> Result<bool> {
         loop {
             let (now_ms, stored) = self.stored(name).await?;
-            let (_, timing) = Definition::read(&stored.definition)?;
-            let from_ms = not_before(now_ms, &State::read(&stored.state));
-            let next_ms = timing.next_after(from_ms).ok_or_else(|| Error::Conflict {
-                what: format!("the schedule `{name}` does not come within five years; put another one in its place"),
-            })?;
-            match self.changed(name, Change::Resume { digest: stored.digest(), next_ms }).await? {
-                Changed::Other => {}
-                Changed::Done => {
-                    self.look_soon(next_ms.saturating_sub(now_ms));
-                    return Ok(true);
-                }
-                _ => return Ok(false),
+            if let Some(changed) = self.resume_as_read(now_ms, &stored).await? {
+                return Ok(changed);
             }
+        }
+    }
+
+    /// Lets a schedule go on that was read; `None` when it is not so any more.
+    pub(crate) async fn resume_as_read(&self, now_ms: u64, stored: &Stored) -> Result<Option<bool>> {
+        let name = &stored.name;
+        let (_, timing) = Definition::read(&stored.definition)?;
+        let from_ms = not_before(now_ms, &State::read(&stored.state));
+        let next_ms = timing.next_after(from_ms).ok_or_else(|| Error::Conflict {
+            what: format!("the schedule `{name}` does not come within five years; put another one in its place"),
+        })?;
+        match self.changed(name, Change::Resume { digest: stored.digest(), next_ms }).await? {
+            Changed::Other => Ok(None),
+            Changed::Done => {
+                self.look_soon(next_ms.saturating_sub(now_ms));
+                Ok(Some(true))
+            }
+            _ => Ok(Some(false)),
         }
     }
 
@@ -290,17 +308,10 @@ impl Schedules<'_> {
     pub async fn trigger_by(&self, name: &str, by: Option<&str>) -> Result<Triggered> {
         loop {
             let (_, stored) = self.stored(name).await?;
-            match self.orch.fire_by_hand(&stored, by).await? {
-                (id, Fired::Done) => return Ok(Triggered::Started(id)),
-                (_, Fired::Waits) => return Ok(Triggered::Waits),
-                (_, Fired::Live(last)) => {
-                    let last = last.map_or("its last run".into(), |last| format!("task {last}"));
-                    return Err(Error::Conflict {
-                        what: format!("{last} has not ended, and `{name}` lets no other run begin beside it"),
-                    });
-                }
-                // Changed meanwhile.
-                (_, Fired::Other) => {}
+            let fired = self.orch.fire_by_hand(&stored, by, self.orch.new_run()).await?;
+            // Else it was changed meanwhile.
+            if let Some(triggered) = triggered(name, fired)? {
+                return Ok(triggered);
             }
         }
     }
@@ -366,6 +377,21 @@ pub(crate) enum Whose<'w> {
 fn not_before(now_ms: u64, state: &State) -> u64 {
     let last_ms = state.last_tick.filter(|last_ms| *last_ms <= now_ms.saturating_add(AHEAD_MAX_MS));
     last_ms.map_or(now_ms, |last_ms| last_ms.max(now_ms))
+}
+
+/// What a run by hand came to; `None` when the schedule is not as it was read any more.
+pub(crate) fn triggered(name: &str, fired: (TaskId, Fired)) -> Result<Option<Triggered>> {
+    match fired {
+        (id, Fired::Done) => Ok(Some(Triggered::Started(id))),
+        (_, Fired::Waits) => Ok(Some(Triggered::Waits)),
+        (_, Fired::Live(last)) => {
+            let last = last.map_or("its last run".into(), |last| format!("task {last}"));
+            Err(Error::Conflict {
+                what: format!("{last} has not ended, and `{name}` lets no other run begin beside it"),
+            })
+        }
+        (_, Fired::Other) => Ok(None),
+    }
 }
 
 fn refuse_of_handlers(name: &str) -> Result {

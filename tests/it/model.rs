@@ -6,20 +6,27 @@ mod alone;
 mod awaited;
 pub(crate) mod bytes;
 mod clock;
+mod corners;
 mod dead;
 mod expiring;
+mod fired;
 mod hands;
 mod misbehave;
 mod moves;
 mod nonsense;
 mod order;
+mod outputs;
 mod outside;
 mod parked;
 mod people;
 mod pokes;
 mod random;
+mod rare;
+mod readers;
 mod reference;
+mod schedulers;
 mod state;
+mod ticks;
 mod voices;
 mod waits;
 mod world;
@@ -34,7 +41,7 @@ use orchestrator::{Status, TRANSITIONS};
 use orchestrator_tests::Server;
 
 use self::pokes::Field;
-use self::reference::RARE;
+use self::rare::RARE;
 use self::world::{Log, World};
 
 /// Steps that a run takes unless a variable narrows it.

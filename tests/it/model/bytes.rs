@@ -44,10 +44,13 @@ pub(crate) fn header(entry: &reference::Entry) -> Vec<u8> {
         (entry.clock.is_some(), 5),
         (matches!(entry.place, Place::Parked { event: true, .. }), 6),
         (matches!(entry.place, Place::Shelf { .. }), 7),
+        (entry.awaited, 8),
         (entry.passed, 9),
         (entry.quiet, 10),
         (entry.expiry.is_some(), 11),
         (entry.asked.unique.is_some(), 12),
+        (entry.followed, 13),
+        (entry.vocal, 14),
     ];
     let flags: u16 = flags.into_iter().map(|(set, bit)| u16::from(set) << bit).sum();
     let mut out = vec![1];

@@ -13,6 +13,7 @@ impl Reference {
         self.dead.retain(|(_, dead)| *dead != id);
         self.forget(id);
         self.journals.remove(&id);
+        self.forget_output(id);
         self.children.remove(&id);
         self.audited.push(("deleted", id, 0, by.into(), String::new(), String::new(), self.now));
     }

@@ -8,7 +8,7 @@ use super::bytes::slice;
 use super::clock::Clock;
 use super::expiring::Expiry;
 use super::outside::OUTSIDE;
-use super::parked::APPROVAL_TIMEOUT;
+use super::parked::{APPROVAL_TIMEOUT, Question};
 use super::reference::{
     Asked, BUCKET, CRASHES, Ending, Entry, Fin, Life, Place, Reference, Refusal, SEND_WINDOW, SWEEP, StepReply,
 };
@@ -124,6 +124,9 @@ impl Reference {
     }
 
     pub(crate) fn end(&mut self, id: TaskId, cause: Cause, ending: Ending) {
+        self.let_on(id);
+        self.tell_readers(id);
+        self.close_output(id);
         let status = next(Some(self.tasks[&id].status()), cause).expect("a legal end");
         let dead = status == Status::Failed;
         let bucket = (self.now + if dead { self.dead_shift() } else { 0 }) / BUCKET;
@@ -171,62 +174,72 @@ impl Reference {
             self.meet("a task was sent again", ());
         }
         for asked in fresh {
-            if let Some((_, digest)) = asked.lock() {
-                self.locks.insert(digest, asked.id);
-            }
-            let question = asked.gate.as_ref().map(|terms| asked.question(terms, asked.due));
-            let (cause, place) = match (&question, asked.due) {
-                (Some(question), _) => {
-                    let wait = question.terms.expires_ms.unwrap_or(APPROVAL_TIMEOUT);
-                    (Cause::Ask, Place::Parked { approval: Some(0), over: self.now + wait, event: false })
-                }
-                (None, 0) => (Cause::Enqueue, Place::Ready { at: self.now }),
-                (None, due) => (Cause::Schedule, Place::Timer { due }),
-            };
-            let id = asked.id;
-            let clock = asked.promise.as_ref().map(|promise| {
-                Clock::begin(promise, id.created_at_ms(), asked.due, self.now, question.is_some(), &asked.task_type)
-            });
-            let entry = Entry {
-                priority: asked.priority,
-                gated: question.is_some(),
-                passed: false,
-                quiet: self.quiet.get(queue).copied().unwrap_or(false),
-                journal: false,
-                expiry: (asked.expires > 0).then_some(Expiry { at: asked.expires, waits: true }),
-                going: false,
-                clock,
-                asked,
-                epoch: 0,
-                changes: 1,
-                attempts: 0,
-                crashes: 0,
-                cancel: false,
-                error: None,
-                place,
-                body: None,
-            };
-            self.count(None, cause, entry.status());
-            self.tasks.insert(id, entry);
-            self.slices.insert(slice(id));
-            self.tell_change(id, "task.created", 1);
-            if let Some(question) = question {
-                self.tasks.get_mut(&id).expect("a task").changes = 2;
-                self.tell_change(id, "task.blocked", 2);
-                self.ask(id, 0, &question, "");
-            }
-            let parent = self.tasks[&id].asked.parent;
-            if let Some(line) = parent.map(|parent| self.children.entry(parent).or_default()) {
-                // One that was forgotten may come once more.
-                if line.last() != Some(&id) {
-                    line.push(id);
-                }
-            }
+            self.store_new(asked, "", false);
         }
         if n > 0 {
             self.queues.insert(queue.clone());
         }
         Ok(others)
+    }
+
+    /// A task that nobody knows yet; at its gate somebody asks, by the name of `asker`. Of a schedule whose ticks may wait it
+    /// is `followed`.
+    pub(crate) fn store_new(&mut self, asked: Asked, asker: &str, followed: bool) {
+        if let Some((_, digest)) = asked.lock() {
+            self.locks.insert(digest, asked.id);
+        }
+        let question = asked.gate.as_ref().map(|terms| asked.question(terms, asked.due));
+        let question = question.map(|question| Question { asker: asker.into(), ..question });
+        let (cause, place) = match (&question, asked.due) {
+            (Some(question), _) => {
+                let wait = question.terms.expires_ms.unwrap_or(APPROVAL_TIMEOUT);
+                (Cause::Ask, Place::Parked { approval: Some(0), over: self.now + wait, event: false })
+            }
+            (None, 0) => (Cause::Enqueue, Place::Ready { at: self.now }),
+            (None, due) => (Cause::Schedule, Place::Timer { due }),
+        };
+        let id = asked.id;
+        let clock = asked.promise.as_ref().map(|promise| {
+            Clock::begin(promise, id.created_at_ms(), asked.due, self.now, question.is_some(), &asked.task_type)
+        });
+        let entry = Entry {
+            priority: asked.priority,
+            gated: question.is_some(),
+            passed: false,
+            followed,
+            vocal: false,
+            awaited: false,
+            quiet: self.quiet.get(&asked.queue).copied().unwrap_or(false),
+            journal: false,
+            expiry: (asked.expires > 0).then_some(Expiry { at: asked.expires, waits: true }),
+            going: false,
+            clock,
+            asked,
+            epoch: 0,
+            changes: 1,
+            attempts: 0,
+            crashes: 0,
+            cancel: false,
+            error: None,
+            place,
+            body: None,
+        };
+        self.count(None, cause, entry.status());
+        self.tasks.insert(id, entry);
+        self.slices.insert(slice(id));
+        self.tell_change(id, "task.created", 1);
+        if let Some(question) = question {
+            self.tasks.get_mut(&id).expect("a task").changes = 2;
+            self.tell_change(id, "task.blocked", 2);
+            self.ask(id, 0, &question, "");
+        }
+        let parent = self.tasks[&id].asked.parent;
+        if let Some(line) = parent.map(|parent| self.children.entry(parent).or_default()) {
+            // One that was forgotten may come once more.
+            if line.last() != Some(&id) {
+                line.push(id);
+            }
+        }
     }
 
     /// What a request to cancel answers: the status, or the kind of error.
@@ -288,7 +301,7 @@ impl Reference {
         }
         self.dead.retain(|(_, dead)| *dead != id);
         let entry = self.tasks.get_mut(&id).expect("a task");
-        (entry.expiry, entry.going) = (None, false);
+        (entry.expiry, entry.going, entry.awaited, entry.vocal) = (None, false, false, false);
         (entry.attempts, entry.crashes, entry.cancel) = (0, 0, false);
         // What was promised was for the life that has ended.
         entry.clock = None;
@@ -360,6 +373,7 @@ impl Reference {
                     woken_by += self.tell_event(tell);
                     self.meet("an end told of an event", ());
                 }
+                woken_by += usize::from(self.is_followed(fin.ticket.id));
                 self.end(fin.ticket.id, fin.cause, fin.ending.clone());
             } else {
                 reply.stale.push(self.meet("a finish was stale", fin.ticket));
@@ -374,6 +388,7 @@ impl Reference {
             self.look_at_the_front(&ready);
             for (_, id) in ready.into_iter().take(want - reply.claims.len() - lapsed) {
                 if self.has_expired(id) {
+                    woken_by += usize::from(self.is_followed(id));
                     self.lapse(id);
                     self.meet("a task expired instead of being claimed", ());
                     lapsed += 1;

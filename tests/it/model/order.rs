@@ -73,7 +73,7 @@ impl World {
 
     /// Once, or twice the same.
     pub(crate) async fn give_priority(&mut self, id: TaskId) {
-        let priority = [Priority::P0, Priority::P1, Priority::P2, Priority::P3][self.rng.random_range(0..4)];
+        let priority = self.priority();
         let name = self.name(id);
         for _ in 0..self.rng.random_range(1..3) {
             let expected = self.model.reprioritise(id, priority);

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use orchestrator::{
     Answer, ApprovalId, ApprovalStatus, Cause, Decision, Entry, HoldToken, LetGo, Noted, Status, TaskId, Ticket,
-    hash_bytes, payload_hash,
+    digest, hash_bytes, payload_hash,
 };
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use serde_json::json;
 
 use super::bytes::slice;
+use super::outputs::{Piece, Sending};
 use super::parked::{Question, Waiting};
 use super::reference::{BUCKET, Ending, Fin, Life, Place, Reference};
 use super::world::{World, aside, kind};
@@ -281,7 +282,7 @@ impl World {
         let lease = LEASES[self.rng.random_range(0..LEASES.len())];
         let span = Duration::from_millis(lease);
         let n = self.rng.random_range(0..1000u64);
-        match self.rng.random_range(0..13) {
+        match self.rng.random_range(0..15) {
             0 | 1 => {
                 let expected = self.model.grip(worker, id, epoch);
                 self.log.say(format!("    renewed for {lease} ms: {expected:?}"));
@@ -330,6 +331,7 @@ impl World {
                     self.fail_outside(&holder, (worker, id, epoch), retryable, &error, delay).await;
                 }
             }
+            13.. => self.put_out_outside(&holder, (worker, id, epoch), lease).await,
             10 => {
                 let expected = self.model.grip(worker, id, epoch);
                 self.log.say(format!("    released: {expected:?}"));
@@ -344,6 +346,33 @@ impl World {
             _ => self.ask_outside(&holder, (worker, id, epoch)).await,
         }
         self.get(id).await;
+    }
+
+    /// It puts something out, under few keys, so that one is sent again.
+    async fn put_out_outside(
+        &mut self,
+        holder: &orchestrator::Holder,
+        (worker, id, epoch): (usize, TaskId, Option<u32>),
+        lease: u64,
+    ) {
+        let key = ["first", "second"][self.rng.random_range(0..2)];
+        let expected = self.model.grip(worker, id, epoch);
+        self.log.say(format!("    `{key}` put out for {lease} ms: {expected:?}"));
+        let reply = holder.put_out(key.into(), Some(key), Duration::from_millis(lease)).await;
+        assert_eq!(kind(&reply), expected.map(drop), "{reply:?}");
+        let (Ok((seat, ticket)), Ok((renewed, number))) = (expected, reply) else { return };
+        let entry = &self.model.tasks[&id];
+        let piece = Piece {
+            attempt: entry.attempts + entry.crashes + 1,
+            epoch: ticket.epoch,
+            name: digest(key.as_bytes()),
+            chunks: vec![key.into()],
+        };
+        let sending = Sending { piece, at: 0, lost: 0 };
+        let (told, _) = self.model.put_out(seat, ticket, &sending).expect("a task in its hands");
+        assert_eq!(number, told, "the number of what was put out");
+        self.renewed(worker, id, lease, &renewed);
+        self.model.meet("an agent outside put something out", ());
     }
 
     fn renewed(&mut self, worker: usize, id: TaskId, lease: u64, renewed: &orchestrator::Renewed) {

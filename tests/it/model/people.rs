@@ -356,7 +356,12 @@ impl World {
     }
 
     pub(crate) async fn wait(&mut self, worker: usize) {
-        let Some(holding) = self.take_any(worker) else { return };
+        if let Some(holding) = self.take_any(worker) {
+            self.wait_with(worker, holding).await;
+        }
+    }
+
+    pub(crate) async fn wait_with(&mut self, worker: usize, holding: Holding) {
         let id = holding.ticket().id;
         self.read_journal(worker, &holding).await;
         let wait = self.waiting(&holding);

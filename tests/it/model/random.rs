@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use orchestrator::{Priority, TaskId, Terms, Ticket};
+use orchestrator::{OnViolation, Priority, TaskId, Terms, Ticket};
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::bytes::make_id;
 use super::hands::{Holding, Sent};
+use super::outputs;
 use super::reference::{Asked, BUCKET, Place};
 use super::waits;
 use super::world::{QUEUES, World};
 
 pub(crate) const TYPES: [&str; 3] = ["x", "y", "z"];
 /// Of which tasks are to be the only ones.
-const KEYS: [&str; 2] = ["k", "a longer key"];
+pub(crate) const KEYS: [&str; 2] = ["k", "a longer key"];
 /// Live tasks above which no more are submitted.
 const LIVE_MAX: usize = 60;
 
@@ -30,7 +31,7 @@ impl World {
             return;
         };
         let crowded = self.model.live().count() > LIVE_MAX;
-        match self.rng.random_range(0..1262) {
+        match self.rng.random_range(0..1372) {
             0..170 if !crowded => self.submit().await,
             170..200 => self.submit_again().await,
             200..202 => self.bulk(worker).await,
@@ -61,6 +62,8 @@ impl World {
             1213..1220 => self.fall_silent().await,
             1220..1250 => self.reprioritise().await,
             1250..1262 => self.bury().await,
+            1262..1327 => self.see_to_schedules(worker).await,
+            1327..1372 => self.see_to_output().await,
             877..912 => self.person_acts().await,
             912..962 => self.wait(worker).await,
             962..992 => self.jot(worker).await,
@@ -75,7 +78,12 @@ impl World {
                 let queue = QUEUES[self.rng.random_range(0..3)];
                 self.pause(queue, false).await;
             }
-            545..600 => self.tick(worker).await,
+            545..600 => {
+                self.tick(worker).await;
+                if self.rng.random_bool(0.6) {
+                    self.fire_due().await;
+                }
+            }
             600..690 => self.time_passes().await,
             690..700 if acting.len() < 7 => drop(self.join(&queues_all()).await),
             700..708 => {
@@ -158,7 +166,7 @@ impl World {
             id: make_id(created, self.rng.random()),
             queue: QUEUES[self.rng.random_range(0..3)].into(),
             task_type: TYPES[self.rng.random_range(0..3)].into(),
-            priority: [Priority::P0, Priority::P1, Priority::P2, Priority::P3][self.rng.random_range(0..4)],
+            priority: self.priority(),
             payload: self.rng.random_range(0..1 << 40),
             max_retries: self.rng.random_range(0..=5),
             parent,
@@ -175,6 +183,10 @@ impl World {
         };
         self.made.push(asked.clone());
         asked
+    }
+
+    pub(crate) fn priority(&mut self) -> Priority {
+        [Priority::P0, Priority::P1, Priority::P2, Priority::P3][self.rng.random_range(0..4)]
     }
 
     async fn submit(&mut self) {
@@ -313,7 +325,14 @@ impl World {
     }
 
     async fn lay_aside(&mut self, worker: usize) {
-        let Some(holding) = self.take_any(worker) else { return };
+        // At best one that its clock raises.
+        let raises = |holding: &Holding| {
+            let clock = self.model.tasks.get(&holding.ticket().id).and_then(|entry| entry.clock.as_ref());
+            clock.is_some_and(|clock| matches!(clock.action, OnViolation::Raise | OnViolation::Escalate(_)))
+        };
+        let at = self.hands[worker].claims.iter().position(raises).filter(|_| self.rng.random_bool(0.5));
+        let raised = at.map(|at| self.hands[worker].take(at));
+        let Some(holding) = raised.or_else(|| self.take_any(worker)) else { return };
         self.shelve(worker, None, &holding).await;
         if self.rng.random_bool(0.1) && self.hands[worker].alive {
             self.shelve(worker, None, &holding).await;
@@ -406,6 +425,10 @@ impl World {
         for queue in &all {
             self.pause(queue, false).await;
         }
+        self.sights.clear();
+        for name in self.model.schedules.plans.keys().cloned().collect::<Vec<_>>() {
+            self.remove_schedule(&name).await;
+        }
         self.first_sends().await;
         while self.model.live().next().is_some()
             || self.model.workers.iter().filter(|(_, life)| life.lease.is_some()).count() > 1
@@ -430,6 +453,8 @@ impl World {
         self.leave(last).await;
         self.check().await;
         waits::expiring(&mut self.raw, &self.base, &self.model).await;
+        outputs::expiring(&mut self.raw, &self.base, &self.model).await;
+        self.hear_all().await;
         self.proven().await;
         self.all_ended().await;
         self.set_time(self.model.now + self.model.limits.dead_retention + 3 * BUCKET).await;
@@ -440,11 +465,11 @@ impl World {
         let kinds: BTreeSet<u8> = self.kinds().await;
         // The order that was agreed upon, names of queues, wake tokens, events, the clock, the handler table, lines of children that the server lets
         // expire by itself, starts reported by workers that died before they could report the end, and what is kept of
-        // decisions (the audit begins like an approval), journals, reports and names of events until it expires. The
+        // decisions (the audit begins like an approval), journals, outputs, reports and names of events until it expires. The
         // ids of events told of late go when the next one is told. Of workers and queues nothing is left but the order that
         // was agreed upon.
         let unexpected: Vec<char> =
-            kinds.iter().filter(|kind| !b"gqkenhcsajHRvx".contains(kind)).map(|k| char::from(*k)).collect();
+            kinds.iter().filter(|kind| !b"gqkenhcsajHRvxp".contains(kind)).map(|k| char::from(*k)).collect();
         assert!(unexpected.is_empty(), "keys of the kinds {unexpected:?} are left");
     }
 }

@@ -8,8 +8,11 @@ use super::alone::Digest;
 use super::awaited::{Tell, Voices};
 use super::clock::{Clock, Promise};
 use super::expiring::Expiry;
+use super::outputs::Outputs;
 use super::outside::Lives;
 use super::parked::{Audited, Journal, Question};
+use super::rare::RARE;
+use super::ticks::Schedules;
 
 /// Width of a bucket of finished tasks, in milliseconds.
 pub(crate) const BUCKET: u64 = 4 * 3600 * 1000;
@@ -19,114 +22,6 @@ pub(crate) const SEND_WINDOW: u64 = 60_000;
 pub(crate) const SWEEP: usize = 100;
 /// Crashes after which a task is poison.
 pub(crate) const CRASHES: u32 = 3;
-
-/// What must come up in a long run, beside the moves of the table.
-pub(crate) const RARE: &[&str] = &[
-    "a send came too late",
-    "a queue was full",
-    "a task was sent again",
-    "a dead letter was pushed out",
-    "a bucket was dropped",
-    "a finished task was not kept any more",
-    "the lease was lost",
-    "the generation was old",
-    "a finish was stale",
-    "a ticket was stale",
-    "an attempt that was let go of had been cancelled",
-    "a finished task was to be cancelled",
-    "a task that had not failed was to be retried",
-    "a paused queue was left alone",
-    "a rescue found a lease renewed",
-    "a rescue came before the end of the lease",
-    "a rescue found nothing to take back",
-    "a worker could not leave yet",
-    "more was due than one call moves",
-    "a vote was counted",
-    "somebody voted twice",
-    "a decision came after the decision",
-    "a decision came after the time",
-    "the submitter was refused",
-    "who asks was refused",
-    "somebody who was not asked was refused",
-    "something else had been shown",
-    "a link was used twice",
-    "those who may decide had changed",
-    "nobody knew of an approval",
-    "an approval was delegated",
-    "an approval was escalated",
-    "somebody was reminded",
-    "an old decision was dropped",
-    "a task that never passed its gate was to be retried",
-    "a revived task kept what was done",
-    "a revived task forgot what was not approved",
-    "a note was sent twice",
-    "an effect was noted as done",
-    "a name in the journal was taken",
-    "a journal was full",
-    "a clock warned",
-    "a clock ran out",
-    "a clock moved on after a pause",
-    "a clock asked somebody else",
-    "a task ended late",
-    "a task was raised",
-    "a task was called off by its clock",
-    "a quiet task changed",
-    "an event was told again",
-    "an event came too late",
-    "a handler told of an event",
-    "what was told was noted already",
-    "a task that told was cancelled",
-    "an end told of an event",
-    "a wait found what was told before",
-    "a wait found its event",
-    "a wait passed over what it had found before",
-    "a wait went on",
-    "a wait ended without its event",
-    "a wait for an event was called off",
-    "an event had left the stream",
-    "too many waited for an event",
-    "an agent outside took a task",
-    "an agent outside took a task from the shelf",
-    "an agent outside held on",
-    "an agent outside could not take a task",
-    "an agent outside took a task and ended it at once",
-    "an agent outside had not got the task",
-    "an agent outside told how far it was",
-    "an end was said again",
-    "an attempt that had failed was said to again",
-    "an agent outside heard the decision",
-    "an agent outside fell silent",
-    "a task expired in its queue",
-    "a task expired before its instant",
-    "a task expired on the shelf",
-    "a task expired before its gate",
-    "a task expired instead of being claimed",
-    "a task expired instead of being taken by an agent outside",
-    "what had begun in time went on",
-    "a task went on after it would have expired",
-    "a task that was let go of had expired",
-    "a key was taken",
-    "a key was given twice in one call",
-    "a key was free when its task began",
-    "a key was free when its task ended",
-    "a manual retry found its key taken",
-    "a task was revived with its key",
-    "an attempt was put off",
-    "a waiting task took another priority",
-    "a task on the shelf took another priority",
-    "a task that was raised on the shelf took another priority",
-    "a running task took another priority",
-    "a parked task took another priority",
-    "a task had that priority already",
-    "a finished task was to take another priority",
-    "a task at its gate was to take another priority",
-    "a task came before one of higher priority, by its age",
-    "a running task was to be cancelled within a time",
-    "a note became more urgent",
-    "a dead letter was deleted",
-    "the newest dead letters were deleted",
-    "no dead letter was to be deleted",
-];
 
 /// The settings that matter here; times in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -253,6 +148,12 @@ pub(crate) struct Entry {
     pub(crate) gated: bool,
     /// Has passed it.
     pub(crate) passed: bool,
+    /// A tick of its schedule may wait for its end.
+    pub(crate) followed: bool,
+    /// It has put something out.
+    pub(crate) vocal: bool,
+    /// Somebody was to be told of its end, or of what it puts out.
+    pub(crate) awaited: bool,
     /// Its changes of state are not told.
     pub(crate) quiet: bool,
     pub(crate) journal: bool,
@@ -372,6 +273,9 @@ pub(crate) struct Reference {
     pub(crate) told: Vec<Told>,
     /// What people and handlers told, and who waits for it.
     pub(crate) voices: Voices,
+    pub(crate) schedules: Schedules,
+    /// What tasks put out, and who is told of it.
+    pub(crate) outputs: Outputs,
     /// How often each row of [`TRANSITIONS`] was walked.
     pub(crate) walked: [usize; TRANSITIONS.len()],
     /// How often the other things came up.
@@ -403,6 +307,8 @@ impl Reference {
             audited: Vec::new(),
             told: Vec::new(),
             voices: Voices::default(),
+            schedules: Schedules::default(),
+            outputs: Outputs::default(),
             walked: [0; TRANSITIONS.len()],
             met: RARE.iter().map(|what| (*what, 0)).collect(),
         }
@@ -482,7 +388,8 @@ impl Reference {
         let timer = self.timers().first().map(|(due, _)| *due);
         let bucket = self.buckets.first().map(|bucket| self.expiry(*bucket));
         let (wait, alarm) = (self.waits().first().map(|(over, _)| *over), self.next_alarm());
-        [timer, bucket, wait, alarm].into_iter().flatten().min().map(|due| due.saturating_sub(self.now))
+        let look = self.schedules.next_look();
+        [timer, bucket, wait, alarm, look].into_iter().flatten().min().map(|due| due.saturating_sub(self.now))
     }
 
     pub(crate) fn meet<T>(&mut self, what: &'static str, then: T) -> T {

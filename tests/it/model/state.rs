@@ -126,14 +126,16 @@ pub(crate) async fn actual(
         }
         let command = match name {
             b"e" | b"now" | b"h" | b"audit" => continue,
-            b"g" | b"s" | b"C" | b"O" | b"l" | b"quiet" => "HGETALL",
+            b"g" | b"s" | b"C" | b"O" | b"l" | b"quiet" | b"S" | b"N" | b"n" => "HGETALL",
             b"q" | b"U" => "SMEMBERS",
-            b"W" | b"T" | b"z" | b"B" | b"X" | b"P" | b"y" | b"A" | b"H" | b"x" => "ZRANGE",
+            b"W" | b"T" | b"z" | b"B" | b"X" | b"P" | b"y" | b"A" | b"H" | b"x" | b"Z" => "ZRANGE",
             _ => match (name[0], name.get(1)) {
                 (b'w', Some(b':')) => "SMEMBERS",
                 (b'r' | b'k' | b'u' | b'i', Some(b':')) => "ZRANGE",
                 (b't' | b'c', _) if name.len() == 5 => "HGETALL",
-                (b'a' | b'j', Some(b':')) => "HGETALL",
+                (b'a' | b'j' | b'S', Some(b':')) => "HGETALL",
+                // A stream: it is read by itself.
+                (b'p', Some(b':')) => continue,
                 (b'D' | b'C' | b'R' | b'v', Some(b'0'..=b'9')) => "HGETALL",
                 _ => panic!("there is a key that nobody should have made: {}", name.escape_ascii()),
             },

@@ -9,10 +9,13 @@ use redis::aio::MultiplexedConnection;
 use super::alone;
 use super::awaited;
 use super::bytes::{entry_stored, id_bytes, read_id};
+use super::outputs;
 use super::outside;
 use super::parked::{Approval, Journal};
 use super::reference::{Place, Reference};
+use super::schedulers;
 use super::state::{Fields, key, number};
+use super::ticks;
 
 /// The name of an approval behind `a:`, and in `A` and `H`.
 pub(crate) fn member(id: TaskId, number: u16) -> Vec<u8> {
@@ -52,6 +55,8 @@ pub(crate) fn expected(model: &Reference, mut put: impl FnMut(Vec<u8>, Vec<u8>, 
             put(key("j:", id_bytes(*id)), field, value);
         }
     }
+    ticks::expected(model, &mut put);
+    outputs::expected(model, &mut put);
     awaited::expected(model, |name, member, value| put(key(name, ""), member, value));
     for (hour, counts) in &model.hours {
         for (row, count) in counts {
@@ -60,12 +65,13 @@ pub(crate) fn expected(model: &Reference, mut put: impl FnMut(Vec<u8>, Vec<u8>, 
     }
 }
 
-/// The keys of what was decided, and of journals of tasks that have ended.
+/// The keys of what was decided, and of journals and outputs of tasks that have ended.
 pub(crate) fn closed(model: &Reference) -> BTreeSet<Vec<u8>> {
     let decided = model.approvals.iter().filter(|(_, approval)| approval.status != ApprovalStatus::Pending);
     let ended = model.journals.iter().filter(|(_, journal)| journal.expires);
     let keys = decided.map(|((id, n), _)| key("a:", member(*id, *n)));
-    keys.chain(ended.map(|(id, _)| key("j:", id_bytes(*id)))).collect()
+    let keys = keys.chain(ended.map(|(id, _)| key("j:", id_bytes(*id))));
+    keys.chain(outputs::closed(model)).collect()
 }
 
 /// An approval as it is stored, but for what was asked in words.
@@ -158,7 +164,7 @@ pub(crate) async fn expiring(raw: &mut MultiplexedConnection, base: &str, model:
 }
 
 /// Nothing is asked of people and nothing has an alarm but what waits or runs, counted on Redis alone.
-pub(crate) fn no_orphans(dump: &super::state::Dump) {
+pub(crate) fn no_orphans(dump: &super::state::Dump, latest: u64) {
     let members = |name: &str| -> Vec<&Vec<u8>> {
         dump.get(name.as_bytes()).map(|members| members.keys().collect()).unwrap_or_default()
     };
@@ -184,6 +190,8 @@ pub(crate) fn no_orphans(dump: &super::state::Dump) {
         assert_ne!(flags(&timer[1..]) & flag, 0, "an alarm `{}` of a task that has none", char::from(timer[0]));
     }
     alone::no_orphans(dump, all);
+    schedulers::no_orphans(dump, all, latest);
+    outputs::no_orphans(dump, all);
     for (id, flags) in all {
         let timer = [b"x", *id].concat();
         let timers = members("y").into_iter().filter(|other| **other == timer).count();

@@ -16,9 +16,12 @@ use redis::aio::MultiplexedConnection;
 use tokio::runtime::{Builder, Runtime};
 
 use super::hands::{Hand, Sent};
+use super::outputs;
 use super::outside::Grip;
 use super::reference::{Asked, Limits, Reference, Refusal, SEND_WINDOW};
+use super::schedulers::Seen;
 use super::state::{self, Stream};
+use super::ticks::Making;
 use super::waits;
 
 pub(crate) const QUEUES: [&str; 3] = ["a", "b", "c"];
@@ -98,6 +101,10 @@ pub(crate) struct World {
     pub(crate) made: Vec<Asked>,
     /// Finishes sent not long ago, and by whom.
     pub(crate) sent: VecDeque<(usize, Sent)>,
+    /// What processes have read of schedules, and not acted upon yet.
+    pub(crate) sights: VecDeque<Seen>,
+    /// Schedules as they were stored.
+    pub(crate) definitions: Vec<(Making, Vec<u8>)>,
     /// What agents outside were given, the last of it; they may not have it any more.
     pub(crate) grips: VecDeque<Grip>,
     labels: HashMap<TaskId, usize>,
@@ -156,6 +163,8 @@ impl World {
             accepted: BTreeSet::new(),
             made: Vec::new(),
             sent: VecDeque::new(),
+            sights: VecDeque::new(),
+            definitions: Vec::new(),
             grips: VecDeque::new(),
             labels: HashMap::new(),
             stream: Stream::default(),
@@ -333,12 +342,14 @@ impl World {
         let all = self.looks.is_multiple_of(THOROUGH_EVERY);
         let closed = if all { BTreeSet::new() } else { waits::closed(&self.model) };
         let mut actual = state::actual(&mut self.raw, &self.base, &mut self.model, &closed).await;
+        outputs::read(&mut self.raw, &self.base, &closed, &mut actual).await;
         state::awake(&mut actual, &self.model);
         state::same(&actual, &state::expected(&self.model, &closed));
         state::each_in_one_place(&actual);
-        waits::no_orphans(&actual);
+        waits::no_orphans(&actual, self.latest);
         if all {
             waits::expiring(&mut self.raw, &self.base, &self.model).await;
+            outputs::expiring(&mut self.raw, &self.base, &self.model).await;
         }
         let stats = self.orch.stats().await.expect("counts");
         state::counted(&stats, &actual, &self.model);

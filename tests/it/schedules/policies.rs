@@ -315,6 +315,60 @@ async fn a_lost_answer_makes_no_second_task() {
     assert_eq!((there.fired, ticks(&orch).await.len()), (2, 2));
 }
 
+/// The same of a run by hand that is stored with more than its id: it is there, and nothing takes its place or waits for it.
+#[tokio::test]
+async fn a_run_by_hand_that_is_sent_again_is_known_whatever_it_is_stored_with() {
+    for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace, Overlap::Allow] {
+        let orch = still().await;
+        let line = Proxy::before(server::shared());
+        let flaky = Config { url: line.url(), ..orch.config().clone() };
+        let flaky = Orchestrator::with_config(flaky).await.unwrap();
+        put(&orch, Schedule::cron("a", "0 * * * *", report().expires("90m")).overlap(overlap)).await;
+        line.cut("fire", |_| true);
+        let triggered = flaky.schedules().trigger("a").await.unwrap();
+        line.struck(1).await;
+        let runs = runs(&orch).await;
+        assert_eq!((runs.len(), runs[0].status), (1, Status::Assigned), "{overlap}");
+        assert_eq!(triggered, Triggered::Started(runs[0].task_id), "{overlap}");
+        let there = status(&orch, "a").await;
+        assert_eq!((there.fired, there.skipped, there.waiting.len()), (1, 0, 0), "{overlap}");
+    }
+}
+
+/// The run that a tick waits for has come back to life when a process looks, which finds nothing to do and is slow to say so.
+#[tokio::test]
+async fn a_tick_that_waits_goes_on_though_somebody_slow_puts_it_off() {
+    let orch = with_overlap(Overlap::Queue).await;
+    at(&orch, HOUR).await;
+    at(&orch, 2 * HOUR).await;
+    let run = status(&orch, "a").await.last_task_id.unwrap();
+    orch.cancel(run).await.unwrap();
+    orch.retry(run).await.unwrap();
+    let slow = orch.see_due_schedules(1).await.unwrap().pop().expect("it is due");
+    orch.cancel(run).await.unwrap();
+    orch.fire_seen(&slow).await.unwrap();
+    orch.tick().await.unwrap();
+    assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR]);
+}
+
+/// The clock steps back, and a schedule of the same name is made anew: its first tick has come before.
+#[tokio::test]
+async fn a_run_that_was_made_before_is_waited_for() {
+    let orch = still().await;
+    put(&orch, hourly("a")).await;
+    at(&orch, HOUR).await;
+    orch.schedules().remove("a").await.unwrap();
+    set(&orch, HOUR - 1).await;
+    put(&orch, hourly("a").overlap(Overlap::Queue)).await;
+    at(&orch, HOUR).await;
+    at(&orch, 2 * HOUR).await;
+    let there = status(&orch, "a").await;
+    assert_eq!((there.last_tick, there.fired, there.waiting), (Some(instant(HOUR)), 0, vec![instant(2 * HOUR)]));
+    orch.cancel(there.last_task_id.unwrap()).await.unwrap();
+    orch.tick().await.unwrap();
+    assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR]);
+}
+
 #[tokio::test]
 async fn a_full_queue_puts_a_tick_off_and_is_told() {
     let orch = still_with(Config { queue_max: 1, ..config() }).await;

@@ -35,8 +35,9 @@ if kind == 'w' then
   end
   waiting = sub(waiting, 7)
 elseif kind == 'h' then
-  -- Sent before?
-  if is_live(ARGV[12]) or find_finished(ARGV[12]) then return as_it_was('fired') end
+  -- Sent before? What the task is stored with stands behind its id.
+  local id = sub(ARGV[12], 1, 14)
+  if is_live(id) or find_finished(id) then return as_it_was('fired') end
   for i = 1, #waiting, 6 do
     if sub(waiting, i, i + 5) == pack('>I6', ARGV[11]) then return as_it_was('waits') end
   end
@@ -89,7 +90,7 @@ for i = 10, #ARGV, 6 do
 end
 if overlap == 'q' and last ~= first then
   if first ~= '' then go('HDEL', base .. 'N', first) end
-  go('HSET', base .. 'N', last, name)
+  wait_for(last, name)
 end
 if kind == 't' then go('HSET', state, 'n', ARGV[5]) awaited = ARGV[5] end
 if waiting ~= (known[3] or '') then

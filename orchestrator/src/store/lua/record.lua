@@ -160,6 +160,15 @@ local function tell(id)
   go('HDEL', base .. 'n', id)
 end
 
+-- The ticks of a schedule wait for the end of a task from now on. It may have been made while none was to.
+local function wait_for(id, name)
+  go('HSET', base .. 'N', id, name)
+  local record = records({id})[1]
+  if sound(id, record) and bit.band(flags_of(record), FOLLOWED) == 0 then
+    go('HSET', base .. 't' .. sub(id, 1, 4), id, with_flags(record, bit.bor(flags_of(record), FOLLOWED)))
+  end
+end
+
 -- A run of a schedule has ended: when one of its ticks waits for that, the schedule is due.
 local function follow(id)
   local name = go('HGET', base .. 'N', id)

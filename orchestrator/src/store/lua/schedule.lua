@@ -42,12 +42,7 @@ if what == 'put' then
     end
     if last ~= '' then go('HDEL', base .. 'N', last) end
   elseif last ~= '' then
-    go('HSET', base .. 'N', last, name)
-    -- It may have been made while none was to wait for its end.
-    local record = records({last})[1]
-    if sound(last, record) then
-      go('HSET', base .. 't' .. sub(last, 1, 4), last, with_flags(record, bit.bor(flags_of(record), FOLLOWED)))
-    end
+    wait_for(last, name)
   end
   look_at(waiting ~= '' and now or ARGV[6])
   return 'done'
@@ -90,5 +85,7 @@ if what == 'drop' then
   go('HSET', state, 'n', ARGV[5])
   go('HINCRBY', state, 'm', ARGV[7])
 end
-look_at(what == 'drop' and waiting ~= '' and now or ARGV[5])
+-- Who found nothing to do may have looked before the run ended that a tick waits for.
+local idle = what == 'defer' and ARGV[6] == ''
+look_at((what == 'drop' or idle and not (#last == 14 and records({last})[1])) and waiting ~= '' and now or ARGV[5])
 return 'done'
