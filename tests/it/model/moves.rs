@@ -302,6 +302,8 @@ impl Reference {
         self.dead.retain(|(_, dead)| *dead != id);
         let entry = self.tasks.get_mut(&id).expect("a task");
         (entry.expiry, entry.going, entry.awaited, entry.vocal) = (None, false, false, false);
+        // Ticks may wait for it only since it has ended.
+        entry.followed |= self.schedules.followed.contains_key(&id);
         (entry.attempts, entry.crashes, entry.cancel) = (0, 0, false);
         // What was promised was for the life that has ended.
         entry.clock = None;

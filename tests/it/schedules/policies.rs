@@ -351,6 +351,22 @@ async fn a_tick_that_waits_goes_on_though_somebody_slow_puts_it_off() {
     assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR]);
 }
 
+/// Its end is waited for by a definition that came when it had ended, and before it came back to life.
+#[tokio::test]
+async fn a_run_that_comes_back_to_life_is_waited_for() {
+    let orch = with_overlap(Overlap::Skip).await;
+    at(&orch, HOUR).await;
+    let run = status(&orch, "a").await.last_task_id.unwrap();
+    orch.cancel(run).await.unwrap();
+    orch.schedules().put(&hourly("a").overlap(Overlap::Queue)).await.unwrap();
+    orch.retry(run).await.unwrap();
+    at(&orch, 2 * HOUR).await;
+    assert_eq!(status(&orch, "a").await.waiting, [instant(2 * HOUR)]);
+    orch.cancel(run).await.unwrap();
+    orch.tick().await.unwrap();
+    assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR]);
+}
+
 /// The clock steps back, and a schedule of the same name is made anew: its first tick has come before.
 #[tokio::test]
 async fn a_run_that_was_made_before_is_waited_for() {

@@ -2,7 +2,7 @@
 -- MANUAL RETRY: gives a failed or cancelled task a new life under its id: counters at zero, a new epoch. Its durable
 -- steps stay done; what was asked and not approved is asked again. A task that never passed its gate stays dead. The new
 -- life does not expire.
--- KEYS[1] {ns.p}:e      keys built inside: t<slice> T D<n> X C<n> r:<q> q k:<q> j:<id> audit l
+-- KEYS[1] {ns.p}:e      keys built inside: t<slice> T D<n> X C<n> r:<q> q k:<q> j:<id> audit l N
 -- ARGV: 1 id · 2 who asks for it · 3 mode ‖ digest of the key that it holds alone, or ''
 -- Reply: 'revived', 'live', 'unknown', 'gated', 'c' when it had completed, 'unique' when it is to be sent with that key, or
 --        '=' ‖ id of the live task that has it.
@@ -22,7 +22,9 @@ if bit.band(flags, UNIQUE) ~= 0 then
   local holder = holder_of(sub(ARGV[3], 2))
   if holder then return '=' .. holder end
 end
-record = with_flags(raise(record, 1, 1, 0, 0), bit.band(flags, JOURNAL + PASSED + QUIET + UNIQUE + FOLLOWED))
+-- Ticks of its schedule may wait for it only since it has ended.
+local followed = go('HEXISTS', base .. 'N', id) == 1 and FOLLOWED or 0
+record = with_flags(raise(record, 1, 1, 0, 0), bit.bor(bit.band(flags, JOURNAL + PASSED + QUIET + UNIQUE + FOLLOWED), followed))
 record = sub(record, 1, 9) .. '\0\0' .. sub(record, 12)
 go('HDEL', key, id)
 -- The clock of the life that has ended says nothing of this one.
