@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use orchestrator::{ApprovalId, ApprovalPolicy, Approver, Ballot, Config, Gate, Priority, TaskId, Unique};
+use orchestrator::{ApprovalId, ApprovalPolicy, Approver, Ballot, Config, Gate, Priority, TaskId, Triggered, Unique};
 use orchestrator_tests::{Proxy, namespace, server, until, within};
 use orchestrator_worker::{
-    Data, Error, NewTask, Orchestrator, Status, Stop, TaskContext, TaskError, TaskResult, WorkerBuilder, task_handler,
+    Data, Error, NewTask, Orchestrator, Overlap, Schedule, Status, Stop, TaskContext, TaskError, TaskResult,
+    WorkerBuilder, task_handler,
 };
 use redis::AsyncCommands;
 use tokio::sync::Notify;
@@ -28,6 +29,10 @@ async fn poked(how: String, started: Data<Arc<Notify>>, ctx: TaskContext) -> Tas
             started.notify_one();
             ctx.cancelled().await;
             Err("stopped".into())
+        }
+        "talk" => {
+            ctx.emit_chunk("word").await?;
+            Ok(how)
         }
         _ => Ok(how),
     }
@@ -130,6 +135,16 @@ impl Ground {
         within("the other worker's end", running).await.unwrap().unwrap();
         let only = how("only").expires("1h").unique(Unique::until_done("one"));
         assert_eq!(self.ended(only).await.1, Status::Completed);
+        // A schedule whose ticks wait for the end of the last run, which puts something out.
+        let nightly = Schedule::every("nightly", "24h", how("talk")).overlap(Overlap::Queue);
+        orch.schedules().put(&nightly).await.unwrap();
+        let Triggered::Started(run) = orch.schedules().trigger("nightly").await.unwrap() else { panic!("it waits") };
+        orch.handle::<String>(run).result().await.unwrap();
+        assert_eq!(orch.schedules().list(None, None, 10).await.unwrap().schedules.len(), 1);
+        let word = orch.chunks(run).next().await.unwrap().unwrap();
+        assert_eq!(word.data.as_text(), Some("word"));
+        let first = orch.chunks(self.first).next_if_any().await;
+        assert!(matches!(first, Ok(None) | Err(Error::NotFound { .. })), "{first:?}");
         orch.pause("act").await.unwrap();
         orch.resume("act").await.unwrap();
         orch.stats().await.unwrap();
@@ -147,6 +162,7 @@ impl Ground {
             "c" => [b"c", &id_bytes(self.first)[..4]].concat(),
             "w" => [b"w:", self.look.workers().await.remove(0).as_bytes()].concat(),
             "i" => [b"i:", self.look.workers().await.remove(0).as_bytes()].concat(),
+            "p" => [b"p:", &*id_bytes(self.first)].concat(),
             "D" => self.buckets().await.remove(0),
             "D later" => self.buckets().await.pop().unwrap(),
             other => other.into(),
@@ -163,8 +179,40 @@ impl Ground {
 }
 
 const KEYS: &[&str] = &[
-    "r:act", "t", "T", "q", "k:act", "z", "g", "W", "w", "h", "n", "B", "D", "D later", "X", "U", "u:rare", "s", "e",
-    "c", "i", "Q", "A", "H", "P", "y", "C", "audit", "l",
+    "r:act",
+    "t",
+    "T",
+    "q",
+    "k:act",
+    "z",
+    "g",
+    "W",
+    "w",
+    "h",
+    "n",
+    "B",
+    "D",
+    "D later",
+    "X",
+    "U",
+    "u:rare",
+    "s",
+    "e",
+    "c",
+    "i",
+    "Q",
+    "A",
+    "H",
+    "P",
+    "y",
+    "C",
+    "audit",
+    "l",
+    "S",
+    "S:nightly",
+    "Z",
+    "N",
+    "p",
 ];
 
 /// Waits for two beats, between which next to nothing may be sent.
@@ -214,6 +262,24 @@ async fn every_key_may_be_overwritten_under_work() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_key_may_be_overwritten_at_rest() {
     all_survive(true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_may_be_overwritten_before_it_comes() {
+    let mut ground = Ground::new().await;
+    ground.orch.pause("act").await.unwrap();
+    let talk = ground.orch.enqueue(poked::with("talk".into())).await.unwrap();
+    let key = [b"p:", &*id_bytes(talk.id())].concat();
+    let full = ground.look.key(&key);
+    let _: () = ground.look.raw.set(&full, "poke").await.unwrap();
+    ground.orch.resume("act").await.unwrap();
+    assert_eq!(talk.result().await.unwrap(), "talk");
+    let word = ground.orch.chunks(talk.id()).next().await.unwrap().unwrap();
+    assert_eq!((word.number, word.data.as_text()), (1, Some("word")));
+    let aside: String = ground.look.raw.get(ground.look.key([b"bad:", &*key].concat())).await.unwrap();
+    assert_eq!(aside, "poke");
+    ground.worker.0.drain();
+    within("the worker's end", ground.worker.1).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,8 @@ local what, name = ARGV[1], ARGV[2]
 local state = base .. 'S:' .. name
 local definition = go('HGET', base .. 'S', name) or ''
 local digest = sub(definition, 1, 8)
-local known = go('HMGET', state, 'n', 'id', 'w', 'p')
+-- What is left of one whose definition was lost says nothing of one that is put in its place.
+local known = definition ~= '' and go('HMGET', state, 'n', 'id', 'w', 'p') or {}
 local awaited, last, waiting, paused = known[1] or '', known[2] or '', known[3] or '', known[4]
 
 local function look_at(tick)
@@ -24,9 +25,10 @@ if what == 'put' then
   if digest ~= ARGV[3] or awaited ~= ARGV[4] then return 'other' end
   if digest == '' then
     if go('HLEN', base .. 'S') >= tonumber(ARGV[7]) then return 'full' end
+    local left = go('HGET', state, 'id')
+    if left then go('HDEL', base .. 'N', left) end
     redis.call('DEL', state)
     go('HSET', state, 'ca', now)
-    waiting = ''
   end
   go('HSET', base .. 'S', name, ARGV[5])
   if definition ~= ARGV[5] then
