@@ -15,6 +15,8 @@ local definition = go('HGET', base .. 'S', name) or ''
 local digest = sub(definition, 1, 8)
 local known = go('HMGET', state, 'n', 'id', 'w', 'p')
 local awaited, last, waiting, paused = known[1] or '', known[2] or '', known[3] or '', known[4]
+-- Somebody else has cut it short.
+waiting = sub(waiting, 1, #waiting - #waiting % 6)
 
 local function look_at(tick)
   if paused or tick == '' then go('ZREM', base .. 'Z', name) else go('ZADD', base .. 'Z', tick, name) end
