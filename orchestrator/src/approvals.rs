@@ -173,7 +173,7 @@ impl Orchestrator {
     /// Lets somebody else decide too: `to` is a name (`bob`) or a role (`role:lead`).
     ///
     /// # Errors
-    /// As [`Orchestrator::decide`]; [`Error::Invalid`] when `to` is no name or is the submitter.
+    /// As [`Orchestrator::decide`]; [`Error::Invalid`] when `to` is no name, is the submitter or asks.
     pub async fn delegate(&self, id: ApprovalId, approver: &Approver, to: &str) -> Result {
         check_who(to)?;
         loop {
@@ -182,6 +182,9 @@ impl Orchestrator {
             let heir = Approver::named(to.strip_prefix("name:").unwrap_or(to));
             if approval.requested_by.as_deref().is_some_and(|own| heir.is_called(own)) && !self.self_approval() {
                 return Err(Error::invalid(format!("`{to}` submitted the task and may not decide on it")));
+            }
+            if approval.is_asked_by(&heir) && !self.self_approval() {
+                return Err(Error::invalid(format!("`{to}` asks this and may not decide on it")));
             }
             if approval.by.is_empty() && approval.status == ApprovalStatus::Pending {
                 let what = format!("{id} may be decided by everybody with the right: nobody needs to be named");

@@ -111,7 +111,9 @@ impl Assignment {
     }
 
     /// Who had its schedule make it by hand, unless that is who submits it.
-    pub(crate) fn asked_by(&self) -> Option<&str> {
+    #[doc(hidden)]
+    #[must_use]
+    pub fn asked_by(&self) -> Option<&str> {
         self.body.asked_by.as_deref()
     }
 

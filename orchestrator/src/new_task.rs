@@ -233,11 +233,20 @@ impl<T> NewTask<T> {
         self
     }
 
-    /// The caller on whose behalf it is submitted unless one is named: that of the task whose child it is.
-    #[doc(hidden)]
-    pub fn requested_by_default(mut self, caller: Option<&str>) -> Self {
+    /// The caller on whose behalf it is submitted unless one is named.
+    pub(crate) fn requested_by_default(mut self, caller: Option<&str>) -> Self {
         self.requested_by = self.requested_by.or_else(|| caller.map(Into::into));
         self
+    }
+
+    /// The callers on whose behalf it is submitted unless one is named: of a task whose child it is, or that an event is about,
+    /// also who had a schedule make that one.
+    #[doc(hidden)]
+    pub fn asked_for_default(mut self, requested_by: Option<&str>, asked_by: Option<&str>) -> Self {
+        if self.requested_by.is_none() {
+            self.asked_by = self.asked_by.or_else(|| asked_by.map(Into::into));
+        }
+        self.requested_by_default(requested_by)
     }
 
     /// The caller on whose behalf it is submitted: at most 128 characters.

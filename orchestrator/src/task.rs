@@ -148,6 +148,10 @@ pub struct Task {
     pub sla_clock: Option<SlaClock>,
     /// The caller who submitted it.
     pub requested_by: Option<String>,
+    /// Who had its schedule make it by hand, unless that is who submits it.
+    #[doc(hidden)]
+    #[serde(skip)]
+    pub asked_by: Option<String>,
     /// Whom it belongs to, if to anybody in particular.
     pub tenant: Option<String>,
     /// How far the handler says it is, 0 to 1.
@@ -255,6 +259,7 @@ impl Task {
             },
             sla_clock: None,
             requested_by: body.requested_by,
+            asked_by: body.asked_by,
             tenant: body.tenant,
             progress: None,
             progress_note: None,

@@ -456,3 +456,29 @@ async fn a_layer_that_calls_again_gets_its_turn_when_the_first_thread_has_return
     stop.drain();
     running.await.unwrap().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_layer_that_calls_again_while_the_worker_drains_has_its_call() {
+    let (orch, gate) = (orch().await, Shared::default());
+    let (stop, running) = begin(worker(&orch, &gate).blocking_slots(3).layer(Impatient(Arc::clone(&gate))));
+    let task = orch.enqueue(again::with(())).await.unwrap();
+    until("the second call", async || gate.told.load(Ordering::SeqCst).then_some(())).await;
+    // Two of them take the other places, and one waits.
+    let mut others = Vec::new();
+    for _ in 0..3 {
+        others.push(orch.enqueue(stand::with(())).await.unwrap());
+    }
+    let all_but = async |assigned: usize| {
+        let mut count = 0;
+        for other in &others {
+            count += usize::from(other.task().await.unwrap().status == Status::Assigned);
+        }
+        (count == assigned && gate.entered() == 3).then_some(())
+    };
+    until("all to be claimed", async || all_but(0).await).await;
+    stop.drain();
+    until("one to be given back", async || all_but(1).await).await;
+    gate.open();
+    assert_eq!(within("the second call's result", task.result()).await.unwrap(), 4);
+    running.await.unwrap().unwrap();
+}

@@ -193,12 +193,12 @@ where
     // The thread of a call that a layer has left may still run, and cannot be ended.
     let turn = Arc::clone(&own.turn).acquire_owned().await.map_err(|_| "this worker is stopping")?;
     let place = match own.take_place() {
-        Some(place) => place,
-        // A layer calls it once more.
-        None => own.pool.enter().await.ok_or("this worker is stopping")?,
+        Some(place) => Some(place),
+        // A layer calls it once more. While the worker drains nobody is given a place: that of the last call is still free.
+        None => own.pool.enter().await,
     };
     let race = Arc::new(Race { pool: Arc::clone(&own.pool), one_has_ended: AtomicBool::new(false) });
-    let thread = Thread { race: Arc::clone(&race), place: Some(place), _turn: turn };
+    let thread = Thread { race: Arc::clone(&race), place, _turn: turn };
     let over = own.begin_call();
     let _attempt = Attempt { over: over.clone(), race };
     let (tell, told) = oneshot::channel();

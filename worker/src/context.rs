@@ -152,7 +152,8 @@ impl TaskContext {
             return Err(Error::Invalid { what });
         };
         let task = task.trace_id(&self.trace_id()).parent_id(self.task_id());
-        let task = task.requested_by_default(self.0.task.requested_by()).tenant_default(self.0.task.tenant());
+        let parent = &self.0.task;
+        let task = task.asked_for_default(parent.requested_by(), parent.asked_by()).tenant_default(parent.tenant());
         orch.enqueue(task).await
     }
 

@@ -87,13 +87,15 @@ impl EventContext {
             })?,
             None => None,
         };
-        let (asked_for, tenant) = cause.map_or((None, None), |cause| (cause.requested_by, cause.tenant));
+        let (asked_for, asked_by, tenant) =
+            cause.map_or((None, None, None), |cause| (cause.requested_by, cause.asked_by, cause.tenant));
         // Gateways put a caller's tenant there.
         let told = event.metadata.get("tenant").and_then(|name| name.as_str());
         let tenant = tenant.as_deref().or(told.filter(|name| check_name("tenant", name).is_ok()));
         let asked_for = asked_for.unwrap_or_else(|| event.source_agent.clone());
         let asked_for = Some(asked_for.as_str()).filter(|who| !who.is_empty());
-        orch.enqueue(task.because_of(event, group).requested_by_default(asked_for).tenant_default(tenant)).await
+        let task = task.because_of(event, group).asked_for_default(asked_for, asked_by.as_deref());
+        orch.enqueue(task.tenant_default(tenant)).await
     }
 
     /// Does an effect once for this event, by its id, however often it is handled in this group within a week. The intent is

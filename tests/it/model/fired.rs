@@ -3,7 +3,7 @@
 use orchestrator::{CatchUp, Error, Overlap, Status, TaskId};
 
 use super::reference::{Asked, Ending, Place, Reference};
-use super::ticks::{Making, Sight, TICKS_MAX, tick_id};
+use super::ticks::{Making, Plan, Sight, TICKS_MAX, tick_id};
 
 /// How long a tick is put off that finds its queue full.
 const PUT_OFF: u64 = 10_000;
@@ -131,6 +131,14 @@ impl Reference {
     fn fire_ticks(&mut self, seen: &Sight, ticks: Ticks, runs: Vec<Run>) -> Fired {
         let (name, by_hand) = (seen.name.as_str(), matches!(ticks, Ticks::ByHand { .. }));
         let making = seen.plan.making.clone();
+        if by_hand && self.known(runs[0].1.id).is_some() {
+            return self.meet("a run by hand was sent twice", Fired::Done);
+        }
+        let may_wait = making.overlap == Overlap::Queue && matches!(ticks, Ticks::ByHand { may_wait: true });
+        let waits = |plan: &Plan| plan.waiting.contains(&runs[0].0);
+        if may_wait && self.schedules.plans.get(name).is_some_and(waits) {
+            return self.meet("a run by hand was sent twice", Fired::Waits);
+        }
         let Some(plan) = self.schedules.plans.get(name).cloned() else {
             return self.meet("a tick was of a schedule that was gone", Fired::Other);
         };
@@ -153,12 +161,6 @@ impl Reference {
                 return self.meet("a tick that waited found its run alive", Fired::Waits);
             }
             Ticks::Waiting => drop(waiting.remove(0)),
-            Ticks::ByHand { .. } if self.known(runs[0].1.id).is_some() => {
-                return self.meet("a run by hand was sent twice", Fired::Done);
-            }
-            Ticks::ByHand { .. } if waiting.contains(&runs[0].0) => {
-                return self.meet("a run by hand was sent twice", Fired::Waits);
-            }
             _ => {}
         }
         let most = if matches!(ticks, Ticks::ByHand { may_wait: false }) { 0 } else { TICKS_MAX };
@@ -177,7 +179,7 @@ impl Reference {
                 self.meet("a tick was left out because of the last run", ());
                 continue;
             }
-            if queued && (live.is_some() || !waiting.is_empty() && ticks != Ticks::Waiting) {
+            if queued && (live.is_some() || !waiting.is_empty() && matches!(ticks, Ticks::Due { .. })) {
                 let what = match (waiting.len() >= most, live) {
                     (true, _) if by_hand => {
                         let last = last.expect("a last run").1;

@@ -425,7 +425,8 @@ impl Reference {
     fn hand_on(&mut self, id: TaskId, number: u16, word: &Word, to: &str) -> Heard {
         self.may(id, number, &word.who, &word.roles)?;
         let approval = &self.approvals[&(id, number)];
-        if !self.limits.self_approval && approval.question.own.eq_ignore_ascii_case(to) {
+        let own = [&approval.question.own, &approval.question.asker];
+        if !self.limits.self_approval && own.iter().any(|own| own.eq_ignore_ascii_case(to)) {
             return Err(("Invalid", "may not decide on it".into()));
         }
         if approval.by.is_empty() && approval.status == ApprovalStatus::Pending {

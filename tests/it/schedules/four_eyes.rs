@@ -4,7 +4,7 @@ use orchestrator::{
     Answer, ApprovalId, Approver, Ballot, Gate, HOLD_LEASE_MAX, Overlap, Schedule, Status, Terms, Triggered,
 };
 use orchestrator_tests::{orch, until};
-use orchestrator_worker::{TaskContext, TaskResult, Worker, task_handler};
+use orchestrator_worker::{Event, EventContext, TaskContext, TaskResult, Worker, event_handler, task_handler};
 
 use super::*;
 
@@ -126,4 +126,50 @@ async fn what_is_asked_later_asks_neither_of_them() {
     until("its end", async || (orch.get(run).await.unwrap().status == Status::Completed).then_some(())).await;
     assert_eq!(orch.get(run).await.unwrap().attempt, 2);
     running.stop().await.unwrap();
+}
+
+/// Has work done that somebody has to approve, as its child and by an event about itself.
+#[task_handler("four_eyes.parent", queue = "four_eyes", crate = "orchestrator_worker")]
+async fn parent(_: (), ctx: TaskContext) -> TaskResult {
+    ctx.enqueue(gated()).await?;
+    ctx.publish("four_eyes.told", &serde_json::json!({})).await?;
+    Ok(())
+}
+
+#[event_handler("four_eyes.told", group = "four_eyes", from = "oldest", crate = "orchestrator_worker")]
+async fn on_told(_: Event<serde_json::Value>, ctx: EventContext) -> TaskResult {
+    ctx.start(gated()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_comes_of_the_run_asks_neither_of_them() {
+    let orch = orch().await;
+    let task = NewTask::<()>::new("four_eyes.parent", &()).queue("four_eyes").requested_by("ann");
+    put(&orch, Schedule::cron("a", "@yearly", task)).await;
+    triggered(&orch, "a", "bob").await;
+    let worker = Worker::builder(orch.clone()).discover(false).register::<parent>().event_handler(on_told::default());
+    let running = worker.build().unwrap().start();
+    let asked = until("both ask", async || {
+        let page = orch.approvals_pending(0, 9).await.unwrap();
+        (page.approvals.len() == 2).then_some(page.approvals)
+    })
+    .await;
+    for approval in asked {
+        takes_a_third(&orch, approval.approval_id).await;
+    }
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn nobody_hands_it_to_one_who_may_not_decide() {
+    let orch = orch().await;
+    let task = report().policies(Some(Gate::new().by("carol")), None).requested_by("ann");
+    put(&orch, Schedule::cron("a", "@yearly", task)).await;
+    let approval = ApprovalId { task: triggered(&orch, "a", "bob").await, number: 0 };
+    for to in ["ann", "bob", "name:Bob"] {
+        let error = orch.delegate(approval, &Approver::named("carol"), to).await.expect_err(to);
+        assert!(matches!(error, Error::Invalid { .. }), "{to}: {error}");
+    }
+    orch.delegate(approval, &Approver::named("carol"), "dave").await.unwrap();
 }

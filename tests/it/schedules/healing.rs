@@ -103,3 +103,17 @@ async fn one_that_cannot_be_read_is_left_to_others_and_stops_none() {
     let there = status(&orch, "later").await;
     assert_eq!((there.last_tick, there.missed, there.error), (Some(instant(HOUR)), 0, None));
 }
+
+#[tokio::test]
+async fn what_is_no_tick_waits_for_nothing() {
+    let orch = still().await;
+    put(&orch, hourly("a").overlap(Overlap::Queue)).await;
+    at(&orch, HOUR).await;
+    let _: () = raw().await.hset(key(&orch, "S:a"), "w", "not").await.unwrap();
+    orch.cancel(status(&orch, "a").await.last_task_id.unwrap()).await.unwrap();
+    orch.tick().await.unwrap();
+    let due: u64 = raw().await.zcount(key(&orch, "Z"), "-inf", (START + HOUR) * 1000).await.unwrap();
+    assert_eq!(due, 0, "it is not looked at again and again");
+    at(&orch, 2 * HOUR).await;
+    assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR]);
+}

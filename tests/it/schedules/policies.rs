@@ -448,3 +448,43 @@ async fn a_full_memory_leaves_the_tick_due() {
     let there = status(&orch, "a").await;
     assert_eq!((there.fired, there.last_tick), (1, Some(instant(HOUR))));
 }
+
+/// Its answer was lost, and the schedule is another one, or none, when the call is sent again.
+#[tokio::test]
+async fn a_run_by_hand_that_is_sent_again_is_known_though_the_schedule_has_changed() {
+    for removed in [false, true] {
+        let orch = with_overlap(Overlap::Allow).await;
+        let life = Incarnation::join(&orch, &["any".into()], &[], Duration::from_secs(6)).await.unwrap();
+        let (seen, run) = (orch.see_schedule("a").await.unwrap().unwrap(), (START * 1000, life.new_id()));
+        let started = Some(Triggered::Started(run.1));
+        assert_eq!(orch.trigger_seen(&seen, None, run).await.unwrap(), started);
+        if removed {
+            orch.schedules().remove("a").await.unwrap();
+        } else {
+            assert_eq!(orch.schedules().put(&hourly("a")).await.unwrap(), ScheduleChange::Changed);
+        }
+        assert_eq!(orch.trigger_seen(&seen, None, run).await.unwrap(), started, "removed: {removed}");
+        assert_eq!(runs(&orch).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_run_by_hand_waits_for_no_one_while_ticks_wait_for_the_end_of_a_pause() {
+    let orch = with_overlap(Overlap::Queue).await;
+    at(&orch, HOUR).await;
+    at(&orch, 2 * HOUR).await;
+    orch.schedules().pause("a", None).await.unwrap();
+    orch.cancel(status(&orch, "a").await.last_task_id.unwrap()).await.unwrap();
+    // Nothing runs that it would have to wait for.
+    let Triggered::Started(id) = orch.schedules().trigger_by("a", Some("bob")).await.unwrap() else {
+        panic!("it starts")
+    };
+    orch.schedules().resume("a").await.unwrap();
+    orch.tick().await.unwrap();
+    assert_eq!(ticks(&orch).await, [HOUR, 2 * HOUR], "the tick waits for the run by hand");
+    assert_eq!(status(&orch, "a").await.waiting, [instant(2 * HOUR)]);
+    orch.cancel(id).await.unwrap();
+    orch.tick().await.unwrap();
+    assert_eq!(runs(&orch).await.len(), 3);
+    assert!(status(&orch, "a").await.waiting.is_empty());
+}

@@ -14,11 +14,21 @@ local state = base .. 'S:' .. name
 local definition = go('HGET', base .. 'S', name)
 local known = go('HMGET', state, 'n', 'id', 'w', 'p')
 local awaited, last, waiting, paused = known[1] or '', known[2] or '', known[3] or '', known[4]
+-- Somebody else has cut it short.
+waiting = sub(waiting, 1, #waiting - #waiting % 6)
 local function as_it_was(word) return {word, last, next_due()} end
+local function is_live(id) return #id == 14 and records({id})[1] and true or false end
+
+if kind == 'h' then
+  -- Sent before? The schedule may have changed since. What the task is stored with stands behind its id.
+  local id = sub(ARGV[12], 1, 14)
+  if is_live(id) or find_finished(id) then return as_it_was('fired') end
+  for i = 1, overlap == 'q' and waits_max > 0 and #waiting or 0, 6 do
+    if sub(waiting, i, i + 5) == pack('>I6', ARGV[11]) then return as_it_was('waits') end
+  end
+end
 if not definition or sub(definition, 1, 8) ~= ARGV[2] or kind ~= 'h' and paused then return as_it_was('other') end
 if kind == 't' and awaited ~= ARGV[4] then return as_it_was('other') end
-
-local function is_live(id) return #id == 14 and records({id})[1] and true or false end
 
 -- When somebody is to look at it again: at its next tick, or now when one that waits has nothing to wait for.
 local function look_again(tick)
@@ -34,13 +44,6 @@ if kind == 'w' then
     return as_it_was('waits')
   end
   waiting = sub(waiting, 7)
-elseif kind == 'h' then
-  -- Sent before? What the task is stored with stands behind its id.
-  local id = sub(ARGV[12], 1, 14)
-  if is_live(id) or find_finished(id) then return as_it_was('fired') end
-  for i = 1, #waiting, 6 do
-    if sub(waiting, i, i + 5) == pack('>I6', ARGV[11]) then return as_it_was('waits') end
-  end
 end
 -- Whether nobody has begun it, or it waits for somebody: calling it off ends it at once, and frees what it holds.
 local function waits(id)
@@ -59,7 +62,7 @@ for i = 10, #ARGV, 6 do
   if holder or overlap == 's' and live then
     if kind == 'h' then return {'live', holder or last, next_due()} end
     skipped = skipped + 1
-  elseif overlap == 'q' and (live or waiting ~= '' and kind ~= 'w') then
+  elseif overlap == 'q' and (live or waiting ~= '' and kind == 't') then
     if #waiting >= 6 * waits_max then
       if kind == 'h' then return as_it_was('live') end
       skipped = skipped + 1

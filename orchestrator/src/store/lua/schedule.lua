@@ -16,6 +16,8 @@ local digest = sub(definition, 1, 8)
 -- What is left of one whose definition was lost says nothing of one that is put in its place.
 local known = definition ~= '' and go('HMGET', state, 'n', 'id', 'w', 'p') or {}
 local awaited, last, waiting, paused = known[1] or '', known[2] or '', known[3] or '', known[4]
+-- Somebody else has cut it short.
+waiting = sub(waiting, 1, #waiting - #waiting % 6)
 
 local function look_at(tick)
   if paused or tick == '' then go('ZREM', base .. 'Z', name) else go('ZADD', base .. 'Z', tick, name) end
