@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use orchestrator_worker::{
-    Data, Event, EventContext, EventHandler, EventsFrom, TaskResult, event_handler, patterns,
-    payload, task_handler,
+    Data, Event, EventContext, EventHandler, EventsFrom, TaskResult, event_handler, patterns, payload, task_handler,
 };
 
 /// A deployment.
@@ -40,7 +39,7 @@ async fn deploy(args: Deploy) -> TaskResult<String> {
     backoff = "exp(1s, 1m)",
     timeout = "5m",
     at_once = 4,
-    from = "oldest",
+    from = "oldest"
 )]
 async fn announce(ev: Event<Deploy>, _slack: Data<Slack>, ctx: EventContext) -> TaskResult {
     let _ = format!("{}, attempt {}", ev.event_type, ctx.attempt());
@@ -74,10 +73,7 @@ mod other {
     struct Ok;
 
     #[event_handler("task.failed", start = super::deploy)]
-    pub(crate) async fn again(
-        ev: Event<Deploy>,
-        ctx: EventContext,
-    ) -> Result<Option<Deploy>, TaskError> {
+    pub(crate) async fn again(ev: Event<Deploy>, ctx: EventContext) -> Result<Option<Deploy>, TaskError> {
         Result::Ok(Option::Some(ev.payload).filter(|_| ctx.attempt() == 1))
     }
 
@@ -122,10 +118,7 @@ async fn main() -> TaskResult {
     assert_eq!((spec.retries, spec.at_once), (Some(5), Some(4)));
     assert_eq!(spec.timeout, Some(Duration::from_secs(300)));
     assert_eq!(spec.from, Some(EventsFrom::Oldest));
-    assert_eq!(
-        spec.doc,
-        "Tells the channel,\nwith everything that a handler may say."
-    );
+    assert_eq!(spec.doc, "Tells the channel,\nwith everything that a handler may say.");
     assert!(spec.start.is_none() && spec.backoff.is_some());
 
     let spec = on_merge::default().spec();

@@ -50,12 +50,7 @@ struct Desk {
         hours = "mon-fri 09:00-17:00 Europe/Berlin",
     ),
 )]
-async fn bugfix(
-    Bug { id, title }: Bug,
-    desk: Data<Desk>,
-    _ctx: TaskContext,
-    _again: Data<Desk>,
-) -> TaskResult<Fix> {
+async fn bugfix(Bug { id, title }: Bug, desk: Data<Desk>, _ctx: TaskContext, _again: Data<Desk>) -> TaskResult<Fix> {
     Ok(Fix::Lines(id + title.len() as u64 + desk.open))
 }
 
@@ -144,10 +139,7 @@ async fn main() -> TaskResult {
     assert_eq!(renamed::renamed(renamed::Job { id: 1 }).await?, 1);
 
     // and what makes a task.
-    let bug = Bug {
-        id: 1,
-        title: "x".to_owned(),
-    };
+    let bug = Bug { id: 1, title: "x".to_owned() };
     let _ = bugfix::with(bug.clone());
     let _ = other::sum::with(vec![1]);
     let _ = nothing::with(());
